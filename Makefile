@@ -1,0 +1,65 @@
+# Every command makes what it needs: on a fresh machine start with any of them.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+# Any Python 3 will do to begin with; tools/bootstrap.py looks for a version that fits.
+PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11 python,\
+            $(shell command -v $(name) 2>/dev/null)))
+VENV ?= .venv
+PY := $(VENV)/bin/python
+SETUP = $(if $(PYTHON),DRAWLIB_VENV="$(abspath $(VENV))" $(PYTHON) tools/bootstrap.py,\
+          { echo "setup: no Python 3 was found on the PATH" >&2; exit 1; })
+
+.PHONY: help setup data book serve test test-unit test-faults test-colab notebooks \
+        lint set-repository clean
+
+help: ## show this list
+	@echo "make <command>, where <command> is one of"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1 # \2/p' Makefile | \
+	  while IFS='#' read -r name text; do printf '%-20s%s\n' "$$name" "$$text"; done
+
+setup: ## make .venv from requirements.txt (every other command does this first)
+	@$(SETUP)
+	@echo "setup: ready in $(VENV)"
+
+data: ## get MNIST and verify its checksum
+	@$(SETUP)
+	@$(PY) -m drawlib data mnist-dynamic
+
+book: data ## execute every notebook and build the static book
+	@$(PY) tools/build_book.py --execute
+
+serve: ## open the built book in a browser, from a local server
+	@$(SETUP)
+	@$(PY) tools/serve.py
+
+test: data ## run everything that is tested, with one line for each stage
+	@$(PY) tools/check.py
+
+test-unit: ## the fast tests of the library alone
+	@$(SETUP)
+	@$(PY) tools/check.py --only unit-fast doctests
+
+test-faults: ## the tests that kill processes, fill disks and break files
+	@$(SETUP)
+	@$(PY) tools/check.py --only faults
+
+test-colab: ## run every notebook the way Colab does
+	@$(SETUP)
+	@$(PY) tools/check.py --only colab
+
+notebooks: data ## execute the notebooks in place and store clean outputs
+	@$(PY) tools/run_notebooks.py $(NOTEBOOKS)
+
+lint: ## ruff and mypy
+	@$(SETUP)
+	@$(PY) tools/check.py --only ruff mypy
+
+set-repository: ## write the repository's address everywhere: make set-repository URL=…
+	@$(SETUP)
+	@$(PY) tools/set_repository.py "$(URL)"
+
+clean: ## remove everything that was built (keeps .venv and data)
+	rm -rf _build build drawlib.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find drawlib tests tools book notebooks benchmarks \( -name __pycache__ -o \
+	  -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

@@ -1,0 +1,139 @@
+"""Sphinx extension: parts of the pages that are computed from what exists.
+
+`<!-- chapters -->` in a page becomes the list of chapters in `_toc.yml`, and
+`<!-- api -->` the documentation of every public module of drawlib, so neither can
+name something that is not there. Docstrings are written for people who read code;
+here the characters that reStructuredText would take for markup are escaped.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from sphinx.application import Sphinx
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# The order in which the modules build on each other.
+MODULES = (
+    "gaussian likelihood bound config filterbank lstm trace recurrent "
+    "vae ladder draw glas models protocols data download formats clutter "
+    "train schedule evaluate checkpoint runstate runs zoo "
+    "plots explorer notebook textbook mistakes reproduce"
+).split()
+PRIVATE = {"__init__", "__main__"}
+INLINE_CODE = re.compile(r"(``.+?``|`[^`]+`_?)")
+
+
+def chapters() -> list[tuple[str, str, str]]:
+    """(file, title, first sentence) of every notebook that `_toc.yml` names."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    files = [
+        entry["file"]
+        for part in toc.get("parts", [])
+        for entry in part["chapters"]
+        if entry["file"].startswith("notebooks/")
+    ]
+    found = []
+    for name in files:
+        path = (ROOT / name).with_suffix(".ipynb")
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        text = "\n\n".join(
+            "".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"
+        )
+        title = re.search(r"^# +(.+)$", text, flags=re.MULTILINE)
+        prose = [
+            block.replace("\n", " ").strip()
+            for block in text.split("\n\n")
+            if re.match(r"[A-Z*_]", block.strip())
+        ]
+        first = re.split(r"(?<=[.?!])\s", prose[0])[0] if prose else ""
+        found.append((name, title.group(1).strip() if title else name, first))
+    return found
+
+
+def chapter_list() -> str:
+    """The chapters as a Markdown list."""
+    lines = [
+        f"- [{title}](../{name}.ipynb)" + (f": {first}" if first else "")
+        for name, title, first in chapters()
+    ]
+    return "\n".join(lines) or "No chapter is finished yet."
+
+
+def modules() -> list[str]:
+    """The public modules of drawlib, in the order in which they build on each other."""
+    there = {
+        path.stem
+        for path in (ROOT / "drawlib").glob("*.py")
+        if path.stem not in PRIVATE and not path.stem.startswith("_")
+    }
+    return [name for name in MODULES if name in there] + sorted(there - set(MODULES))
+
+
+def api_text() -> str:
+    """One section of Markdown for each module."""
+    blocks = []
+    for name in modules():
+        blocks.append(
+            f"## `drawlib.{name}`\n\n```{{eval-rst}}\n"
+            f".. automodule:: drawlib.{name}\n"
+            "   :members:\n   :show-inheritance:\n```\n"
+        )
+    return "\n".join(blocks)
+
+
+def on_source_read(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Fill in the computed parts of a page."""
+    if "<!-- chapters -->" in source[0]:
+        source[0] = source[0].replace("<!-- chapters -->", chapter_list())
+    if "<!-- api -->" in source[0]:
+        source[0] = source[0].replace("<!-- api -->", api_text())
+        for name in modules():
+            app.env.note_dependency(str(ROOT / "drawlib" / f"{name}.py"))
+
+
+def escape(line: str) -> str:
+    """A line of prose with nothing in it that reStructuredText takes for markup."""
+    pieces = INLINE_CODE.split(line)
+    for number in range(0, len(pieces), 2):
+        # A pair of bars, a lone star, a name that ends in an underscore.
+        piece = re.sub(r"(?<!\\)\|", r"\\|", pieces[number])
+        piece = re.sub(r"(?<![\\*])\*(?!\*)", r"\\*", piece)
+        pieces[number] = re.sub(r"(?<=\w)_(?=\W|$)", r"\\_", piece)
+    return "".join(pieces)
+
+
+def on_docstring(
+    app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]
+) -> None:
+    """Escape the prose of a docstring; leave examples and literal blocks alone."""
+    literal: int | None = None  # indentation of the paragraph that opened the block
+    example = False
+    for number, line in enumerate(lines):
+        stripped = line.strip()
+        indent = len(line) - len(line.lstrip())
+        if not stripped:
+            example = False
+            continue
+        if literal is not None and indent > literal:
+            continue
+        literal = None
+        if stripped.startswith(">>>"):
+            example = True
+        if example:
+            continue
+        if stripped.endswith("::"):
+            literal = indent
+        lines[number] = escape(line)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register with Sphinx."""
+    app.connect("source-read", on_source_read)
+    app.connect("autodoc-process-docstring", on_docstring, priority=100)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

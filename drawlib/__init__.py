@@ -1,0 +1,42 @@
+"""drawlib: VAE, Ladder VAE, DRAW and GLAS, in PyTorch, with their bounds in nats."""
+
+from drawlib.bound import Bound, LatentModel
+from drawlib.data import DATASETS, Data, DataError, Split, load_data, stratified_subset
+from drawlib.draw import DRAW, DRAWConfig
+from drawlib.evaluate import Evaluation, evaluate
+from drawlib.filterbank import Filters, filterbank, grid
+from drawlib.gaussian import Gaussian, merge
+from drawlib.runstate import History, TrainingStopped
+from drawlib.schedule import TrainConfig
+from drawlib.train import fit
+from drawlib.vae import VAE, VAEConfig
+from drawlib.zoo import load_pretrained, published, records
+
+__all__ = [
+    "DATASETS",
+    "DRAW",
+    "VAE",
+    "Bound",
+    "DRAWConfig",
+    "Data",
+    "DataError",
+    "Evaluation",
+    "Filters",
+    "Gaussian",
+    "History",
+    "LatentModel",
+    "Split",
+    "TrainConfig",
+    "TrainingStopped",
+    "VAEConfig",
+    "evaluate",
+    "filterbank",
+    "fit",
+    "grid",
+    "load_data",
+    "load_pretrained",
+    "merge",
+    "published",
+    "records",
+    "stratified_subset",
+]

@@ -1,0 +1,236 @@
+"""The command line: ``python -m drawlib data|train|evaluate|sample|record``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+
+from drawlib import zoo
+from drawlib.checkpoint import CheckpointError
+from drawlib.data import DATASETS, DataError, load_data
+from drawlib.evaluate import evaluate
+from drawlib.models import CONFIGS, build, config_of
+from drawlib.runs import Run, publish, read_run, train_run
+from drawlib.train import TrainConfig, TrainingStopped, pick_device
+
+USAGE = """python -m drawlib COMMAND
+
+  data [NAME …]         get and verify data sets; without a name, list them
+  train MODEL[:PRESET]  train a model, or go on where RUN was cut
+                        models: {models}
+  evaluate RUN|NAME     bounds of a run directory, or of a shipped model
+  sample RUN|NAME       draw images from the prior into a PNG
+  record RUN            evaluate a finished run and write its record
+
+python -m drawlib COMMAND --help lists the options of each."""
+
+
+@dataclass(frozen=True)
+class Get:
+    """Get data sets, verify every byte, and say where they came from."""
+
+    names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    root: Path | None = None
+    """A folder to look in first (otherwise DRAWLIB_DATA, then the cache)."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Print the bounds of a model."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A run directory, or the name of a shipped model (protocol/model-seed)."""
+    data: str | None = None
+    """The protocol; left out, the one that the model was trained on."""
+    split: str = "test"
+    samples: int = 1
+    """K: posterior samples an image."""
+    images: int | None = None
+    """A seeded, stratified subset of so many images; left out, all."""
+    seed: int = 0
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw images from the prior into a PNG."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A run directory, or the name of a shipped model (protocol/model-seed)."""
+    out: Path = Path("samples.png")
+    n: int = 64
+    seed: int = 0
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class MakeRecord:
+    """Evaluate a finished run on every split and write its record."""
+
+    run_dir: Annotated[Path, tyro.conf.Positional]
+    row: str
+    """The row's name in the tables, such as vae-source."""
+    samples: int = 1000
+    """K of the importance-weighted bound."""
+    images: int = 1000
+    """Test images of the importance-weighted bound (a seeded, stratified draw)."""
+    ship: bool = False
+    """Ship the weights, in half precision."""
+    note: str = ""
+    published: str | None = None
+    """The key of the published number beside it (zoo/published.json)."""
+    root: Path | None = None
+    """Where to write; left out, the package's own zoo."""
+
+
+def data_command(arguments: Sequence[str]) -> None:
+    args = tyro.cli(Get, args=arguments, prog="python -m drawlib data")
+    if not args.names:
+        for name, about in DATASETS.items():
+            print(f"{name:15s} {about}")
+        return
+    for name in args.names:
+        data = load_data(name, root=args.root)
+        sizes = ", ".join(
+            f"{split} {len(getattr(data, split)):,}"
+            for split in ("train", "valid", "test")
+        )
+        print(f"{name}: {sizes} images, verified; from {data.origin}")
+
+
+def train_command(arguments: Sequence[str]) -> None:
+    """The options of ``train`` come from the two configuration dataclasses."""
+    parser = argparse.ArgumentParser(
+        prog="python -m drawlib train",
+        usage="python -m drawlib train MODEL[:PRESET] [options]",
+        add_help=False,
+    )
+    parser.add_argument("model", nargs="?", default="")
+    chosen, rest = parser.parse_known_args(arguments)
+    kind, _, preset = chosen.model.partition(":")
+    if not kind:
+        raise ValueError(f"which model? allowed: {', '.join(CONFIGS)}")
+    model = config_of(kind, preset or None)
+    options: list[Any] = [
+        ("run_dir", Path, field(default=Path("runs") / kind)),
+        ("data", str, field(default="mnist-dynamic")),
+        ("model", type(model), field(default=model)),
+        ("train", TrainConfig, field(default_factory=TrainConfig)),
+    ]
+    form: Any = make_dataclass("Train", options, frozen=True)
+    args = tyro.cli(form, args=rest, prog=f"python -m drawlib train {chosen.model}")
+    run = Run(args.model, args.data, args.run_dir, args.train)
+    _, _, history = train_run(run)
+    last = history.rows[-1]
+    print(
+        f"{args.run_dir}: {last['epoch']} epochs, {last['seconds']:.0f} s, "
+        f"validation −ELBO {last['valid']:.2f} nats"
+    )
+
+
+def load_any(name: str, device: str) -> tuple[Any, str]:
+    """The model of a run directory or of a shipped record, and its protocol."""
+    if Path(name).is_dir():
+        run = read_run(Path(name))
+        model = build(run.model)
+        model.load_state_dict(zoo.load_weights(Path(name) / "model.safetensors"))
+        protocol = run.data
+    else:
+        model, protocol = zoo.load_pretrained(name), name.partition("/")[0]
+    return model.to(pick_device(device)).eval(), protocol
+
+
+def evaluate_command(arguments: Sequence[str]) -> None:
+    args = tyro.cli(Evaluate, args=arguments, prog="python -m drawlib evaluate")
+    model, protocol = load_any(args.model, args.device)
+    data = load_data(args.data or protocol)
+    result = evaluate(
+        model,
+        data,
+        args.split,
+        samples=args.samples,
+        images=args.images,
+        seed=args.seed,
+        progress=True,
+    )
+    print(result)
+
+
+def sample_command(arguments: Sequence[str]) -> None:
+    from torchvision.utils import save_image
+
+    args = tyro.cli(Sample, args=arguments, prog="python -m drawlib sample")
+    model, _ = load_any(args.model, args.device)
+    generator = torch.Generator().manual_seed(args.seed)
+    save_image(model.generate(args.n, generator=generator).cpu(), args.out)
+    print(f"{args.n} means of p(x given z), z from the prior: {args.out}")
+
+
+def record_command(arguments: Sequence[str]) -> None:
+    args = tyro.cli(MakeRecord, args=arguments, prog="python -m drawlib record")
+    path = publish(
+        args.run_dir,
+        args.row,
+        iw_samples=args.samples,
+        iw_images=args.images,
+        ship=args.ship,
+        note=args.note,
+        published=args.published,
+        root=args.root,
+    )
+    print(path)
+
+
+COMMANDS = {
+    "data": data_command,
+    "train": train_command,
+    "evaluate": evaluate_command,
+    "sample": sample_command,
+    "record": record_command,
+}
+
+# What a user can put right is told in one line; anything else keeps its traceback.
+EXPECTED = (
+    CheckpointError,
+    DataError,
+    FileNotFoundError,
+    TrainingStopped,
+    TypeError,
+    ValueError,
+    zoo.ZooError,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE.format(models=", ".join(CONFIGS)))
+        return 0
+    command = COMMANDS.get(arguments[0])
+    if command is None:
+        print(
+            f"drawlib: {arguments[0]!r} is no command; allowed: {', '.join(COMMANDS)}",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        command(arguments[1:])
+    except EXPECTED as error:
+        print(f"drawlib: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("drawlib: stopped; the checkpoint is saved", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

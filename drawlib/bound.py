@@ -1,0 +1,170 @@
+"""The model contract: what every latent variable model of the course returns."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+__all__ = ["Bound", "LatentModel", "Noise", "check_images"]
+
+Noise = Tensor | tuple[Tensor, ...]
+Images = Float[Tensor, "batch channels height width"]
+
+
+@dataclass(frozen=True)
+class Bound:
+    r"""The terms of a variational bound at one posterior sample, one row an image.
+
+    Attributes:
+        log_likelihood: log p(x given z) in nats, ``(batch,)``.
+        kl: analytic KL in nats, ``(batch, groups)``: a column for each latent layer
+            or time step, given the sampled latents that it depends on.
+        log_weight: log p(x, z) − log q(z given x) at the sampled z, ``(batch,)``.
+            Made of log-densities at z, not of ``kl``: only so is
+            log p̂_K(x) = logsumexp_k log w_k − log K the importance-weighted bound of
+            Burda et al. (2016).
+
+    Example:
+        >>> b = Bound(torch.tensor([-90.0]), torch.tensor([[20.0, 5.0]]),
+        ...           torch.tensor([-114.0]))
+        >>> b.elbo
+        tensor([-115.])
+    """
+
+    log_likelihood: Float[Tensor, "batch"]
+    kl: Float[Tensor, "batch groups"]
+    log_weight: Float[Tensor, "batch"]
+
+    @property
+    def elbo(self) -> Float[Tensor, "batch"]:
+        """ELBO = log p(x given z) − Σ_groups KL, in nats: never scaled by a warm-up."""
+        return self.log_likelihood - self.kl.sum(1)
+
+
+def check_images(x: Tensor, image_shape: tuple[int, int, int]) -> None:
+    """Refuse a batch that is not float images of ``image_shape`` in [0, 1].
+
+    Raises:
+        TypeError: for anything but a floating-point tensor.
+        ValueError: for a wrong shape, an empty batch, NaN, or a value outside [0, 1].
+
+    Example:
+        >>> check_images(torch.zeros(2, 1, 3, 3), (1, 28, 28))
+        Traceback (most recent call last):
+        ValueError: images have shape (2, 1, 3, 3); allowed: (batch, 1, 28, 28)
+    """
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        given = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"images are {given}; allowed: a floating-point tensor")
+    if x.ndim != 4 or tuple(x.shape[1:]) != tuple(image_shape):
+        allowed = ", ".join(str(side) for side in image_shape)
+        raise ValueError(
+            f"images have shape {tuple(x.shape)}; allowed: (batch, {allowed})"
+        )
+    if len(x) == 0:
+        raise ValueError("the batch is empty; allowed: one image or more")
+    low, high = x.amin(), x.amax()
+    # NaN fails every comparison, so this one catches it too.
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"images lie in [{low:g}, {high:g}]; allowed: finite values in [0, 1]"
+        )
+
+
+class LatentModel(nn.Module):
+    """Base of VAE, LadderVAE, DRAW and GLAS.
+
+    A subclass sets ``config`` and ``image_shape`` and implements ``noise_shapes``,
+    ``bound``, ``generate``, ``reconstruct`` and ``start_at``. Randomness is an input:
+    the same ``noise`` gives the same numbers in every process.
+    """
+
+    image_shape: tuple[int, int, int]
+
+    @abstractmethod
+    def noise_shapes(self, n: int) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the standard-normal tensors that one pass over n images needs.
+
+        The first axis is always n, so that noise can be cut like the images.
+        """
+
+    @abstractmethod
+    def bound(self, x: Images, noise: Noise) -> Bound:
+        """The bound on log p(x), unchecked: the function that is compiled."""
+
+    @abstractmethod
+    def generate(
+        self,
+        n: int,
+        *,
+        noise: Noise | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Images:
+        """Means of p(x given z) for n draws of z from the prior, in [0, 1]."""
+
+    @abstractmethod
+    def reconstruct(
+        self,
+        x: Images,
+        *,
+        noise: Noise | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Images:
+        """Means of p(x given z) for one z ~ q(z given x) an image."""
+
+    @abstractmethod
+    def start_at(self, mean: Float[Tensor, "channels height width"]) -> None:
+        """Set the output bias to the logit of the mean image, before training."""
+
+    def noise(self, n: int, generator: torch.Generator | None = None) -> Noise:
+        """Standard-normal draws for one pass over n images.
+
+        Drawn on the generator's device, so that a seed means the same numbers
+        wherever the model lives.
+
+        Raises:
+            ValueError: for n below 1.
+        """
+        if n < 1:
+            raise ValueError(f"noise for {n} images was asked for; allowed: 1 or more")
+        weight = next(self.parameters())
+        source = generator.device if generator is not None else weight.device
+        drawn = tuple(
+            torch.randn(shape, generator=generator, device=source, dtype=weight.dtype)
+            for shape in self.noise_shapes(n)
+        )
+        moved = tuple(eps.to(weight.device) for eps in drawn)
+        return moved if len(moved) > 1 else moved[0]
+
+    def forward(
+        self,
+        x: Images,
+        *,
+        noise: Noise | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Bound:
+        """One posterior sample an image: the checked form of ``bound``.
+
+        Raises:
+            TypeError, ValueError: as ``check_images``, and for noise of another shape.
+        """
+        check_images(x, self.image_shape)
+        return self.bound(x, self.take_noise(len(x), noise, generator))
+
+    def take_noise(
+        self, n: int, noise: Noise | None, generator: torch.Generator | None
+    ) -> Noise:
+        """The given noise, checked, or a fresh draw."""
+        if noise is None:
+            return self.noise(n, generator)
+        given = noise if isinstance(noise, tuple) else (noise,)
+        shapes = tuple(tuple(eps.shape) for eps in given)
+        if shapes != self.noise_shapes(n):
+            raise ValueError(
+                f"noise has shape {shapes}; allowed: {self.noise_shapes(n)}"
+            )
+        return noise

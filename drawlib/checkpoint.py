@@ -1,0 +1,127 @@
+"""Checkpoints that survive a kill: atomic, verified, the previous one kept."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["CheckpointError", "load", "save", "write_atomically"]
+
+DIGEST = hashlib.sha256().digest_size
+
+
+class CheckpointError(RuntimeError):
+    """No checkpoint could be written or read, and why, in one line."""
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file that is either the old one or the new one, never a half.
+
+    The bytes go to a temporary file beside it, are flushed to the disk, and the
+    file is renamed. On failure (a full disk, say) the temporary file is removed
+    and the old one stays.
+
+    Raises:
+        OSError: whatever the disk says.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "a"
+        >>> write_atomically(path, b"1")
+        >>> path.read_bytes()
+        b'1'
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def previous(path: Path) -> Path:
+    """Where the checkpoint before the newest one is kept."""
+    return path.with_name(f"{path.stem}-previous{path.suffix}")
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write ``state`` (tensors, numbers, strings, lists, dictionaries) to ``path``.
+
+    The file is a sha256 digest followed by what ``torch.save`` writes, so that a
+    corrupted file is known as one. The checkpoint that stood there is kept beside it.
+
+    Raises:
+        CheckpointError: where the disk refuses; the last good checkpoint stays.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "checkpoint.pt"
+        >>> save(path, {"step": 3, "w": torch.ones(2)})
+        >>> load(path)["step"]
+        3
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    payload = buffer.getvalue()
+    fresh = path.with_name(f"{path.stem}-new{path.suffix}")
+    try:
+        # Three names, two renames: at every moment one whole checkpoint has a name
+        # that `load` tries.
+        write_atomically(fresh, hashlib.sha256(payload).digest() + payload)
+        if path.exists():
+            os.replace(path, previous(path))
+        os.replace(fresh, path)
+    except OSError as error:
+        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
+        raise CheckpointError(
+            f"{path.name} was not written in {path.parent}: {reason}; "
+            "the last good checkpoint is intact"
+        ) from error
+
+
+def read(path: Path, device: torch.device | str) -> dict[str, Any]:
+    content = path.read_bytes()
+    digest, payload = content[:DIGEST], content[DIGEST:]
+    if hashlib.sha256(payload).digest() != digest:
+        raise CheckpointError(f"{path.name} is truncated or altered (wrong sha256)")
+    # weights_only: a checkpoint is data, and loading it executes nothing.
+    return torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
+    """The newest whole checkpoint, or None where there has never been one.
+
+    A newest checkpoint that is damaged is passed over with a warning that says so.
+
+    Raises:
+        CheckpointError: where files exist and none of them is whole.
+    """
+    damaged = []
+    fresh = path.with_name(f"{path.stem}-new{path.suffix}")
+    for candidate in (fresh, path, previous(path)):
+        if not candidate.exists():
+            continue
+        try:
+            state = read(candidate, device)
+        except (CheckpointError, RuntimeError, OSError) as error:
+            damaged.append(f"{candidate.name}: {error}")
+            continue
+        if damaged:
+            warnings.warn(
+                f"{'; '.join(damaged)}; resuming from {candidate.name}", stacklevel=2
+            )
+        return state
+    if damaged:
+        raise CheckpointError(f"no whole checkpoint in {path.parent}: {damaged}")
+    return None

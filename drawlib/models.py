@@ -1,0 +1,71 @@
+"""The models by name: the one place that lists them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drawlib.bound import LatentModel
+from drawlib.config import Config
+from drawlib.draw import DRAW, DRAWConfig
+from drawlib.glas import GLAS, GLASConfig
+from drawlib.ladder import LadderConfig, LadderVAE
+from drawlib.vae import VAE, VAEConfig
+
+__all__ = ["CONFIGS", "build", "config_of", "kind_of"]
+
+MODELS: dict[str, type[LatentModel]] = {
+    "vae": VAE,
+    "ladder": LadderVAE,
+    "draw": DRAW,
+    "glas": GLAS,
+}
+CONFIGS: dict[str, type[Config]] = {
+    "vae": VAEConfig,
+    "ladder": LadderConfig,
+    "draw": DRAWConfig,
+    "glas": GLASConfig,
+}
+
+
+def config_of(kind: str, preset: str | None = None, **changes: Any) -> Config:
+    """The configuration of a model, by the model's name and that of a preset.
+
+    Raises:
+        ValueError: for a name that does not exist; the message lists those that do.
+
+    Example:
+        >>> config_of("vae", "source").z
+        64
+    """
+    if kind not in CONFIGS:
+        raise ValueError(f"model is {kind!r}; allowed: {', '.join(CONFIGS)}")
+    if preset is None:
+        return CONFIGS[kind].from_dict(changes)
+    return CONFIGS[kind].preset(preset, **changes)
+
+
+def build(config: Config) -> LatentModel:
+    """The untrained model that a configuration describes.
+
+    Example:
+        >>> type(build(VAEConfig.preset("tiny"))).__name__
+        'VAE'
+    """
+    model: Any = MODELS[kind_of(config)]
+    return model(config)
+
+
+def kind_of(config: Config) -> str:
+    """The model's name for a configuration.
+
+    Raises:
+        TypeError: for a configuration of something else.
+
+    Example:
+        >>> kind_of(VAEConfig())
+        'vae'
+    """
+    for kind, known in CONFIGS.items():
+        if type(config) is known:
+            return kind
+    raise TypeError(f"{type(config).__name__} is no model's configuration")

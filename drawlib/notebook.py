@@ -1,0 +1,89 @@
+"""What every chapter's notebook starts with: its mode and its checked parameters."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+from drawlib.train import pick_device
+
+__all__ = ["check_parameters", "in_mode", "run_directory"]
+
+MODES = ("read", "smoke", "full")
+
+
+def check_parameters(namespace: dict[str, Any], **types: type) -> None:
+    """Refuse notebook parameters that are misspelt, of a wrong type or out of range.
+
+    Call it with ``globals()`` in the cell after the one tagged ``parameters``.
+    papermill injects whatever it is given: a misspelt name would be ignored, and
+    ``true`` would arrive as a string. ``mode`` (read, smoke or full), ``seed`` and
+    ``device`` are known; a chapter names the types of further ones.
+
+    Raises:
+        ValueError, TypeError: one line with what was given and what is allowed.
+
+    Example:
+        >>> check_parameters({"mode": "ful", "seed": 0, "device": "cpu"})
+        Traceback (most recent call last):
+        ValueError: mode is 'ful'; allowed: read, smoke, full
+    """
+    allowed = {"mode": str, "seed": int, "device": str, **types}
+    for name in injected(namespace.get("In", [])):
+        if name not in allowed:
+            raise ValueError(
+                f"{name!r} is no parameter of this notebook; "
+                f"allowed: {', '.join(allowed)}"
+            )
+    for name, kind in allowed.items():
+        value = namespace.get(name)
+        # bool is an int for Python, and never a seed or a size.
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise TypeError(
+                f"{name} is {value!r} ({type(value).__name__}); "
+                f"allowed: {kind.__name__}"
+            )
+    if namespace["mode"] not in MODES:
+        raise ValueError(f"mode is {namespace['mode']!r}; allowed: {', '.join(MODES)}")
+    if namespace["seed"] < 0:
+        raise ValueError(f"seed is {namespace['seed']}; allowed: 0 or more")
+    pick_device(namespace["device"])
+
+
+def injected(cells: list[str]) -> list[str]:
+    """Names that papermill assigned: its cells start with ``# Parameters``.
+
+    Example:
+        >>> injected(["x = 1", "# Parameters\\nmode = 'smoke'\\nsede = 1"])
+        ['mode', 'sede']
+    """
+    names = []
+    for cell in cells:
+        if cell.startswith("# Parameters"):
+            for node in ast.parse(cell).body:
+                if isinstance(node, ast.Assign):
+                    names += [t.id for t in node.targets if isinstance(t, ast.Name)]
+    return names
+
+
+def in_mode(mode: str, *, read: Any, smoke: Any, full: Any) -> Any:
+    """The value for this mode: sizes, epochs, numbers of images.
+
+    Example:
+        >>> in_mode("smoke", read=1000, smoke=10, full=10_000)
+        10
+    """
+    return {"read": read, "smoke": smoke, "full": full}[mode]
+
+
+def run_directory(chapter: str, mode: str, seed: int) -> Path:
+    """Where a chapter keeps its trainings: the clone's ``runs``, else the folder's.
+
+    Example:
+        >>> run_directory("04-vae", "full", 0).parts[-3:]
+        ('runs', '04-vae', 'full-0')
+    """
+    here = Path.cwd()
+    tops = (p for p in (here, *here.parents) if (p / "drawlib/__init__.py").exists())
+    return next(tops, here) / "runs" / chapter / f"{mode}-{seed}"

@@ -1,0 +1,323 @@
+"""The step that DRAW and GLAS share: look, encode, sample, decode, write.
+
+Numbers of equations are those of the DRAW paper (Gregor et al. 2015, arXiv:1502.04623).
+A subclass changes one small method of the step: ``posterior``, ``prior`` or
+``decoder_input``. Every method is looked up when it is called, so that one of them can
+be exchanged for a faulty one, and the effect of the mistake be measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from drawlib.bound import Bound, Images, LatentModel, Noise, check_images
+from drawlib.config import Config, at_least, one_of
+from drawlib.filterbank import KERNELS, Filters, filterbank
+from drawlib.gaussian import Gaussian, GaussianHead, standard
+from drawlib.likelihood import likelihood
+from drawlib.lstm import LSTM, Fixed, Hidden, lstm
+from drawlib.trace import Windows, trace
+from drawlib.vae import linear
+
+__all__ = ["Recurrent", "RecurrentConfig", "State"]
+
+
+class State(NamedTuple):
+    """What one step hands to the next: both LSTMs' states and the canvas c_t."""
+
+    h_enc: Hidden
+    c_enc: Hidden
+    h_dec: Hidden
+    c_dec: Hidden
+    canvas: Images
+
+
+@dataclass(frozen=True)
+class RecurrentConfig(Config):
+    """What DRAW and GLAS have in common; ``read`` and ``write`` are the patches' N.
+
+    ``attention``: ``none``, or the kernel of the filters that read and write the image.
+    ``initial_state``, ``canvas``: h_0 and c_0 are ``learned`` (as in the paper) or
+    ``zeros``.
+    """
+
+    image_shape: tuple[int, int, int] = (1, 28, 28)
+    T: int = 64
+    hidden: int = 256
+    z: int = 100
+    attention: str = "none"
+    read: int = 2
+    write: int = 5
+    initial_state: str = "learned"
+    canvas: str = "learned"
+    likelihood: str = "bernoulli"
+    forget_bias: float = 1.0
+
+    def check(self) -> None:
+        at_least(self, 1, "image_shape", "T", "hidden", "z", "read", "write")
+        one_of(self, "attention", ("none", *KERNELS))
+        one_of(self, "initial_state", ("learned", "zeros"))
+        one_of(self, "canvas", ("learned", "zeros"))
+        one_of(self, "likelihood", ("bernoulli", "discretised-logistic"))
+
+
+def gaussian_head(features: int, z: int) -> GaussianHead:
+    """Eqs. (1), (2): μ = W h + b and log σ = W h + b, two maps started as ``linear``.
+
+    Example:
+        >>> gaussian_head(256, 100).linear.bias.sum()
+        tensor(0., grad_fn=<SumBackward0>)
+    """
+    head = GaussianHead(features, z)
+    for half in head.linear.weight.data.chunk(2):
+        nn.init.xavier_uniform_(half)
+    nn.init.zeros_(head.linear.bias)
+    return head
+
+
+class Recurrent(LatentModel):
+    """DRAW's step and its loop; see ``DRAW`` and ``GLAS`` for what is built of it."""
+
+    def __init__(
+        self,
+        config: RecurrentConfig,
+        features: int | None = None,
+        drawn: int | None = None,
+    ) -> None:
+        """``features``, ``drawn``: sizes of what the posterior head and decoder read.
+
+        Left out, these are h_enc_t and z_t.
+        """
+        super().__init__()
+        self.config, self.image_shape = config, config.image_shape
+        channels, hidden = config.image_shape[0], config.hidden
+        pixels, written = math.prod(config.image_shape), math.prod(config.image_shape)
+        looked_at = 2 * pixels
+        if config.attention != "none":
+            looked_at = 2 * channels * config.read**2
+            written = channels * config.write**2
+            # Two heads: the window that reads is not the window that writes.
+            self.read_head = nn.Linear(hidden, 5)
+            self.write_head = nn.Linear(hidden, 5)
+        self.encoder = LSTM(looked_at + hidden, hidden, config.forget_bias)
+        self.q_head = gaussian_head(features or hidden, config.z)
+        self.decoder = LSTM(drawn or config.z, hidden, config.forget_bias)
+        self.writer = linear(hidden, written)
+        self.likelihood = likelihood(config.likelihood, channels)
+        for name in State._fields:
+            zeros = torch.zeros(config.image_shape if name == "canvas" else hidden)
+            start = config.canvas if name == "canvas" else config.initial_state
+            if start == "learned":
+                self.register_parameter(f"start_{name}", nn.Parameter(zeros))
+            else:
+                self.register_buffer(f"start_{name}", zeros, persistent=False)
+        self.compiled: Callable[..., Any] | None = None
+
+    # One step, in the order of the equations.
+
+    def error_image(self, x: Images | float, canvas: Images) -> Images:
+        """x̂_t = x − σ(c_{t−1}): the canvas holds logits, the error is one of means."""
+        return x - self.likelihood.mean(canvas)  # Eq. (3)
+
+    def window(self, head: nn.Module, h_dec: Hidden, patch: int) -> Filters:
+        """The filters that ``head`` places on the image; five numbers stay float32."""
+        with torch.autocast(h_dec.device.type, enabled=False):
+            size = self.image_shape[1:]
+            return filterbank(head(h_dec), size, patch, self.config.attention)
+
+    def read_window(self, h_dec: Hidden) -> Filters:
+        """The window through which the next step looks, from h_dec_{t−1}."""
+        return self.window(self.read_head, h_dec, self.config.read)
+
+    def write_window(self, h_dec: Hidden) -> Filters:
+        """The window in which a step writes, from h_dec_t, with a head of its own."""
+        return self.window(self.write_head, h_dec, self.config.write)
+
+    def read(self, x: Images, canvas: Images, h_dec: Hidden) -> Tensor:
+        """r_t, flat; without attention only the part that is not in ``fixed`` yet."""
+        if self.config.attention == "none":
+            return self.error_image(0.0, canvas).flatten(1)
+        both = torch.cat([x, self.error_image(x, canvas)], 1)
+        return self.read_window(h_dec).read(both).flatten(1)  # Eqs. (4), (27)
+
+    def write(self, h_dec: Hidden) -> Images:
+        """What is added to the canvas."""
+        if self.config.attention == "none":
+            return self.writer(h_dec).unflatten(1, self.image_shape)  # Eq. (18)
+        N = self.config.write
+        w = self.writer(h_dec).unflatten(1, (self.image_shape[0], N, N))  # Eq. (28)
+        return self.write_window(h_dec).write(w)  # Eq. (29)
+
+    def posterior(self, h_enc: Hidden) -> Gaussian:
+        """Q(Z_t given h_enc_t)."""
+        return self.q_head(h_enc)
+
+    def prior(self, h_dec: Hidden) -> Gaussian:
+        """P(Z_t given what was drawn so far); N(0, I) in the paper."""
+        return standard(h_dec.new_zeros(len(h_dec), self.config.z))
+
+    def decoder_input(self, z: Float[Tensor, "batch z"]) -> Tensor:
+        """What the decoder receives of z_t."""
+        return z
+
+    def encode(self, state: State, x: Images, fixed: Fixed) -> tuple[Hidden, Hidden]:
+        """The inference half of a step: (h_enc_t, c_enc_t)."""
+        r = self.read(x, state.canvas, state.h_dec)
+        seen = torch.cat([r, state.h_dec], 1)
+        return lstm(seen, state.h_enc, state.c_enc, fixed)  # Eq. (5)
+
+    def decode(self, state: State, z: Float[Tensor, "batch z"]) -> State:
+        """The generative half of a step: neither x nor the encoder is read."""
+        inputs = self.decoder_input(z)
+        h_dec, c_dec = self.decoder(inputs, state.h_dec, state.c_dec)  # Eqs. (7), (14)
+        canvas = state.canvas + self.write(h_dec)  # Eqs. (8), (15)
+        return state._replace(h_dec=h_dec, c_dec=c_dec, canvas=canvas)
+
+    def step(
+        self, state: State, x: Images, eps: Float[Tensor, "batch z"], fixed: Fixed
+    ) -> tuple[State, Float[Tensor, "batch"], Float[Tensor, "batch"]]:
+        """Eqs. (3) to (8): the next state, KL_t, and log p(z_t) − log q(z_t), in nats.
+
+        A pure function of tensors: this is what ``compile_hot`` compiles.
+        """
+        h_enc, c_enc = self.encode(state, x, fixed)
+        # Under autocast the head rounds; densities and KL are summed in full precision.
+        q = Gaussian(*(v.to(state.canvas.dtype) for v in self.posterior(h_enc)))
+        p = self.prior(state.h_dec)
+        z = q.sample(eps)  # Eq. (6)
+        state = self.decode(state._replace(h_enc=h_enc, c_enc=c_enc), z)
+        return state, q.kl(p), p.log_prob(z) - q.log_prob(z)
+
+    # The loop.
+
+    def fixed(self, x: Images) -> Fixed:
+        r"""What the encoder computes once for all steps.
+
+        Without attention r_t = [x; x̂_t] (Eq. (17)) and x̂_t = x − σ(c) is affine in x:
+        W₁x + W₂x̂_t = (W₁ + W₂) x + W₂ (0 − σ(c)), of which the first product is the
+        same at each step.
+        """
+        weight, bias = self.encoder.weight, self.encoder.bias[None]
+        if self.config.attention != "none":
+            return Fixed(weight, bias)
+        W_1, W_2 = weight.split(math.prod(self.image_shape), 1)[:2]
+        with torch.autocast(x.device.type, enabled=False):
+            bias = bias + F.linear(x.flatten(1), W_1 + W_2)
+        return Fixed(weight[:, W_1.shape[1] :], bias)
+
+    def start(self, n: int) -> State:
+        """h_0 and c_0 for n images."""
+        starts = (getattr(self, f"start_{name}") for name in State._fields)
+        state = State(*(s.expand(n, *s.shape).clone() for s in starts))
+        if torch.is_grad_enabled():
+            # Later states have gradients: without this the first step would be another
+            # function to the compiler, and be compiled for itself.
+            state = State(
+                *(s if s.requires_grad else s.requires_grad_() for s in state)
+            )
+        return state
+
+    def steps(self, x: Images, noise: Noise) -> Iterator[tuple[State, Tensor, Tensor]]:
+        """The results of ``step`` for t = 1 … T; ``noise`` is ``(batch, T, z)``."""
+        state, fixed = self.start(len(x)), self.fixed(x)
+        for eps in noise.unbind(1):
+            if self.compiled is None:
+                state, kl, log_ratio = self.step(state, x, eps, fixed)
+            else:
+                state, kl, log_ratio = self.compiled(self, state, x, eps, fixed)
+            yield state, kl, log_ratio
+
+    def compile_hot(self) -> None:
+        """Compile the step, with equal results within rounding; never the whole loop.
+
+        Compiling the loop takes minutes, and is no faster. Needs a C++ compiler.
+        """
+        self.compiled = torch.compile(type(self).step, dynamic=False)
+
+    # The contract.
+
+    def noise_shapes(self, n: int) -> tuple[tuple[int, ...], ...]:
+        return ((n, self.config.T, self.config.z),)
+
+    def output(self, canvas: Images) -> Images:
+        """The logits of D(X given c_T): the canvas itself, with no layer between."""
+        return canvas
+
+    def bound(self, x: Images, noise: Noise) -> Bound:
+        terms = []
+        for state, *nats in self.steps(x, noise):  # noqa: B007
+            terms.append(nats)
+        kl, log_ratio = (torch.stack(t, 1) for t in zip(*terms, strict=True))
+        log_likelihood = self.likelihood(self.output(state.canvas), x)  # Eq. (9)
+        # Eq. (10), and log w = log p(x|c_T) + Σ_t [log p(z_t) − log q(z_t)]
+        return Bound(log_likelihood, kl, log_likelihood + log_ratio.sum(1))
+
+    def dream(self, noise: Noise) -> Iterator[State]:
+        """The states of a generation, a fresh z_t for each step: eqs. (13) to (15)."""
+        state = self.start(len(noise))
+        for eps in noise.unbind(1):
+            state = self.decode(state, self.prior(state.h_dec).sample(eps))
+            yield state
+
+    @torch.no_grad()
+    def generate_steps(
+        self,
+        n: int,
+        *,
+        noise: Noise | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "T n channels height width"]:
+        """The mean image after each step; the last one is ``generate``'s."""
+        states = self.dream(self.take_noise(n, noise, generator))
+        return torch.stack([self.mean(state.canvas) for state in states])
+
+    def generate(
+        self,
+        n: int,
+        *,
+        noise: Noise | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Images:
+        return self.generate_steps(n, noise=noise, generator=generator)[-1]  # Eq. (16)
+
+    def mean(self, canvas: Images) -> Images:
+        """The mean of D(X given the canvas)."""
+        return self.likelihood.mean(self.output(canvas))
+
+    def latent_windows(self, states: list[State], noise: Noise) -> Windows | None:
+        """Where the steps looked in a latent space; only GLAS has one."""
+        return None
+
+    trace = trace
+
+    @torch.no_grad()
+    def reconstruct(
+        self,
+        x: Images,
+        *,
+        noise: Noise | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Images:
+        check_images(x, self.image_shape)
+        *_, (state, _, _) = self.steps(x, self.take_noise(len(x), noise, generator))
+        return self.mean(state.canvas)
+
+    @torch.no_grad()
+    def start_at(self, mean: Float[Tensor, "channels height width"]) -> None:
+        """Start c_0 at the mean image; where c_0 is zero, a T-th in each dense write.
+
+        With a zero canvas and attention nothing can be set, and nothing is.
+        """
+        logits = torch.logit(mean, eps=1e-2)
+        if self.config.canvas == "learned":
+            self.start_canvas.copy_(logits)
+        elif self.config.attention == "none":
+            self.writer.bias.copy_(logits.flatten() / self.config.T)

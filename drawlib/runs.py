@@ -1,0 +1,159 @@
+"""From a configuration to a record: train, evaluate, publish one run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from drawlib import zoo
+from drawlib.bound import LatentModel
+from drawlib.checkpoint import write_atomically
+from drawlib.config import Config
+from drawlib.data import Data, load_data
+from drawlib.evaluate import evaluate
+from drawlib.models import build, config_of, kind_of
+from drawlib.train import History, TrainConfig, fit, pick_device
+
+__all__ = ["Run", "publish", "read_run", "train_run"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: which model, on which data, how, and where it is kept.
+
+    ``model`` and ``train`` are the two configurations, ``data`` names the protocol.
+    """
+
+    model: Config
+    data: str
+    run_dir: Path
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``run.json`` holds."""
+        return {
+            "kind": kind_of(self.model),
+            "model": self.model.to_dict(),
+            "data": self.data,
+            "train": self.train.to_dict(),
+        }
+
+
+def read_run(run_dir: Path) -> Run:
+    """The run that a directory holds.
+
+    Raises:
+        FileNotFoundError: where the directory holds none.
+    """
+    path = run_dir / "run.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{run_dir} holds no run (no run.json)")
+    values = json.loads(path.read_text())
+    return Run(
+        config_of(values["kind"], **values["model"]),
+        values["data"],
+        run_dir,
+        TrainConfig.from_dict(values["train"]),
+    )
+
+
+def train_run(run: Run, *, progress: bool = True) -> tuple[LatentModel, Data, History]:
+    """Train, or go on training, and leave ``model.safetensors`` in the directory.
+
+    The seed of the configuration also draws the initial weights.
+    """
+    run.run_dir.mkdir(parents=True, exist_ok=True)
+    content = json.dumps(run.to_dict(), indent=1).encode()
+    data = load_data(run.data)
+    torch.manual_seed(run.train.seed)
+    model = build(run.model)
+    history = fit(model, data, run.train, run.run_dir, progress=progress)
+    write_atomically(run.run_dir / "run.json", content)
+    zoo.save_weights(run.run_dir / "model.safetensors", model.state_dict(), half=False)
+    return model, data, history
+
+
+def publish(
+    run_dir: Path,
+    row: str,
+    *,
+    iw_samples: int = 1000,
+    iw_images: int = 1000,
+    ship: bool = False,
+    note: str = "",
+    published: str | None = None,
+    root: Path | None = None,
+    progress: bool = True,
+) -> Path:
+    """Evaluate a finished run on every split and write its record.
+
+    −ELBO is measured with one posterior sample on every image; the
+    importance-weighted bound with K = ``iw_samples`` on ``iw_images`` seeded test
+    images. With ``ship``, the weights go beside the record in half precision, all
+    numbers are those of the rounded weights, and the change in nats is recorded.
+    """
+    run = read_run(run_dir)
+    data = load_data(run.data)
+    device = pick_device(run.train.device)
+    weights = run_dir / "model.safetensors"
+    model = build(run.model).to(device)
+    model.load_state_dict(zoo.load_weights(weights))
+    history = History.read(run_dir)
+    name = f"{run.data}/{row}-{run.train.seed}"
+    shipped: dict[str, Any] | None = None
+    if ship:
+        exact = evaluate(model, data, "valid", samples=1)
+        path = (root or zoo.ZOO) / f"{name}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sha256 = zoo.save_weights(path, model.state_dict())
+        model.load_state_dict(zoo.load_weights(path, sha256))
+        rounded = evaluate(model, data, "valid", samples=1)
+        shipped = {
+            "file": path.name,
+            "sha256": sha256,
+            "bytes": path.stat().st_size,
+            "rounding_nats": rounded.neg_elbo - exact.neg_elbo,
+        }
+    bounds = {
+        split: evaluate(model, data, split, samples=1, progress=progress).to_dict()
+        for split in ("train", "valid", "test")
+    }
+    weighted = evaluate(
+        model,
+        data,
+        "test",
+        samples=iw_samples,
+        images=min(iw_images, len(data.test.images)),
+        progress=progress,
+    ).to_dict()
+    return zoo.write_record(
+        name,
+        {
+            "row": row,
+            "kind": kind_of(run.model),
+            "protocol": run.data,
+            "config": run.model.to_dict(),
+            "train_config": run.train.to_dict(),
+            "seed": run.train.seed,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "epochs": history.rows[-1]["epoch"],
+            "steps": history.rows[-1]["step"],
+            "skipped_steps": history.rows[-1]["skipped"],
+            "seconds": history.rows[-1]["seconds"],
+            "data_sha256": data.sha256,
+            **zoo.describe_environment(device),
+            "curve": [
+                {k: round(v, 4) for k, v in line.items()} for line in history.rows
+            ],
+            "weights": shipped,
+            "bounds": bounds,
+            "importance_weighted": weighted,
+            "published": published,
+            "note": note,
+        },
+        root=root,
+    )

@@ -1,0 +1,114 @@
+"""One pass of a recurrent model, step by step: what it saw, what it drew, what it paid.
+
+Made from the states alone, outside of the step: looking on costs the training nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from drawlib.bound import Images, Noise, check_images
+from drawlib.filterbank import Filters
+
+if TYPE_CHECKING:
+    from drawlib.recurrent import Recurrent
+
+__all__ = ["Trace", "Windows", "trace"]
+
+
+class Windows(NamedTuple):
+    """Where filters lay at each step, in pixels from 0.
+
+    ``sigma`` is the filters' width: σ of a Gaussian, or the scale s of a Cauchy kernel.
+    """
+
+    mu_x: Float[Tensor, "T batch patch"]
+    mu_y: Float[Tensor, "T batch patch"]
+    sigma: Float[Tensor, "T batch"]
+    gamma: Float[Tensor, "T batch"]
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """One pass over images, step by step; windows are ``None`` without attention.
+
+    ``patches`` holds what was read of x (first half of the channels) and of x̂;
+    ``errors`` x̂_t; ``canvases`` the means after each step; ``kl`` nats ``(batch, T)``;
+    ``latent`` the windows on GLAS's latent space L.
+    """
+
+    images: Images
+    read: Windows | None
+    write: Windows | None
+    latent: Windows | None
+    patches: Float[Tensor, "T batch twice_channels N N"] | None
+    errors: Float[Tensor, "T batch channels height width"]
+    canvases: Float[Tensor, "T batch channels height width"]
+    kl: Float[Tensor, "batch T"]
+
+
+def windows(pairs: Iterable[tuple[Filters, Tensor]]) -> Windows:
+    """Stack the windows of all steps, given with the five numbers that made them."""
+    filters, raw = zip(*pairs, strict=True)
+    return Windows(
+        torch.stack([f.mu_x for f in filters]),
+        torch.stack([f.mu_y for f in filters]),
+        torch.stack([(0.5 * five[:, 2]).exp() for five in raw]),
+        torch.stack([f.gamma for f in filters]),
+    )
+
+
+@torch.no_grad()
+def trace(
+    self: Recurrent,
+    x: Images,
+    *,
+    noise: Noise | None = None,
+    generator: torch.Generator | None = None,
+) -> Trace:
+    """One pass over images, step by step. A method of ``DRAW`` and ``GLAS``.
+
+    Raises:
+        TypeError, ValueError: as ``check_images``, and for noise of another shape.
+
+    Example:
+        >>> from drawlib.draw import DRAW, DRAWConfig
+        >>> model = DRAW(DRAWConfig.preset("tiny", attention="gaussian"))
+        >>> seen = model.trace(torch.zeros(3, 1, 28, 28))
+        >>> seen.canvases.shape, seen.read.mu_x.shape
+        (torch.Size([4, 3, 1, 28, 28]), torch.Size([4, 3, 2]))
+    """
+    check_images(x, self.image_shape)
+    noise = self.take_noise(len(x), noise, generator)
+    results = list(self.steps(x, noise))
+    after = [state for state, _, _ in results]
+    before = [self.start(len(x)), *after[:-1]]
+    errors = [self.error_image(x, s.canvas) for s in before]
+    read = write = patches = None
+    if self.config.attention != "none":
+        looks = [self.read_window(s.h_dec) for s in before]
+        patches = torch.stack(
+            [f.read(torch.cat([x, e], 1)) for f, e in zip(looks, errors, strict=True)]
+        )
+        read = windows(
+            (f, self.read_head(s.h_dec)) for f, s in zip(looks, before, strict=True)
+        )
+        write = windows(
+            (self.write_window(s.h_dec), self.write_head(s.h_dec)) for s in after
+        )
+    return Trace(
+        images=x,
+        read=read,
+        write=write,
+        latent=self.latent_windows(after, noise),
+        patches=patches,
+        errors=torch.stack(errors),
+        canvases=torch.stack([self.mean(s.canvas) for s in after]),
+        kl=torch.stack([kl for _, kl, _ in results], 1),
+    )

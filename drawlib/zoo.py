@@ -1,0 +1,204 @@
+"""Records and weights that ship with the package; every table is computed from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+from dataclasses import dataclass
+from importlib import resources
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from drawlib.bound import LatentModel
+from drawlib.checkpoint import write_atomically
+from drawlib.models import build, config_of
+
+__all__ = [
+    "Record",
+    "ZooError",
+    "describe_environment",
+    "load_pretrained",
+    "load_weights",
+    "published",
+    "records",
+    "save_weights",
+    "write_record",
+]
+
+ZOO = Path(str(resources.files("drawlib"))) / "zoo"
+
+
+class ZooError(RuntimeError):
+    """A record or its weights are missing, altered or of another model."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One recorded run: its numbers and where they come from.
+
+    ``record["test"]["neg_elbo"]`` and the like give its fields, as the JSON has them.
+
+    Attributes:
+        name: ``protocol/model-seed``, what ``load_pretrained`` takes.
+        values: the JSON: config, protocol, seeds, git commit, sha256 of data and
+            weights, versions, device, wall time, epochs, parameters, curve, and for
+            each split −ELBO, its parts and the importance-weighted bound in nats.
+    """
+
+    name: str
+    values: dict[str, Any]
+
+    def __getitem__(self, key: str) -> Any:
+        return self.values[key]
+
+    @property
+    def protocol(self) -> str:
+        """The data set and binarisation that the numbers belong to."""
+        return self.values["protocol"]
+
+    @property
+    def model(self) -> str:
+        """The row's name, without the seed."""
+        return self.values["row"]
+
+
+def records(
+    protocol: str | None = None, row: str | None = None, *, root: Path | None = None
+) -> list[Record]:
+    """All records, or those of one protocol and one row, sorted by name.
+
+    Example:
+        >>> all(r.protocol == "mnist-dynamic" for r in records("mnist-dynamic"))
+        True
+    """
+    root = root or ZOO
+    found = []
+    for path in sorted(root.glob("*/*-*.json")):
+        values = json.loads(path.read_text())
+        if values.get("schema") != "drawlib-record-1":
+            continue
+        if protocol in (None, values["protocol"]) and row in (None, values["row"]):
+            found.append(Record(f"{path.parent.name}/{path.stem}", values))
+    return found
+
+
+def published() -> dict[str, Any]:
+    """The published numbers: each with its bound, its protocol and its source.
+
+    Example:
+        >>> published()["draw-attention"]["value"]
+        80.97
+    """
+    return json.loads((ZOO / "published.json").read_text())
+
+
+def load_pretrained(name: str, *, root: Path | None = None) -> LatentModel:
+    """The model of a record with its shipped weights, ready to evaluate.
+
+    ``name`` is ``protocol/model-seed``. Nothing is downloaded, and loading executes no
+    code (safetensors).
+
+    Raises:
+        ZooError: for an unknown name, a record without weights, or weights whose
+            sha256 is not the recorded one.
+    """
+    root = root or ZOO
+    path = root / f"{name}.json"
+    if not path.exists():
+        known = [r.name for r in records(root=root) if r["weights"]]
+        raise ZooError(f"no record {name!r}; with weights: {', '.join(known) or '-'}")
+    values = json.loads(path.read_text())
+    if not values["weights"]:
+        raise ZooError(f"{name} ships no weights; one seed of each row does")
+    model = build(config_of(values["kind"], **values["config"]))
+    file = path.parent / values["weights"]["file"]
+    model.load_state_dict(load_weights(file, values["weights"]["sha256"]))
+    return model.eval()
+
+
+def load_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
+    """Tensors of a safetensors file in float32, verified where a sha256 is given.
+
+    Raises:
+        ZooError: for a missing file, or one that is truncated or altered.
+    """
+    if not path.exists():
+        raise ZooError(f"the weights {path.name} are missing")
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if sha256 is not None and found != sha256:
+        raise ZooError(f"{path.name} has sha256 {found[:12]}…, not {sha256[:12]}…")
+    try:
+        tensors = load_tensors(content)
+    except Exception as error:  # safetensors has its own exception class
+        raise ZooError(f"{path.name} is no whole safetensors file: {error}") from error
+    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+
+
+def save_weights(path: Path, state: dict[str, Tensor], half: bool = True) -> str:
+    """Write a state dictionary as safetensors; the sha256 of the file.
+
+    ``half`` rounds large matrices to float16; biases, scales and running statistics,
+    which are small, stay as they are.
+    """
+    tensors = {
+        name: (
+            value.half()
+            if half and value.is_floating_point() and value.numel() > 4096
+            else value
+        )
+        .detach()
+        .cpu()
+        .contiguous()
+        for name, value in state.items()
+    }
+    content = save_tensors(tensors)
+    write_atomically(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_record(
+    name: str, values: dict[str, Any], *, root: Path | None = None
+) -> Path:
+    """Write one record as JSON under ``protocol/model-seed``."""
+    path = (root or ZOO) / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = {"schema": "drawlib-record-1", **values}
+    text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(path, text.encode())
+    return path
+
+
+def describe_environment(device: torch.device) -> dict[str, Any]:
+    """Versions, device and commit of this run, for its record."""
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = None
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)"
+    return {
+        "commit": commit,
+        "device": name,
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "drawlib": version("drawlib"),
+        },
+    }

@@ -1,0 +1,60 @@
+"""What all tests share: shapes checked at run time, one thread, the data sets.
+
+`DRAWLIB_NO_TYPECHECK=1` leaves the shape checks out, to time a test or to follow an
+error through unwrapped code. Nothing here points to a place on any machine: data are
+found through `DRAWLIB_DATA`, the cache or the package index, and a test that needs what
+is not there is skipped with the reason.
+"""
+
+import os
+from typing import Any
+
+import pytest
+
+if not os.environ.get("DRAWLIB_NO_TYPECHECK"):
+    from jaxtyping import install_import_hook
+
+    # Must run before the first import of drawlib anywhere.
+    install_import_hook("drawlib", "beartype.beartype")
+
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+
+_LOADED: dict[str, Any] = {}
+
+
+def _load_or_skip(name: str) -> Any:
+    """The data set, loaded once in a process; skips where no source has it."""
+    if name not in _LOADED:
+        from drawlib.data import load_data
+
+        try:
+            _LOADED[name] = load_data(name)
+        except (OSError, RuntimeError, ValueError) as error:
+            _LOADED[name] = error
+    found = _LOADED[name]
+    if isinstance(found, Exception):
+        first = (str(found).splitlines() or [type(found).__name__])[0]
+        pytest.skip(f"{name} cannot be had here: {first}")
+    return found
+
+
+@pytest.fixture(scope="session")
+def mnist_fixed() -> Any:
+    """MNIST as binarised by Larochelle and Murray, or a skip."""
+    return _load_or_skip("mnist-fixed")
+
+
+@pytest.fixture(scope="session")
+def mnist_dynamic() -> Any:
+    """Grey MNIST with its seeded test bits, or a skip."""
+    return _load_or_skip("mnist-dynamic")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Every test starts from the same global seed, in whatever order it runs."""
+    torch.manual_seed(0)

@@ -1,0 +1,132 @@
+"""Likelihoods: exact values, masses that sum to one, and both tails."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from drawlib.likelihood import (
+    Bernoulli,
+    DiscretisedLogistic,
+    bits_per_dimension,
+    likelihood,
+)
+
+
+def draw(*shape: int, seed: int = 0) -> torch.Tensor:
+    source = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=source, dtype=torch.float64)
+
+
+def test_bernoulli_equals_torch_distributions():
+    c = 3 * draw(5, 1, 4, 3)
+    x = (draw(5, 1, 4, 3, seed=1) > 0).double()
+    exact = torch.distributions.Bernoulli(logits=c).log_prob(x).flatten(1).sum(1)
+    torch.testing.assert_close(Bernoulli()(c, x), exact, rtol=1e-12, atol=1e-12)
+
+
+def test_bernoulli_masses_of_all_images_sum_to_one():
+    c = draw(1, 1, 2, 2)
+    every = torch.tensor([[i >> b & 1 for b in range(4)] for i in range(16)]).double()
+    images = every.view(16, 1, 2, 2)
+    total = Bernoulli()(c.expand_as(images), images).exp().sum()
+    assert total.item() == pytest.approx(1, abs=1e-12)
+
+
+def test_zero_logits_cost_784_log_2_an_image():
+    c = torch.zeros(3, 1, 28, 28, dtype=torch.float64)
+    x = (draw(3, 1, 28, 28) > 0).double()
+    value = Bernoulli()(c, x)
+    assert value.shape == (3,)  # one number an image: summed, never averaged
+    torch.testing.assert_close(
+        value, torch.full((3,), -543.4273955).double(), rtol=0, atol=1e-7
+    )
+
+
+def test_bernoulli_keeps_its_tails_in_float32():
+    # A sigmoid followed by a logarithm is −inf here.
+    c = torch.tensor([200.0, -200.0]).view(1, 1, 1, 2).requires_grad_()
+    wrong, right = torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.0])
+    assert Bernoulli()(c, wrong.view(1, 1, 1, 2)).item() == -400
+    assert Bernoulli()(c, right.view(1, 1, 1, 2)).item() == 0
+    value = Bernoulli()(c, wrong.view(1, 1, 1, 2))
+    (grad,) = torch.autograd.grad(value.sum(), c)
+    assert grad.flatten().tolist() == [-1.0, 1.0]
+
+
+def test_the_mean_is_a_probability():
+    c = draw(2, 1, 3, 3)
+    torch.testing.assert_close(Bernoulli().mean(c), 1 / (1 + (-c).exp()))
+    # E[x] under the mass itself: p(x=1) of one pixel
+    one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    logit = torch.full_like(one, 0.7)
+    assert Bernoulli()(logit, one).exp().item() == pytest.approx(
+        Bernoulli().mean(logit).item(), abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("scale", [1e-4, 0.01, 0.1, 3.0])
+@pytest.mark.parametrize("logit", [-30.0, -0.8, 0.0, 30.0])
+def test_256_masses_sum_to_one(scale, logit):
+    p = DiscretisedLogistic(1, scale).double()
+    levels = (torch.arange(256) / 255).double().view(256, 1, 1, 1)
+    total = p(torch.full_like(levels, logit), levels).exp().sum()
+    assert total.item() == pytest.approx(1, abs=1e-9)
+
+
+def test_inner_bins_are_the_difference_of_two_sigmoids():
+    p = DiscretisedLogistic(1, 0.05).double()
+    levels = (torch.arange(1, 255) / 255).double().view(254, 1, 1, 1)
+    c = torch.full_like(levels, 0.4)
+    m = torch.sigmoid(c)
+    edge = 0.5 / 255
+    mass = torch.sigmoid((levels + edge - m) / 0.05) - torch.sigmoid(
+        (levels - edge - m) / 0.05
+    )
+    torch.testing.assert_close(p(c, levels), mass.log().flatten(), rtol=0, atol=1e-9)
+
+
+def test_outer_bins_take_the_tails():
+    p = DiscretisedLogistic(1, 0.05).double()
+    ends = torch.tensor([0.0, 1.0]).double().view(2, 1, 1, 1)
+    m = torch.tensor(0.5).double()
+    mass = torch.sigmoid((0.5 / 255 - m) / 0.05).log().item()
+    assert p(torch.zeros_like(ends), ends).tolist() == pytest.approx([mass, mass])
+
+
+def test_colour_is_finite_with_gradients_far_in_the_tails():
+    p = DiscretisedLogistic(3, 1e-3)
+    x = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    x = (255 * x).round() / 255
+    c = torch.full_like(x, 40.0).requires_grad_()
+    value = p(c, x)
+    assert value.shape == (2,) and torch.isfinite(value).all()
+    grads = torch.autograd.grad(value.sum(), (c, p.log_scale))
+    assert all(torch.isfinite(g).all() for g in grads)
+    assert grads[1].shape == (3, 1, 1) and (grads[1] != 0).all()
+
+
+def test_the_scale_of_each_channel_is_its_own():
+    p = DiscretisedLogistic(2, 0.1).double()
+    with torch.no_grad():
+        p.log_scale[1] = math.log(0.2)
+    x = torch.full((1, 2, 1, 1), 100 / 255).double()
+    one = DiscretisedLogistic(1, 0.1).double()
+    two = DiscretisedLogistic(1, 0.2).double()
+    c = torch.zeros_like(x)
+    apart = one(c[:, :1], x[:, :1]) + two(c[:, 1:], x[:, 1:])
+    torch.testing.assert_close(p(c, x), apart, rtol=1e-12, atol=1e-12)
+
+
+def test_bits_per_dimension_of_a_fair_coin_is_one():
+    assert bits_per_dimension(784 * math.log(2), 784) == pytest.approx(1, abs=1e-12)
+    assert bits_per_dimension(3072 * math.log(256), 3072) == pytest.approx(8, abs=1e-12)
+
+
+def test_likelihood_by_name():
+    assert isinstance(likelihood("bernoulli", 1), Bernoulli)
+    assert likelihood("discretised-logistic", 3).log_scale.shape == (3, 1, 1)
+    with pytest.raises(ValueError, match="likelihood is 'mse'; allowed: bernoulli, "):
+        likelihood("mse", 1)

@@ -1,0 +1,82 @@
+"""Execute notebooks in place and store outputs that do not depend on the machine.
+
+    python tools/run_notebooks.py [notebooks/01-….ipynb …]
+
+Without names: all of them, in order. A notebook whose execution fails is left as it
+was. Timings, kernel names and the order of keys are stripped, so that running twice
+changes nothing but what really changed.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+ROOT = Path(__file__).resolve().parent.parent
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+KEPT = ("tags", "mystnb", "editable", "slideshow")
+
+
+def tidy(notebook: nbformat.NotebookNode) -> None:
+    """Drop all metadata that differs from one run or machine to the next."""
+    kept = {k: v for k, v in notebook.metadata.items() if k == "drawlib"}
+    notebook.metadata = nbformat.from_dict(
+        {**kept, "kernelspec": KERNEL, "language_info": {"name": "python"}}
+    )
+    for cell in notebook.cells:
+        cell.metadata = nbformat.from_dict(
+            {k: v for k, v in cell.metadata.items() if k in KEPT}
+        )
+        for output in cell.get("outputs", []):
+            if output.output_type in ("display_data", "execute_result"):
+                output.metadata = nbformat.from_dict({})
+
+
+def execute(path: Path) -> str:
+    """Run one notebook and store its outputs; returns one line on how it went."""
+    start = time.time()
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook,
+        timeout=1800,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(path.parent)}},
+    )
+    try:
+        client.execute()
+    except CellExecutionError as error:
+        last = str(error).strip().splitlines()[-1]
+        raise RuntimeError(f"{path.name} failed: {last}") from None
+    tidy(notebook)
+    nbformat.validate(notebook)
+    temporary = path.with_suffix(".ipynb.tmp")
+    nbformat.write(notebook, temporary)
+    os.replace(temporary, path)
+    seconds, size = time.time() - start, path.stat().st_size / 1e3
+    return f"{path.name}: {seconds:.0f} s, {size:.0f} kB"
+
+
+def main() -> int:
+    """Run the notebooks named, or all; returns the exit code."""
+    names = sys.argv[1:]
+    paths = [Path(name).resolve() for name in names]
+    paths = paths or sorted((ROOT / "notebooks").glob("*.ipynb"))
+    os.environ.pop("MPLBACKEND", None)  # the kernel's own shows the figures
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
+    failed = 0
+    for number, path in enumerate(paths, start=1):
+        print(f"notebooks: {number} of {len(paths)}: {path.name} …", flush=True)
+        try:
+            print(f"notebooks: {execute(path)}", flush=True)
+        except (RuntimeError, OSError) as error:
+            failed += 1
+            print(f"notebooks: {error}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -12,6 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -19,7 +21,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -416,7 +418,7 @@ def _from_cache(recipe: _Recipe, path: Path) -> Raw:
     if not path.is_file():
         raise _Unavailable("not there yet")
     try:
-        with np.load(path, allow_pickle=False) as z:
+        with open(path, "rb") as f, np.load(f, allow_pickle=False) as z:
             arrays = {k: z[k] for k in z.files if k != "record"}
             record = json.loads(bytes(z["record"]))
             files, content = record["files"], record["content"]
@@ -439,11 +441,10 @@ def _keep(raw: Raw, path: Path) -> None:
         "content": raw.content,
         "unverified": raw.unverified,
     }
-    temporary = None
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(suffix=".part", dir=path.parent)
-        with os.fdopen(handle, "wb") as f:
+        with open(temporary, "xb") as f:
             text = np.frombuffer(json.dumps(record).encode(), np.uint8)
             everything: dict[str, Any] = {**raw.arrays, "record": text}
             np.savez(f, **everything)
@@ -455,8 +456,8 @@ def _keep(raw: Raw, path: Path) -> None:
             stacklevel=2,
         )
     finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def _from_official(recipe: _Recipe, kind: str) -> Raw:
@@ -513,8 +514,9 @@ def _fetch(base: str, name: str, checksum: str, folder: Path) -> Path:
     except requests.exceptions.ChunkedEncodingError:
         reason = "the transfer was cut, twice"
     except requests.ConnectionError as error:
-        # Its text ends with the system's reason, after names of library objects.
-        reason = "no connection: " + _line(error).rpartition(": ")[2].strip("()'\"")
+        # The system's own words, out of a text full of library objects.
+        words = re.search(r"\[\w+ -?\d+\] ([^()'\"]+)", str(error))
+        reason = f"no connection: {words[1].lower() if words else 'no answer in time'}"
     except OSError as error:
         reason = _line(error)
     except ValueError as error:  # another sha256 than the one expected

@@ -46,7 +46,7 @@ def mnist(files: Mapping[str, Path]) -> Arrays:
 
 def npz(files: Mapping[str, Path]) -> Arrays:
     (path,) = files.values()
-    with np.load(path, allow_pickle=False) as z:
+    with open(path, "rb") as f, np.load(f, allow_pickle=False) as z:
         return {k: z[k] for k in z.files if z[k].dtype.kind in "ui"}
 
 

@@ -29,6 +29,8 @@ from drawlib.vae import linear
 
 __all__ = ["Recurrent", "RecurrentConfig", "State"]
 
+Source = torch.Generator | None
+
 
 class State(NamedTuple):
     """What one step hands to the next: both LSTMs' states and the canvas c_t."""
@@ -69,32 +71,15 @@ class RecurrentConfig(Config):
         one_of(self, "likelihood", ("bernoulli", "discretised-logistic"))
 
 
-def gaussian_head(features: int, z: int) -> GaussianHead:
-    """Eqs. (1), (2): μ = W h + b and log σ = W h + b, two maps started as ``linear``.
-
-    Example:
-        >>> gaussian_head(256, 100).linear.bias.sum()
-        tensor(0., grad_fn=<SumBackward0>)
-    """
-    head = GaussianHead(features, z)
-    for half in head.linear.weight.data.chunk(2):
-        nn.init.xavier_uniform_(half)
-    nn.init.zeros_(head.linear.bias)
-    return head
-
-
 class Recurrent(LatentModel):
     """DRAW's step and its loop; see ``DRAW`` and ``GLAS`` for what is built of it."""
 
     def __init__(
-        self,
-        config: RecurrentConfig,
-        features: int | None = None,
-        drawn: int | None = None,
+        self, config: RecurrentConfig, features: int = 0, drawn: int = 0
     ) -> None:
-        """``features``, ``drawn``: sizes of what the posterior head and decoder read.
+        """``features``, ``drawn``: how many numbers posterior head and decoder read.
 
-        Left out, these are h_enc_t and z_t.
+        Left out, those of h_enc_t and z_t.
         """
         super().__init__()
         self.config, self.image_shape = config, config.image_shape
@@ -108,7 +93,12 @@ class Recurrent(LatentModel):
             self.read_head = nn.Linear(hidden, 5)
             self.write_head = nn.Linear(hidden, 5)
         self.encoder = LSTM(looked_at + hidden, hidden, config.forget_bias)
-        self.q_head = gaussian_head(features or hidden, config.z)
+        self.q_head = GaussianHead(features or hidden, config.z)  # Eqs. (1), (2)
+        for weight in self.q_head.linear.weight.data.chunk(
+            2
+        ):  # two maps, as ``linear``
+            nn.init.xavier_uniform_(weight)
+        nn.init.zeros_(self.q_head.linear.bias)
         self.decoder = LSTM(drawn or config.z, hidden, config.forget_bias)
         self.writer = linear(hidden, written)
         self.likelihood = likelihood(config.likelihood, channels)
@@ -218,21 +208,19 @@ class Recurrent(LatentModel):
         starts = (getattr(self, f"start_{name}") for name in State._fields)
         state = State(*(s.expand(n, *s.shape).clone() for s in starts))
         if torch.is_grad_enabled():
-            # Later states have gradients: without this the first step would be another
-            # function to the compiler, and be compiled for itself.
-            state = State(
-                *(s if s.requires_grad else s.requires_grad_() for s in state)
-            )
+            # As in all later steps; else the compiler would build step 1 for itself.
+            for value in state:
+                if not value.requires_grad:
+                    value.requires_grad_()
         return state
 
     def steps(self, x: Images, noise: Noise) -> Iterator[tuple[State, Tensor, Tensor]]:
         """The results of ``step`` for t = 1 … T; ``noise`` is ``(batch, T, z)``."""
         state, fixed = self.start(len(x)), self.fixed(x)
         for eps in noise.unbind(1):
-            if self.compiled is None:
-                state, kl, log_ratio = self.step(state, x, eps, fixed)
-            else:
-                state, kl, log_ratio = self.compiled(self, state, x, eps, fixed)
+            # Looked up here: a compiled step belongs to no model, so copies keep it.
+            step = self.compiled or type(self).step
+            state, kl, log_ratio = step(self, state, x, eps, fixed)
             yield state, kl, log_ratio
 
     def compile_hot(self) -> None:
@@ -269,22 +257,14 @@ class Recurrent(LatentModel):
 
     @torch.no_grad()
     def generate_steps(
-        self,
-        n: int,
-        *,
-        noise: Noise | None = None,
-        generator: torch.Generator | None = None,
+        self, n: int, *, noise: Noise | None = None, generator: Source = None
     ) -> Float[Tensor, "T n channels height width"]:
         """The mean image after each step; the last one is ``generate``'s."""
         states = self.dream(self.take_noise(n, noise, generator))
         return torch.stack([self.mean(state.canvas) for state in states])
 
     def generate(
-        self,
-        n: int,
-        *,
-        noise: Noise | None = None,
-        generator: torch.Generator | None = None,
+        self, n: int, *, noise: Noise | None = None, generator: Source = None
     ) -> Images:
         return self.generate_steps(n, noise=noise, generator=generator)[-1]  # Eq. (16)
 
@@ -300,11 +280,7 @@ class Recurrent(LatentModel):
 
     @torch.no_grad()
     def reconstruct(
-        self,
-        x: Images,
-        *,
-        noise: Noise | None = None,
-        generator: torch.Generator | None = None,
+        self, x: Images, *, noise: Noise | None = None, generator: Source = None
     ) -> Images:
         check_images(x, self.image_shape)
         *_, (state, _, _) = self.steps(x, self.take_noise(len(x), noise, generator))

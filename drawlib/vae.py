@@ -97,7 +97,7 @@ def linear(a: int, b: int) -> nn.Linear:
 
 
 class VAE(LatentModel):
-    r"""p(z) = N(0, I), p(x given z) = Bern(sigmoid c(z)), q(z given x) = N(μ(x), σ(x)²).
+    r"""p(z) = N(0, I); p(x given z) = Bern(sigmoid c(z)); q(z given x) = N(μ(x), σ(x)²)
 
     The bound at one reparametrised sample z = μ + σ ε is, in nats,
     ELBO = log p(x given z) − KL(q(z given x) ‖ N(0, I))

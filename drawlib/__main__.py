@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
+import contextlib
+import io
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass
@@ -16,9 +17,9 @@ from drawlib import zoo
 from drawlib.checkpoint import CheckpointError
 from drawlib.data import DATASETS, DataError, load_data
 from drawlib.evaluate import evaluate
-from drawlib.models import CONFIGS, build, config_of
-from drawlib.runs import Run, publish, read_run, train_run
-from drawlib.train import TrainConfig, TrainingStopped, pick_device
+from drawlib.models import CONFIGS, config_of
+from drawlib.runs import Run, load_run, publish, train_run
+from drawlib.train import Terminated, TrainConfig, TrainingStopped, pick_device
 
 USAGE = """python -m drawlib COMMAND
 
@@ -90,8 +91,29 @@ class MakeRecord:
     """Where to write; left out, the package's own zoo."""
 
 
+def parse(form: Any, arguments: Sequence[str], command: str) -> Any:
+    """Options as tyro reads them, with its boxed complaint as one line.
+
+    Raises:
+        ValueError: for an unknown option, a missing one, or a value of a wrong type.
+    """
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            return tyro.cli(form, args=arguments, prog=f"python -m drawlib {command}")
+    except SystemExit as ended:
+        if not ended.code:  # --help
+            raise
+    lines = [line.strip("│ ") for line in told.getvalue().splitlines()]
+    # The first line is the box's title, and a rule comes before the advice.
+    body = [line for line in lines if line and not line.startswith("╭")]
+    rules = [i for i, line in enumerate(body) if set(line) <= set("─╰╯")]
+    reason = " ".join(body[: rules[0]] if rules else body)
+    raise ValueError(f"{reason}; python -m drawlib {command} --help lists the options")
+
+
 def data_command(arguments: Sequence[str]) -> None:
-    args = tyro.cli(Get, args=arguments, prog="python -m drawlib data")
+    args = parse(Get, arguments, "data")
     if not args.names:
         for name, about in DATASETS.items():
             print(f"{name:15s} {about}")
@@ -107,16 +129,16 @@ def data_command(arguments: Sequence[str]) -> None:
 
 def train_command(arguments: Sequence[str]) -> None:
     """The options of ``train`` come from the two configuration dataclasses."""
-    parser = argparse.ArgumentParser(
-        prog="python -m drawlib train",
-        usage="python -m drawlib train MODEL[:PRESET] [options]",
-        add_help=False,
-    )
-    parser.add_argument("model", nargs="?", default="")
-    chosen, rest = parser.parse_known_args(arguments)
-    kind, _, preset = chosen.model.partition(":")
-    if not kind:
-        raise ValueError(f"which model? allowed: {', '.join(CONFIGS)}")
+    chosen, *rest = arguments or [""]
+    if chosen in ("-h", "--help"):
+        print(USAGE.format(models=", ".join(CONFIGS)))
+        return
+    if not chosen or chosen.startswith("-"):
+        raise ValueError(
+            "train needs a model, then its options: train MODEL[:PRESET] …; "
+            f"allowed: {', '.join(CONFIGS)}"
+        )
+    kind, _, preset = chosen.partition(":")
     model = config_of(kind, preset or None)
     options: list[Any] = [
         ("run_dir", Path, field(default=Path("runs") / kind)),
@@ -125,7 +147,7 @@ def train_command(arguments: Sequence[str]) -> None:
         ("train", TrainConfig, field(default_factory=TrainConfig)),
     ]
     form: Any = make_dataclass("Train", options, frozen=True)
-    args = tyro.cli(form, args=rest, prog=f"python -m drawlib train {chosen.model}")
+    args = parse(form, rest, f"train {chosen}")
     run = Run(args.model, args.data, args.run_dir, args.train)
     _, _, history = train_run(run)
     last = history.rows[-1]
@@ -138,9 +160,7 @@ def train_command(arguments: Sequence[str]) -> None:
 def load_any(name: str, device: str) -> tuple[Any, str]:
     """The model of a run directory or of a shipped record, and its protocol."""
     if Path(name).is_dir():
-        run = read_run(Path(name))
-        model = build(run.model)
-        model.load_state_dict(zoo.load_weights(Path(name) / "model.safetensors"))
+        run, model = load_run(Path(name))
         protocol = run.data
     else:
         model, protocol = zoo.load_pretrained(name), name.partition("/")[0]
@@ -148,7 +168,7 @@ def load_any(name: str, device: str) -> tuple[Any, str]:
 
 
 def evaluate_command(arguments: Sequence[str]) -> None:
-    args = tyro.cli(Evaluate, args=arguments, prog="python -m drawlib evaluate")
+    args = parse(Evaluate, arguments, "evaluate")
     model, protocol = load_any(args.model, args.device)
     data = load_data(args.data or protocol)
     result = evaluate(
@@ -166,7 +186,7 @@ def evaluate_command(arguments: Sequence[str]) -> None:
 def sample_command(arguments: Sequence[str]) -> None:
     from torchvision.utils import save_image
 
-    args = tyro.cli(Sample, args=arguments, prog="python -m drawlib sample")
+    args = parse(Sample, arguments, "sample")
     model, _ = load_any(args.model, args.device)
     generator = torch.Generator().manual_seed(args.seed)
     save_image(model.generate(args.n, generator=generator).cpu(), args.out)
@@ -174,7 +194,7 @@ def sample_command(arguments: Sequence[str]) -> None:
 
 
 def record_command(arguments: Sequence[str]) -> None:
-    args = tyro.cli(MakeRecord, args=arguments, prog="python -m drawlib record")
+    args = parse(MakeRecord, arguments, "record")
     path = publish(
         args.run_dir,
         args.row,
@@ -200,7 +220,7 @@ COMMANDS = {
 EXPECTED = (
     CheckpointError,
     DataError,
-    FileNotFoundError,
+    OSError,
     TrainingStopped,
     TypeError,
     ValueError,
@@ -210,6 +230,10 @@ EXPECTED = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal without the minus sign of "−ELBO" must not end a training.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE.format(models=", ".join(CONFIGS)))
@@ -220,15 +244,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"drawlib: {arguments[0]!r} is no command; allowed: {', '.join(COMMANDS)}",
             file=sys.stderr,
         )
-        return 2
+        return 1
     try:
         command(arguments[1:])
     except EXPECTED as error:
         print(f"drawlib: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("drawlib: stopped; the checkpoint is saved", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"drawlib: {str(error) or 'interrupted'}", file=sys.stderr)
         return 130
+    except Terminated as error:
+        print(f"drawlib: {error}", file=sys.stderr)
+        return int(error.code or 0)
     return 0
 
 

@@ -6,6 +6,8 @@ import errno
 import hashlib
 import io
 import os
+import pickle
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -44,10 +46,54 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def replace(old: Path, new: Path) -> None:
+    """Rename ``old`` to ``new``, over what stood there, and make the name last."""
+    for patience in (0.1, 0.3, 1.0, 0.0):
+        try:
+            os.replace(old, new)
+            break
+        except PermissionError:
+            # Windows renames nothing over a file that somebody reads just now.
+            if os.name != "nt" or not patience:
+                raise
+            time.sleep(patience)
+    if os.name == "posix":
+        # A name outlives a power cut once its directory is on the disk too.
+        directory = os.open(new.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def sweep(directory: Path) -> None:
+    """Remove the temporary files that killed processes left in a directory.
+
+    Only for a directory in which nobody else is writing.
+    """
+    for left_over in directory.glob(".*.partial"):
+        left_over.unlink(missing_ok=True)
+
+
+def refused(path: Path, error: OSError) -> CheckpointError:
+    """What to raise where the disk takes no more.
+
+    Example:
+        >>> print(str(refused(Path("a/log.jsonl"), OSError(errno.ENOSPC, "")))[:54])
+        log.jsonl was not written in a: the disk is full; the
+    """
+    full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+    reason = "the disk is full" if full else error.strerror
+    return CheckpointError(
+        f"{path.name} was not written in {path.parent}: {reason}; "
+        "the last good checkpoint is intact"
+    )
 
 
 def previous(path: Path) -> Path:
@@ -80,14 +126,10 @@ def save(path: Path, state: dict[str, Any]) -> None:
         # that `load` tries.
         write_atomically(fresh, hashlib.sha256(payload).digest() + payload)
         if path.exists():
-            os.replace(path, previous(path))
-        os.replace(fresh, path)
+            replace(path, previous(path))
+        replace(fresh, path)
     except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
-        raise CheckpointError(
-            f"{path.name} was not written in {path.parent}: {reason}; "
-            "the last good checkpoint is intact"
-        ) from error
+        raise refused(path, error) from error
 
 
 def read(path: Path, device: torch.device | str) -> dict[str, Any]:
@@ -96,7 +138,10 @@ def read(path: Path, device: torch.device | str) -> dict[str, Any]:
     if hashlib.sha256(payload).digest() != digest:
         raise CheckpointError(f"{path.name} is truncated or altered (wrong sha256)")
     # weights_only: a checkpoint is data, and loading it executes nothing.
-    return torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+    try:
+        return torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"{path.name} holds more than data") from error
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
@@ -123,5 +168,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any] | Non
             )
         return state
     if damaged:
-        raise CheckpointError(f"no whole checkpoint in {path.parent}: {damaged}")
+        raise CheckpointError(
+            f"no whole checkpoint in {path.parent}: {'; '.join(damaged)}"
+        )
     return None

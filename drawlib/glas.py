@@ -114,6 +114,8 @@ class GLAS(Recurrent):
     """
 
     config: GLASConfig
+    L: Tensor
+    mask: Tensor
 
     def __init__(self, config: GLASConfig | None = None) -> None:
         config = config or GLASConfig()
@@ -187,11 +189,10 @@ class GLAS(Recurrent):
             head = self.latent_head(features)
             if self.config.latent_attention == "content":
                 return content(head, self.latent_space())
-            gate = (
-                torch.sigmoid if self.config.latent_attention == "sigmoid" else softmax
-            )
+            sigmoid = self.config.latent_attention == "sigmoid"
+            gates = torch.sigmoid(head) if sigmoid else torch.softmax(head, 1)
             # One gate for each column of L, the same in all rows.
-            return (gate(head)[:, None] * self.latent_space()).flatten(1)
+            return (gates[:, None] * self.latent_space()).flatten(1)
 
     def posterior(self, h_enc: Hidden) -> Gaussian:
         """q(z_t given e_t), through what the encoder saw in L where L is in q."""
@@ -209,6 +210,7 @@ class GLAS(Recurrent):
             return None
         looks = [s.h_enc for s in states]
         if self.config.memory == "generative":
+            assert isinstance(noise, Tensor)
             looks = [
                 self.posterior(h_enc).sample(eps)
                 for h_enc, eps in zip(looks, noise.unbind(1), strict=True)

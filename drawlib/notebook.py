@@ -38,8 +38,11 @@ def check_parameters(namespace: dict[str, Any], **types: type) -> None:
             )
     for name, kind in allowed.items():
         value = namespace.get(name)
-        # bool is an int for Python, and never a seed or a size.
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        # bool is an int for Python, and never a seed or a size; a whole number is a
+        # float to whoever writes `-p lr 1`.
+        allowed_types = (int, float) if kind is float else kind
+        wrong = isinstance(value, bool) and kind is not bool
+        if not isinstance(value, allowed_types) or wrong:
             raise TypeError(
                 f"{name} is {value!r} ({type(value).__name__}); "
                 f"allowed: {kind.__name__}"

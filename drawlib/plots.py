@@ -159,7 +159,7 @@ def show_images(
     ax.spines[:].set_visible(False)
     for k, text in enumerate(titles or ()):
         above = (k // columns) * steps_y - 1.5
-        where = {"ha": "center", "va": "bottom", "fontsize": "small"}
+        where: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 11}
         ax.text(middles_x[k % columns], above, text, **where)
     return ax
 
@@ -324,7 +324,7 @@ def bars(
     for k, name in enumerate(names):
         error = f" ± {errors[name]:.{digits}f}" if name in errors else ""
         text = f"{values[name]:.{digits}f}{error}"
-        at = {"textcoords": "offset points", "va": "center"}
+        at: dict[str, Any] = {"textcoords": "offset points", "va": "center"}
         ax.annotate(text, (ends[k], k), (4, 0), **at)
     ax.set_xlim(right=max(ends) * (1.6 if errors else 1.3) or 1.0)
     ax.grid(False, axis="y")

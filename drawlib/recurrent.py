@@ -74,18 +74,18 @@ class RecurrentConfig(Config):
 class Recurrent(LatentModel):
     """DRAW's step and its loop; see ``DRAW`` and ``GLAS`` for what is built of it."""
 
+    likelihood: Any
+    start_canvas: Tensor
+
     def __init__(
         self, config: RecurrentConfig, features: int = 0, drawn: int = 0
     ) -> None:
-        """``features``, ``drawn``: how many numbers posterior head and decoder read.
-
-        Left out, those of h_enc_t and z_t.
-        """
+        """``features``, ``drawn``: what q's head and decoder read, if not h and z."""
         super().__init__()
         self.config, self.image_shape = config, config.image_shape
         channels, hidden = config.image_shape[0], config.hidden
-        pixels, written = math.prod(config.image_shape), math.prod(config.image_shape)
-        looked_at = 2 * pixels
+        written = math.prod(config.image_shape)
+        looked_at = 2 * written
         if config.attention != "none":
             looked_at = 2 * channels * config.read**2
             written = channels * config.write**2
@@ -216,6 +216,7 @@ class Recurrent(LatentModel):
 
     def steps(self, x: Images, noise: Noise) -> Iterator[tuple[State, Tensor, Tensor]]:
         """The results of ``step`` for t = 1 … T; ``noise`` is ``(batch, T, z)``."""
+        assert isinstance(noise, Tensor)
         state, fixed = self.start(len(x)), self.fixed(x)
         for eps in noise.unbind(1):
             # Looked up here: a compiled step belongs to no model, so copies keep it.
@@ -224,10 +225,7 @@ class Recurrent(LatentModel):
             yield state, kl, log_ratio
 
     def compile_hot(self) -> None:
-        """Compile the step, with equal results within rounding; never the whole loop.
-
-        Compiling the loop takes minutes, and is no faster. Needs a C++ compiler.
-        """
+        """Compile the step alone: equal within rounding; needs a C++ compiler."""
         self.compiled = torch.compile(type(self).step, dynamic=False)
 
     # The contract.
@@ -249,7 +247,8 @@ class Recurrent(LatentModel):
         return Bound(log_likelihood, kl, log_likelihood + log_ratio.sum(1))
 
     def dream(self, noise: Noise) -> Iterator[State]:
-        """The states of a generation, a fresh z_t for each step: eqs. (13) to (15)."""
+        """The states of a generation, a fresh z_t at each step: eqs. (13) to (15)."""
+        assert isinstance(noise, Tensor)
         state = self.start(len(noise))
         for eps in noise.unbind(1):
             state = self.decode(state, self.prior(state.h_dec).sample(eps))

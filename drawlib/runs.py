@@ -18,7 +18,7 @@ from drawlib.evaluate import evaluate
 from drawlib.models import build, config_of, kind_of
 from drawlib.train import History, TrainConfig, fit, pick_device
 
-__all__ = ["Run", "publish", "read_run", "train_run"]
+__all__ = ["Run", "load_run", "publish", "read_run", "train_run"]
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,13 @@ class Run:
 
 
 def read_run(run_dir: Path) -> Run:
-    """The run that a directory holds.
+    """The finished run that a directory holds.
 
     Raises:
         FileNotFoundError: where the directory holds none.
+        ValueError: where its ``run.json`` is damaged.
     """
-    path = run_dir / "run.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{run_dir} holds no run (no run.json)")
-    values = json.loads(path.read_text())
+    values = read_json(run_dir)
     return Run(
         config_of(values["kind"], **values["model"]),
         values["data"],
@@ -61,19 +59,49 @@ def read_run(run_dir: Path) -> Run:
     )
 
 
+def read_json(run_dir: Path) -> dict[str, Any]:
+    """What ``run.json`` holds; errors as ``read_run``."""
+    path = run_dir / "run.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{run_dir} holds no finished run (no run.json)")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no whole JSON file: {error}") from None
+    missing = {"kind", "model", "data", "train", "weights_sha256"} - set(values)
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
+    return values
+
+
+def load_run(run_dir: Path) -> tuple[Run, LatentModel]:
+    """A finished run and its model with the trained weights, in evaluation mode.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``read_run``.
+        ZooError: where the weights are missing, truncated or altered.
+    """
+    run = read_run(run_dir)
+    model = build(run.model)
+    sha256 = read_json(run_dir)["weights_sha256"]
+    model.load_state_dict(zoo.load_weights(run_dir / "model.safetensors", sha256))
+    return run, model.eval()
+
+
 def train_run(run: Run, *, progress: bool = True) -> tuple[LatentModel, Data, History]:
     """Train, or go on training, and leave ``model.safetensors`` in the directory.
 
     The seed of the configuration also draws the initial weights.
     """
-    run.run_dir.mkdir(parents=True, exist_ok=True)
-    content = json.dumps(run.to_dict(), indent=1).encode()
     data = load_data(run.data)
     torch.manual_seed(run.train.seed)
     model = build(run.model)
     history = fit(model, data, run.train, run.run_dir, progress=progress)
-    write_atomically(run.run_dir / "run.json", content)
-    zoo.save_weights(run.run_dir / "model.safetensors", model.state_dict(), half=False)
+    # run.json comes last: a directory that has one is a finished run.
+    weights = run.run_dir / "model.safetensors"
+    sha256 = zoo.save_weights(weights, model.state_dict(), half=False)
+    content = json.dumps({**run.to_dict(), "weights_sha256": sha256}, indent=1)
+    write_atomically(run.run_dir / "run.json", content.encode())
     return model, data, history
 
 
@@ -95,13 +123,18 @@ def publish(
     importance-weighted bound with K = ``iw_samples`` on ``iw_images`` seeded test
     images. With ``ship``, the weights go beside the record in half precision, all
     numbers are those of the rounded weights, and the change in nats is recorded.
+
+    Raises:
+        ValueError: for a ``published`` that is no key of ``zoo/published.json``.
+        FileNotFoundError, ZooError: as ``load_run``.
     """
-    run = read_run(run_dir)
+    known = zoo.published()
+    if published is not None and published not in known:
+        raise ValueError(f"published is {published!r}; allowed: {', '.join(known)}")
+    run, model = load_run(run_dir)
     data = load_data(run.data)
     device = pick_device(run.train.device)
-    weights = run_dir / "model.safetensors"
-    model = build(run.model).to(device)
-    model.load_state_dict(zoo.load_weights(weights))
+    model.to(device)
     history = History.read(run_dir)
     name = f"{run.data}/{row}-{run.train.seed}"
     shipped: dict[str, Any] | None = None
@@ -147,7 +180,9 @@ def publish(
             "data_sha256": data.sha256,
             **zoo.describe_environment(device),
             "curve": [
-                {k: round(v, 4) for k, v in line.items()} for line in history.rows
+                # Six digits of each, so that a small learning rate is not a zero.
+                {k: float(f"{v:.6g}") for k, v in line.items()}
+                for line in history.rows
             ],
             "weights": shipped,
             "bounds": bounds,

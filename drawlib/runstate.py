@@ -14,6 +14,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from drawlib import checkpoint
+from drawlib.data import Data
 from drawlib.schedule import TrainConfig
 
 __all__ = ["History", "RunState", "TrainingStopped"]
@@ -38,7 +39,8 @@ class History:
     def read(cls, run_dir: str | Path) -> History:
         """The log of a run directory, also while it trains."""
         path = Path(run_dir) / "log.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        lines = text.splitlines()
         return cls(tuple(json.loads(line) for line in lines))
 
     def column(self, name: str) -> list[float]:
@@ -49,12 +51,21 @@ class History:
 class RunState:
     """What a run directory holds: the checkpoint, the log, the counters."""
 
-    def __init__(self, run_dir: Path, config: TrainConfig, model: nn.Module) -> None:
+    def __init__(
+        self, run_dir: Path, config: TrainConfig, model: nn.Module, data: Data
+    ) -> None:
         self.path, self.log_path = run_dir / "checkpoint.pt", run_dir / "log.jsonl"
         # Where and how often a run saves, or on which device it goes on, may change
         # between two parts of it; what is trained may not.
         what = {k: v for k, v in config.to_dict().items() if k not in MAY_CHANGE}
-        self.config = {"train": what}
+        self.config = {
+            "train": what,
+            "data": {
+                "name": data.name,
+                "images": len(data.train),
+                "content": data.sha256.get("content"),
+            },
+        }
         if hasattr(model, "config"):
             self.config["model"] = model.config.to_dict()
         self.keep = config.keep
@@ -130,9 +141,15 @@ class RunState:
         """
         self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
         if self.in_a_row >= 10:
+            where = self.path.parent
+            kept = (
+                f"the last good checkpoint is in {where}"
+                if self.path.exists()
+                else f"no checkpoint had been written in {where}"
+            )
             raise TrainingStopped(
                 f"ten steps in a row were not finite, the last at step {self.step}; "
-                f"the last good checkpoint is in {self.path.parent}"
+                + kept
             )
 
     def log(
@@ -143,7 +160,8 @@ class RunState:
             {
                 "epoch": epoch,
                 "step": self.step,
-                "train": self.total / max(1, self.counted),
+                # No number, rather than 0, where every step was skipped.
+                "train": self.total / self.counted if self.counted else math.nan,
                 **valid,
                 "lr": rate,
                 "skipped": self.skipped,
@@ -158,14 +176,18 @@ class RunState:
 
     def write_log(self) -> None:
         lines = "".join(json.dumps(row) + "\n" for row in self.rows)
-        checkpoint.write_atomically(self.log_path, lines.encode())
+        try:
+            checkpoint.write_atomically(self.log_path, lines.encode())
+        except OSError as error:
+            raise checkpoint.refused(self.log_path, error) from error
 
     def finish(self, model: nn.Module, average: AveragedModel | None) -> None:
-        """Leave in ``model`` the weights that were asked for."""
+        """Leave in ``model`` the weights that were asked for, ready to evaluate."""
         if self.best["state"]:
             model.load_state_dict(self.best["state"])
         elif average is not None:
             model.load_state_dict(average.module.state_dict())
+        model.eval()
 
 
 COUNTERS = (

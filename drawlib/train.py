@@ -18,12 +18,33 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from drawlib.data import Data
+from drawlib import checkpoint
+from drawlib.bound import check_images
+from drawlib.data import Data, stratified_subset
 from drawlib.evaluate import evaluate
 from drawlib.runstate import History, RunState, TrainingStopped
 from drawlib.schedule import TrainConfig
 
-__all__ = ["History", "TrainConfig", "TrainingStopped", "fit", "pick_device"]
+__all__ = [
+    "History",
+    "Terminated",
+    "TrainConfig",
+    "TrainingStopped",
+    "fit",
+    "pick_device",
+]
+
+
+class Terminated(SystemExit):
+    """SIGTERM came, and the training ended after it had saved a checkpoint."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(128 + signal.SIGTERM)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
 
 Loss = Callable[[nn.Module, Tensor, Tensor | None, torch.Generator], Tensor]
 
@@ -83,7 +104,9 @@ def fit(
 ) -> History:
     """Train ``model`` on ``data.train``; resume where ``run_dir`` holds a checkpoint.
 
-    On return the model holds the weights that ``config.keep`` asks for. ``loss`` is
+    On return the model holds the weights that ``config.keep`` asks for and is in
+    evaluation mode. SIGINT and SIGTERM end the training after a checkpoint, with
+    ``KeyboardInterrupt`` and ``SystemExit``; a second one ends it at once. ``loss`` is
     for a model that returns no ``Bound``: ``loss(model, images, labels, generator)``
     gives a scalar, and the validation column is its mean.
 
@@ -91,6 +114,7 @@ def fit(
         TrainingStopped: after ten non-finite steps in a row; where the run directory
             belongs to another config, or another process trains in it.
         CheckpointError: where the disk refuses a checkpoint.
+        ValueError: for an empty split, or images of another shape than the model's.
 
     Example:
         >>> from drawlib import VAE, VAEConfig, load_data
@@ -105,6 +129,7 @@ def fit(
     except Timeout:
         raise TrainingStopped(f"another process trains in {run_dir}") from None
     try:
+        checkpoint.sweep(run_dir)
         with matmul_precision(config), stop_signals() as stop:
             return train_loop(model, data, config, run_dir, loss, progress, stop)
     finally:
@@ -126,8 +151,12 @@ def train_loop(
     data = data.to(device)
     images, labels = data.train.images, data.train.labels
     n, per_epoch = len(images), config.steps_per_epoch(len(images))
-    if n == 0:
-        raise ValueError("the training split is empty; allowed: one image or more")
+    for split in ("train", "valid"):
+        if not len(data.split(split)):
+            raise ValueError(f"the {split} split is empty; allowed: one image or more")
+    if loss is None:
+        look = torch.Generator(device).manual_seed(0)
+        check_images(data.binarise(images[:1], look), model.image_shape)
     if config.start_at_mean and hasattr(model, "start_at"):
         model.start_at(mean_image(data))
     if config.compile and hasattr(model, "compile_hot"):
@@ -145,7 +174,7 @@ def train_loop(
         average = AveragedModel(
             model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
         )
-    state = RunState(run_dir, config, model)
+    state = RunState(run_dir, config, model, data)
     state.resume(model, optimiser, average, device)
 
     generator = torch.Generator(device)
@@ -172,6 +201,7 @@ def train_loop(
                 group["lr"] = rate
 
             model.train()
+            buffers = [buffer.clone() for buffer in model.buffers()]
             optimiser.zero_grad(set_to_none=True)
             with torch.autocast(
                 device.type, torch.bfloat16, enabled=config.precision == "bf16"
@@ -191,6 +221,9 @@ def train_loop(
                     average.update_parameters(model)
                 state.record(shown.item())
             else:
+                # Running statistics have seen the bad batch: it must not stay there.
+                for buffer, before in zip(model.buffers(), buffers, strict=True):
+                    buffer.copy_(before)
                 state.skip()
             state.step += 1
             state.seconds += time.perf_counter() - started
@@ -213,11 +246,10 @@ def train_loop(
             elif state.due() or stop:
                 state.save(model, optimiser, average)
             if stop:
-                raise (
-                    KeyboardInterrupt
-                    if stop.get("signal") == signal.SIGINT
-                    else (SystemExit(128 + stop["signal"]))
-                )
+                message = f"stopped at step {state.step}; {run_dir} holds a checkpoint"
+                if stop["signal"] == signal.SIGINT:
+                    raise KeyboardInterrupt(message)
+                raise Terminated(message)
     state.finish(model, average)
     return History.read(run_dir)
 
@@ -277,7 +309,7 @@ def validate(
         generator = torch.Generator(device).manual_seed(config.seed)
         total = 0.0
         with torch.no_grad():
-            for block in torch.arange(count).split(500):
+            for block in stratified_subset(part, count, config.seed).split(500):
                 x = data.binarise(part.images[block], generator, split="valid")
                 y = None if part.labels is None else part.labels[block]
                 total += loss(model, x, y, generator).item() * len(block)
@@ -298,19 +330,30 @@ def matmul_precision(config: TrainConfig) -> Iterator[None]:
 
 @contextmanager
 def stop_signals() -> Iterator[dict[str, int]]:
-    """Turn SIGINT and SIGTERM into a request that the loop honours after its step."""
+    """Turn SIGINT and SIGTERM into a request that the loop honours after its step.
+
+    A second signal acts as it did before: whoever is in a hurry is not held up, and
+    the checkpoint on the disk is whole at any moment.
+    """
     stop: dict[str, int] = {}
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
+    # None stands for a handler that was not installed from Python.
+    before = {
+        number: signal.getsignal(number) or signal.SIG_DFL
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+
     def ask(number: int, frame: Any) -> None:
         stop["signal"] = number
+        signal.signal(number, before[signal.Signals(number)])
 
-    names = [signal.SIGINT, signal.SIGTERM]
-    before = {name: signal.signal(name, ask) for name in names}
     try:
+        for number in before:
+            signal.signal(number, ask)
         yield stop
     finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 import subprocess
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ def records(
     root = root or ZOO
     found = []
     for path in sorted(root.glob("*/*-*.json")):
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
         if values.get("schema") != "drawlib-record-1":
             continue
         if protocol in (None, values["protocol"]) and row in (None, values["row"]):
@@ -97,7 +98,7 @@ def published() -> dict[str, Any]:
         >>> published()["draw-attention"]["value"]
         80.97
     """
-    return json.loads((ZOO / "published.json").read_text())
+    return json.loads((ZOO / "published.json").read_text(encoding="utf-8"))
 
 
 def load_pretrained(name: str, *, root: Path | None = None) -> LatentModel:
@@ -115,7 +116,7 @@ def load_pretrained(name: str, *, root: Path | None = None) -> LatentModel:
     if not path.exists():
         known = [r.name for r in records(root=root) if r["weights"]]
         raise ZooError(f"no record {name!r}; with weights: {', '.join(known) or '-'}")
-    values = json.loads(path.read_text())
+    values = json.loads(path.read_text(encoding="utf-8"))
     if not values["weights"]:
         raise ZooError(f"{name} ships no weights; one seed of each row does")
     model = build(config_of(values["kind"], **values["config"]))
@@ -168,13 +169,33 @@ def save_weights(path: Path, state: dict[str, Tensor], half: bool = True) -> str
 def write_record(
     name: str, values: dict[str, Any], *, root: Path | None = None
 ) -> Path:
-    """Write one record as JSON under ``protocol/model-seed``."""
+    """Write one record as JSON under ``protocol/model-seed``.
+
+    A number that is not finite (the standard error of a single image, say) becomes
+    ``null``: the pages' JavaScript knows no NaN.
+    """
     path = (root or ZOO) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    values = {"schema": "drawlib-record-1", **values}
-    text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+    values = strict({"schema": "drawlib-record-1", **values})
+    text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomically(path, text.encode())
     return path
+
+
+def strict(value: Any) -> Any:
+    """The same lists and dictionaries with None for each non-finite number.
+
+    Example:
+        >>> strict({"se": math.nan, "kl": (1.0, math.inf)})
+        {'se': None, 'kl': [1.0, None]}
+    """
+    if isinstance(value, dict):
+        return {key: strict(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def describe_environment(device: torch.device) -> dict[str, Any]:

@@ -253,6 +253,12 @@ def test_extension_escapes_prose_of_docstrings_but_not_code():
     assert lines[2:] == [">>> a = x_ * 2 | 3", "", "::", "", "   a * b"]
 
 
+def test_extension_keeps_the_lines_of_formulas_in_docstrings():
+    given = ["For t:", "  a = b,", "  c = d.", "Then.", "", "Args:", "    x: one", ""]
+    wanted = ["For t:", "", "| a = b,", "| c = d.", "", "Then.", *given[4:]]
+    assert bookpages.set_apart(given) == wanted
+
+
 def test_api_page_lists_every_public_module():
     listed = bookpages.modules()
     assert len(listed) == len(set(listed))

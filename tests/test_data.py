@@ -445,9 +445,9 @@ def test_cifar10_10k_keeps_the_last_thousand_for_validation():
 
 def test_loading_is_fast():
     _real("mnist-dynamic")
-    start = time.perf_counter()
+    start = time.process_time()
     load_data("mnist-dynamic", download=False)
-    assert time.perf_counter() - start < 10  # 0.8 s on an idle core
+    assert time.process_time() - start < 5  # 0.8 s on an idle core
 
 
 # Known answers: they change only if the draws change, and then every number does.

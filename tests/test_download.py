@@ -378,9 +378,9 @@ def test_real_wheel_holds_exactly_the_official_mnist(tmp_path, monkeypatch):
     assert raw.content == recipe.content
     assert raw.arrays["train_images"].shape == (60_000, 28, 28)
     download._keep(raw, tmp_path / "mnist.npz")
-    start = time.perf_counter()
+    start = time.process_time()
     assert obtain("mnist", download=False).origin == "cache"
-    assert time.perf_counter() - start < 5  # 0.2 s on an idle core
+    assert time.process_time() - start < 3  # 0.2 s on an idle core
 
 
 # Nothing reachable ------------------------------------------------------------------

@@ -13,7 +13,6 @@ import pytest
 import reference_filterbank as reference
 import torch
 
-import drawlib.filterbank
 from drawlib.filterbank import Filters, filterbank, grid
 
 KERNELS = ["gaussian", "cauchy"]
@@ -36,8 +35,10 @@ def unchecked_shapes():
 @pytest.fixture
 def unwrapped_filterbank(monkeypatch):
     """`filterbank` without the tests' shape checking, which no compiler can trace."""
+    # Not `drawlib.filterbank.__file__`: the package gives that name to the function.
+    path = importlib.util.find_spec("drawlib.filterbank").origin
     name = "filterbank_without_shape_checks"
-    spec = importlib.util.spec_from_file_location(name, drawlib.filterbank.__file__)
+    spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, name, module)
     spec.loader.exec_module(module)

@@ -98,7 +98,7 @@ def test_labels_and_titles_stand_where_their_images_are():
         column_labels=["c1", "c2"],
     )
     assert [t.get_text() for t in ax.texts] == list("abcd")
-    assert ax.texts[3].get_position() == (17.5, 11.5)
+    assert ax.texts[3].get_position() == (16.5, 11.5)
     assert [t.get_text() for t in ax.get_yticklabels()] == ["r1", "r2"]
     assert [t.get_text() for t in ax.get_xticklabels()] == ["c1", "c2"]
 

@@ -52,6 +52,7 @@ def check(folder: Path) -> list[str]:
     pages = {
         path: Page(path.read_text(encoding="utf-8"))
         for path in sorted(folder.rglob("*.html"))
+        if "_static" not in path.relative_to(folder).parts  # the theme's templates
     }
     faults = []
     for path, page in pages.items():
@@ -80,7 +81,7 @@ def check(folder: Path) -> list[str]:
 def main() -> int:
     """Check the folder named, or `_build/html`; returns the exit code."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else PAGES
-    count = len(list(folder.rglob("*.html")))
+    count = sum("_static" not in path.parts for path in folder.rglob("*.html"))
     if not count:
         print(f"links: no built pages in {folder}", file=sys.stderr)
         return 1

@@ -26,6 +26,13 @@ MODULES = (
     "plots explorer notebook textbook mistakes reproduce"
 ).split()
 PRIVATE = {"__init__", "__main__"}
+SECTIONS = {
+    f"{name}:"
+    for name in (
+        "Args Arguments Attributes Example Examples Keyword Note Notes Parameters "
+        "Raises References Returns See Todo Warning Warnings Warns Yields"
+    ).split()
+}
 INLINE_CODE = re.compile(r"(``.+?``|`[^`]+`_?)")
 
 
@@ -108,8 +115,34 @@ def escape(line: str) -> str:
     return "".join(pieces)
 
 
+def set_apart(lines: list[str]) -> list[str]:
+    """Keep the line breaks of formulas that are indented below a sentence.
+
+    Such a block is not a definition, for which reStructuredText would take it. What
+    stands below a section's name (`Example:`, `Args:`) is left to napoleon.
+    """
+    result: list[str] = []
+    section = block = False
+    for line in lines:
+        indented = line.startswith((" ", "\t"))
+        previous = result[-1].strip() if result else ""
+        if line.strip() and not indented:
+            section = line.strip() in SECTIONS
+            if block:
+                result.append("")
+            block = False
+        elif not line.strip():
+            block = False
+        elif not section and not block:
+            block = bool(previous) and not previous.endswith("::")
+            if block:
+                result.append("")
+        result.append(f"| {line.strip()}" if block and indented else line)
+    return result
+
+
 def on_docstring(
-    app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]
+    app: Sphinx | None, what: str, name: str, thing: Any, options: Any, lines: list[str]
 ) -> None:
     """Escape the prose of a docstring; leave examples and literal blocks alone."""
     literal: int | None = None  # indentation of the paragraph that opened the block
@@ -130,6 +163,7 @@ def on_docstring(
         if stripped.endswith("::"):
             literal = indent
         lines[number] = escape(line)
+    lines[:] = set_apart(lines)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

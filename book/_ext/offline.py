@@ -75,7 +75,9 @@ def drop_external(page: BeautifulSoup) -> None:
             continue
         address = str(tag.get(FETCHED[tag.name], ""))
         # sphinx-thebe adds its script twice, which is an error on every page.
-        if is_external(address) or "sphinx-thebe" in address:
+        # Preloading a font is refused over file://; the style sheet loads it anyway.
+        font = tag.name == "link" and tag.get("as") == "font"
+        if is_external(address) or "sphinx-thebe" in address or font:
             tag.decompose()
     for script in page.find_all("script", src=False):
         if "THEBE_JS_URL" in script.get_text():
@@ -105,6 +107,21 @@ def make_accessible(page: BeautifulSoup) -> None:
         parent["tabindex"] = "0"
         parent["role"] = "region"
         parent["aria-label"] = f"Table {number}"
+
+    # The theme's sidebar stands outside every landmark.
+    for sidebar in page.select("div.bd-sidebar-primary"):
+        sidebar["role"] = "complementary"
+        sidebar["aria-label"] = "Contents of the book"
+    # Long signatures are written as definition lists without a term.
+    for lines in page.select(".sig dl"):
+        if lines.find("dt") is None:
+            lines.name = "div"
+            for line in lines.find_all("dd", recursive=False):
+                line.name = "div"
+                line["class"] = "sig-line"
+    # Roles that were withdrawn or that these elements may not have.
+    for entry in page.select("div.citation, div.citation-list"):
+        del entry["role"]
 
 
 def mend(text: str) -> str:

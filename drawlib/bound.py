@@ -161,6 +161,10 @@ class LatentModel(nn.Module):
         """The given noise, checked, or a fresh draw."""
         if noise is None:
             return self.noise(n, generator)
+        if not isinstance(noise, (Tensor, tuple)):
+            raise TypeError(
+                f"noise is a {type(noise).__name__}; allowed: a tensor or a tuple"
+            )
         given = noise if isinstance(noise, tuple) else (noise,)
         shapes = tuple(tuple(eps.shape) for eps in given)
         if shapes != self.noise_shapes(n):

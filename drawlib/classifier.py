@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -120,7 +120,7 @@ class Classifier(nn.Module):
 def loss(
     model: nn.Module,
     images: Images,
-    labels: Int[Tensor, " batch"] | None,
+    labels: Integer[Tensor, " batch"] | None,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, ""]:
     """Cross-entropy in nats, a mean over the batch: the loss that ``fit`` takes.

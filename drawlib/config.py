@@ -72,7 +72,10 @@ class Config:
                 f"{cls.__name__} has no field {', '.join(unknown)}; "
                 f"it has: {', '.join(known)}"
             )
-        return cls(**values)
+        # JSON knows lists only: a config read back must equal the one written.
+        return cls(
+            **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary that JSON can hold (tuples become lists)."""

@@ -8,7 +8,7 @@ runs from bottom to top.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,13 +25,6 @@ from drawlib.gaussian import Gaussian, GaussianHead, merge, standard
 from drawlib.likelihood import likelihood
 
 __all__ = ["LadderConfig", "LadderVAE", "Rung"]
-
-# The paper's leaky rectifier has slope 0.1 below zero; PyTorch's default is 0.01.
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    **vae.ACTIVATIONS,
-    "leaky-relu": partial(nn.LeakyReLU, 0.1),
-}
-
 
 @dataclass(frozen=True)
 class LadderConfig(Config):
@@ -75,7 +68,7 @@ class LadderConfig(Config):
     def check(self) -> None:
         at_least(self, 1, "image_shape", "hidden", "z", "decoder")
         at_least(self, 0, "floor")
-        one_of(self, "activation", tuple(ACTIVATIONS))
+        one_of(self, "activation", tuple(vae.ACTIVATIONS))
         one_of(self, "variance", ("softplus", "exp"))
         one_of(self, "likelihood", ("bernoulli", "discretised-logistic"))
         if not len(self.z) == len(self.hidden) >= 1:
@@ -111,10 +104,10 @@ def block(a: int, b: int, activation: str, norm: bool) -> nn.Sequential:
     """
     affine = vae.linear(a, b)
     if not norm:
-        return nn.Sequential(affine, ACTIVATIONS[activation]())
+        return nn.Sequential(affine, vae.ACTIVATIONS[activation]())
     # The normalisation subtracts any constant and adds its own shift.
     affine.register_parameter("bias", None)
-    return nn.Sequential(affine, nn.BatchNorm1d(b), ACTIVATIONS[activation]())
+    return nn.Sequential(affine, nn.BatchNorm1d(b), vae.ACTIVATIONS[activation]())
 
 
 @contextmanager

@@ -77,7 +77,10 @@ class DiscretisedLogistic(nn.Module):
         return torch.where(low | high, outer, middle).flatten(1).sum(1)
 
 
-def likelihood(name: str, channels: int) -> nn.Module:
+Likelihood = Bernoulli | DiscretisedLogistic
+
+
+def likelihood(name: str, channels: int) -> Likelihood:
     """The likelihood called ``name``: ``bernoulli`` or ``discretised-logistic``.
 
     Raises:

@@ -15,7 +15,9 @@ if not os.environ.get("DRAWLIB_NO_TYPECHECK"):
     from jaxtyping import install_import_hook
 
     # Must run before the first import of drawlib anywhere.
-    install_import_hook("drawlib", "beartype.beartype")
+    # Where a float is asked for a whole number will do, as PEP 484 has it.
+    conf = "beartype.BeartypeConf(is_pep484_tower=True)"
+    install_import_hook("drawlib", f"beartype.beartype(conf={conf})")
 
 os.environ.setdefault("MPLBACKEND", "agg")
 

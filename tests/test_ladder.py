@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +15,7 @@ from reference_ladder import ReferenceLadder
 from torch import Tensor
 from torch.func import functional_call
 
+import drawlib
 from drawlib.bound import Bound
 from drawlib.ladder import LadderConfig, LadderVAE
 from drawlib.vae import VAE, VAEConfig
@@ -441,11 +446,31 @@ def test_gradcheck_of_one_full_pass(training):
     assert torch.autograd.gradcheck(run, leaves)
 
 
+COMPILED = """
+import torch
+from drawlib.ladder import LadderConfig, LadderVAE
+
+model = LadderVAE(LadderConfig.preset("tiny")).eval()
+x, noise = torch.rand(4, 1, 28, 28).round(), model.noise(4)
+compiled = torch.compile(model.bound, backend="eager", fullgraph=True)
+assert torch.equal(compiled(x, noise).elbo, model.bound(x, noise).elbo)
+print("one graph")
+"""
+
+
+@pytest.mark.slow
 def test_the_bound_is_one_graph_for_the_compiler():
-    model, x = ladder(), bits(4, SHAPE)
-    noise = draws(4, model)
-    compiled = torch.compile(model.bound, backend="eager", fullgraph=True)
-    close(compiled(x, noise).elbo, model.bound(x, noise).elbo, 1e-12)
+    # In a process of its own: the compiler cannot see through the run-time shape checks
+    # that the tests put around every function.
+    root = Path(drawlib.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", COMPILED],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        check=False,
+    )
+    assert done.stdout == "one graph\n", done.stderr
 
 
 def test_training_raises_the_bound():
@@ -457,7 +482,7 @@ def test_training_raises_the_bound():
     optimiser = torch.optim.Adam(model.parameters(), 0.02)
     noise = torch.Generator().manual_seed(1)
     first = model(bars, generator=noise).elbo.mean().item()
-    for _ in range(200):
+    for _ in range(120):
         optimiser.zero_grad()
         loss = -model(bars, generator=noise).elbo.mean()
         loss.backward()

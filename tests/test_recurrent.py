@@ -9,42 +9,13 @@ import sys
 import numpy as np
 import pytest
 import torch
+from reference_recurrent import lstm as reference_lstm
+from small_recurrent import SHAPE, draw, glas, some_bits
 from torch import nn
 
 from drawlib.draw import DRAW, DRAWConfig
-from drawlib.glas import GLAS, GLASConfig
 from drawlib.lstm import LSTM
 from drawlib.recurrent import Recurrent
-from tests.reference_recurrent import lstm as reference_lstm
-
-SHAPE = (1, 5, 4)
-SMALL = {"image_shape": SHAPE, "T": 3, "hidden": 6, "z": 2, "read": 2, "write": 3}
-
-
-def draw(**changes) -> DRAW:
-    """A small DRAW in float64 whose every parameter is away from its start."""
-    return shaken(DRAW(DRAWConfig(**{**SMALL, **changes})))
-
-
-def glas(**changes) -> GLAS:
-    return shaken(GLAS(GLASConfig(**{**SMALL, "M": 4, "N": 2, **changes})))
-
-
-def shaken(model):
-    model = model.double()
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(0.2 * torch.randn_like(p))
-    return model
-
-
-def bits(n: int = 3, shape: tuple[int, int, int] = SHAPE) -> torch.Tensor:
-    return (torch.rand(n, *shape) < 0.4).double()
-
-
-def arrays(model: Recurrent) -> dict[str, np.ndarray]:
-    return {k: v.detach().numpy() for k, v in model.state_dict().items()}
-
 
 MODELS = {
     "draw": lambda: draw(),
@@ -70,7 +41,7 @@ def model(request) -> Recurrent:
 
 
 def images_for(model: Recurrent, n: int = 3) -> torch.Tensor:
-    return bits(n, model.image_shape)
+    return some_bits(n, model.image_shape)
 
 
 # The LSTM

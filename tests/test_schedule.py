@@ -43,7 +43,7 @@ def test_staircase_is_a_tenth_every_decay_epochs_and_never_below_1e_5():
     rates = {step: c.learning_rate(step, N) for step in (0, 39, 40, 79, 80, 120, 199)}
     assert rates[0] == rates[39] == 1e-3
     assert rates[40] == rates[79] == pytest.approx(1e-4)
-    assert rates[80] == rates[120] == rates[199] == pytest.approx(1e-5)
+    assert [rates[s] for s in (80, 120, 199)] == pytest.approx([1e-5] * 3)
     tiny = config(schedule="staircase", decay_epochs=1, lr=1e-6)
     assert tiny.learning_rate(150, N) == 1e-6  # never raised to the floor either
 

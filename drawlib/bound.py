@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 
 __all__ = ["Bound", "LatentModel", "Noise", "check_images"]
 
-Noise = Tensor | tuple[Tensor, ...]
+# One tensor, or a tuple of them: each model knows which of the two it takes.
+Noise = Any
 Images = Float[Tensor, "batch channels height width"]
 
 

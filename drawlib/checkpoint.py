@@ -47,13 +47,14 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         replace(partial, path)
+        flush_names(path.parent)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
 
 
 def replace(old: Path, new: Path) -> None:
-    """Rename ``old`` to ``new``, over what stood there, and make the name last."""
+    """Rename ``old`` to ``new``, over what stood there."""
     for patience in (0.1, 0.3, 1.0, 0.0):
         try:
             os.replace(old, new)
@@ -63,13 +64,16 @@ def replace(old: Path, new: Path) -> None:
             if os.name != "nt" or not patience:
                 raise
             time.sleep(patience)
+
+
+def flush_names(directory: Path) -> None:
+    """A name outlives a power cut once its directory is on the disk too (POSIX)."""
     if os.name == "posix":
-        # A name outlives a power cut once its directory is on the disk too.
-        directory = os.open(new.parent, os.O_RDONLY)
+        descriptor = os.open(directory, os.O_RDONLY)
         try:
-            os.fsync(directory)
+            os.fsync(descriptor)
         finally:
-            os.close(directory)
+            os.close(descriptor)
 
 
 def sweep(directory: Path) -> None:

@@ -1,186 +1,12 @@
 // The book's live pages: the filters, a bound in one dimension, the merge of two
-// Gaussians, and a player for a trained model's steps. One classic script without any
-// dependency, put into a page by drawlib/explorer.py. It may stand in a page many times:
-// each run replaces `window.drawlib` and mounts only the hosts that are not mounted yet.
-// The equations are those of drawlib/filterbank.py and drawlib/gaussian.py, and the tests
-// compare the two number by number. A matrix is an array of rows.
+// Gaussians, and a player for a trained model's steps. A classic script without any
+// dependency; drawlib/explorer.py puts it into a page, after explorer_maths.js. It may
+// stand in a page many times: each run mounts only the hosts that are not mounted yet.
 (() => {
 "use strict";
 
-// ---- Small arithmetic
-
-const range = (n, make) => Array.from({ length: n }, (_, i) => make(i));
-const sum = (values) => values.reduce((total, value) => total + value, 0);
-const transpose = (rows) => rows[0].map((_, i) => rows.map((row) => row[i]));
-const product = (a, b) => {
-  const columns = transpose(b);
-  return a.map((row) => columns.map((column) => sum(row.map((v, k) => v * column[k]))));
-};
-const scaled = (rows, factor) => rows.map((row) => row.map((value) => value * factor));
-const largest = (rows) => Math.max(...rows.map((row) => Math.max(...row)));
-
-// ---- The filters. `wrong` names the public mistakes to make; empty, nothing is wrong.
-
-// Eqs. (22), (23), moved to pixels from 0.
-function centre(g, length, wrong) {
-  if (wrong.halfPixel) return ((g + 1) / 2) * length;
-  if (wrong.oneBased) return ((length + 1) / 2) * (g + 1);
-  return (length - 1) / 2 + ((length + 1) / 2) * g;
-}
-
-// Eq. (24); with a single filter the stride has no effect.
-function stride(logDelta, size, n, wrong) {
-  const gaps = Math.max(n - 1, 1);
-  const longest = Math.max(...size);
-  const whole = wrong.bracket ? longest - 1 / gaps : (longest - 1) / gaps;
-  return whole * Math.exp(wrong.inverted ? -logDelta : logDelta);
-}
-
-// Eqs. (19), (20): `raw` = [g̃_X, g̃_Y, third, log δ̃, log γ], `size` = [height, width].
-function grid(raw, size, n, wrong = {}) {
-  const delta = stride(raw[3], size, n, wrong);
-  const middle = wrong.oneBased ? (n + 1) / 2 : (n - 1) / 2;
-  const place = (g, length) =>
-    range(n, (i) => centre(g, length, wrong) + (i - middle) * delta);
-  return { muX: place(raw[0], size[1]), muY: place(raw[1], size[0]), delta };
-}
-
-// Eqs. (25), (26) before they are normalised; `width` is σ² or s².
-function logWeight(d, width, kernel, wrong) {
-  if (kernel === "cauchy") return -Math.log1p((d * d) / width);
-  return wrong.exponent ? -((d / (2 * width)) ** 2) : (-d * d) / (2 * width);
-}
-
-function leastWidth(kernel, normalise, floor) {
-  if (kernel === "cauchy") return floor ** 2;
-  return normalise === "floor" ? floor / 2 : 1e-12;
-}
-
-// One row a filter, one column a pixel. "exact" is a softmax, whose rows sum to 1.
-function filterMatrix(mu, givenWidth, length, options = {}) {
-  const { kernel = "gaussian", normalise = "exact", floor = 1e-3, wrong = {} } = options;
-  const width = Math.max(givenWidth, leastWidth(kernel, normalise, floor));
-  const logs = mu.map((m) => range(length, (a) => logWeight(a - m, width, kernel, wrong)));
-  if (wrong.wholeMatrix) {
-    const weights = logs.map((row) => row.map(Math.exp));
-    return scaled(weights, 1 / sum(weights.map(sum)));
-  }
-  const peak = kernel === "cauchy" ? 1 / (Math.PI * Math.sqrt(width)) : 1;
-  return logs.map((row) => {
-    const top = normalise === "floor" ? 0 : Math.max(...row);
-    const weights = row.map((e) => Math.exp(e - top) * (normalise === "floor" ? peak : 1));
-    const total = sum(weights);
-    return weights.map((w) => w / (normalise === "floor" ? Math.max(total, floor) : total));
-  });
-}
-
-function filterbank(raw, size, n, options = {}) {
-  const { muX, muY, delta } = grid(raw, size, n, options.wrong);
-  const width = Math.exp(raw[2]);
-  const Fx = filterMatrix(muX, width, size[1], options);
-  const Fy = filterMatrix(muY, width, size[0], options);
-  return { Fx, Fy, gamma: Math.exp(raw[4]), muX, muY, delta, width };
-}
-
-// Eq. (27): γ F_Y x F_Xᵀ
-const read = (filters, image) =>
-  scaled(product(product(filters.Fy, image), transpose(filters.Fx)), filters.gamma);
-
-// Eq. (29): (1/γ) F_Yᵀ w F_X; null where a mistake leaves shapes that do not fit.
-function write(filters, patch, wrong = {}) {
-  const { Fx, Fy, gamma } = filters;
-  if (wrong.transpose && Fx.length !== Fx[0].length) return null;
-  const right = wrong.transpose ? transpose(Fx) : Fx;
-  return scaled(product(product(transpose(Fy), patch), right), 1 / gamma);
-}
-
-// What public sources do instead; the book's page "Paper against code" tells the rest.
-const MISTAKES = {
-  none: { label: "none", note: "The equations as they should be.", wrong: {} },
-  exponent: {
-    label: "exponent −(d/2σ²)² (Hui's article)", wrong: { exponent: true },
-    note: "A Gaussian still, but of variance 2σ⁴: too narrow below σ² = ½, too wide above. A Cauchy kernel is not concerned.",
-  },
-  inverted: {
-    label: "stride divided by δ̃ (Hui's article)", wrong: { inverted: true },
-    note: "To zoom in zooms out, and the other way round.",
-  },
-  oneBased: {
-    label: "counting from 0 and 1 mixed (Hui, simonamtoft)", wrong: { oneBased: true },
-    note: "Filters and pixels count from 0, in formulas that count from 1: the grid moves by one pixel minus one stride.",
-  },
-  halfPixel: {
-    label: "centre half a pixel off (jbornschein)", wrong: { halfPixel: true },
-    note: "The centre is (g̃+1)/2 · A: at g̃ = 0 it is 14 in an image whose middle is 13.5.",
-  },
-  bracket: {
-    label: "missing bracket in the stride (GLAS)", wrong: { bracket: true },
-    note: "max − 1/(N−1) stands where (max − 1)/(N−1) is meant: most filters lie outside of the image.",
-  },
-  glas: {
-    label: "both defects of the GLAS grid", wrong: { bracket: true, oneBased: true },
-    note: "The missing bracket, and counting from 0 and 1 mixed: the grid that the GLAS code computes.",
-  },
-  wholeMatrix: {
-    label: "whole matrix normalised (simonamtoft)", wrong: { wholeMatrix: true },
-    note: "All the weights together sum to 1, not each row: rows sum to about 1/N, and the patch is about N² times too faint.",
-  },
-  floor: {
-    label: "rows divided by max(Σ, 0.001) (GLAS)", wrong: {}, normalise: "floor",
-    note: "Near the image nothing changes. A Gaussian row far outside fades to 0, and its gradient with it; an exact row still sums to 1.",
-  },
-  transpose: {
-    label: "one transpose too many in write (Khanian's notes)", wrong: { transpose: true },
-    note: "F_Yᵀ w F_Xᵀ multiplies N columns with A rows: the shapes fit only where N = A, and then the result is another one.",
-  },
-};
-
-// ---- Gaussians, in nats
-
-const HALF_LOG_2PI = 0.5 * Math.log(2 * Math.PI);
-const logProb = (z, mu, sigma) =>
-  -0.5 * ((z - mu) / sigma) ** 2 - Math.log(sigma) - HALF_LOG_2PI;
-const density = (z, mu, sigma) => Math.exp(logProb(z, mu, sigma));
-
-// KL(q ‖ p) = log σ_p − log σ_q + (σ_q² + (μ_q − μ_p)²) / (2σ_p²) − ½
-const gaussianKL = (q, p = { mu: 0, sigma: 1 }) =>
-  Math.log(p.sigma / q.sigma) +
-  (q.sigma ** 2 + (q.mu - p.mu) ** 2) / (2 * p.sigma ** 2) - 0.5;
-
-// Ladder VAE, eqs. 17 to 19: `share` is the bottom-up part of the precision.
-function merge(qHat, p) {
-  const [bottom, top] = [qHat.sigma ** -2, p.sigma ** -2];
-  const share = bottom / (bottom + top);
-  return {
-    mu: share * qHat.mu + (1 - share) * p.mu, sigma: (bottom + top) ** -0.5,
-    share, bottom, top,
-  };
-}
-
-// The trapezoid rule: for smooth functions that vanish at both ends there is no better.
-const trapezoid = (values, step) =>
-  step * (sum(values) - (values[0] + values[values.length - 1]) / 2);
-
-// log p(x) and the posterior of a latent with prior N(0, 1), by quadrature over `z`.
-function posterior(z, logLikelihood) {
-  const joint = z.map((at, k) => logLikelihood[k] + logProb(at, 0, 1));
-  const top = Math.max(...joint);
-  const step = z[1] - z[0];
-  const logP = top + Math.log(trapezoid(joint.map((v) => Math.exp(v - top)), step));
-  return { logP, logPosterior: joint.map((v) => v - logP) };
-}
-
-function bound(z, logLikelihood, q) {
-  const { logP, logPosterior } = posterior(z, logLikelihood);
-  const step = z[1] - z[0];
-  const weights = z.map((at) => density(at, q.mu, q.sigma));
-  const reconstruction = trapezoid(weights.map((w, k) => w * logLikelihood[k]), step);
-  const klPrior = gaussianKL(q);
-  const gaps = weights.map((w, k) => w * (logProb(z[k], q.mu, q.sigma) - logPosterior[k]));
-  const klPosterior = trapezoid(gaps, step);
-  const elbo = reconstruction - klPrior;
-  return { logP, logPosterior, reconstruction, klPrior, elbo, klPosterior };
-}
+const { range, sum, largest, filterbank, read, write, MISTAKES } = window.drawlib;
+const { density, gaussianKL, merge, posterior, bound } = window.drawlib;
 
 // ---- Words and pictures
 
@@ -227,7 +53,8 @@ function bitmap(height, width, shade) {
 
 // Ink on paper: 0 is white, `top` and more is black.
 const inked = (rows, top = 1) =>
-  bitmap(rows.length, rows[0].length, (row, column) => 255 * (1 - rows[row][column] / top));
+  bitmap(rows.length, rows[0].length, (row, column) =>
+    255 * (1 - (rows[row][column] || 0) / top));
 
 function drawBitmap(pen, image, x, y, width, height) {
   pen.imageSmoothingEnabled = false;
@@ -251,11 +78,14 @@ function drawImage(canvas, image, margin = 0) {
 
 function drawGrid({ pen, at, scale }, muX, muY, colour, hollow = false) {
   const [x, y] = [muX.map(at), muY.map(at)];
-  pen.strokeStyle = pen.fillStyle = colour;
-  pen.lineWidth = 2;
-  pen.setLineDash(hollow ? [4, 4] : []);
   const last = x.length - 1;
-  pen.strokeRect(x[0], y[0], x[last] - x[0], y[last] - y[0]);
+  // A white line below the coloured one: it must be seen on black ink too.
+  for (const [style, thick] of [[PAPER, 5], [colour, 2]]) {
+    pen.setLineDash(hollow && style === colour ? [4, 4] : []);
+    pen.strokeStyle = pen.fillStyle = style;
+    pen.lineWidth = thick;
+    pen.strokeRect(x[0], y[0], x[last] - x[0], y[last] - y[0]);
+  }
   pen.setLineDash([]);
   const radius = Math.max(1.5, Math.min(3, scale / 3));
   for (const b of y) for (const a of x) {
@@ -334,6 +164,7 @@ p { margin: 8px 0; }
 .control { display: grid; grid-template-columns: 1fr auto; align-items: center; }
 .control > input, .control > select { grid-column: 1 / -1; width: 100%; margin: 0; }
 input[type=range] { height: 28px; accent-color: ${BLUE}; }
+button { align-self: end; }
 select, button { font: inherit; min-height: 34px; padding: 2px 10px; color: ${TEXT};
   background: #f2f2f2; border: 1px solid #6b6b6b; border-radius: 4px; }
 output { font-variant-numeric: tabular-nums; }
@@ -341,6 +172,8 @@ output { font-variant-numeric: tabular-nums; }
 figure { margin: 0; flex: 1 1 140px; max-width: 210px; min-width: 0; }
 figure.large { flex-basis: 240px; max-width: 300px; }
 figure.wide { flex-basis: 100%; max-width: 640px; }
+figure.curves canvas { min-height: 250px; }
+figure.gap canvas { min-height: 84px; }
 figure.matrix { flex-basis: 300px; max-width: 460px; }
 canvas { display: block; width: 100%; }
 canvas.pad { touch-action: none; cursor: crosshair; }
@@ -579,8 +412,9 @@ function filterbankExplorer(page, host, data) {
     picture.tell(`${name}, largest value ${fixed(largest(patch), 3)}`);
   }
 
-  function drawBack(written) {
-    drawImage(back.canvas, inked(written ?? [[0]]));
+  // As dark as what is right would be: written ink is thin, for it is spread out.
+  function drawBack(written, rightWritten) {
+    drawImage(back.canvas, inked(written ?? [[0]], largest(rightWritten) || 1));
     back.tell(written
       ? `The patch written back; γ cancels. Largest value ${fixed(largest(written), 3)}`
       : `Nothing is written back: ${height} × N times N × N times ${width} × N does not fit.`);
@@ -603,7 +437,7 @@ function filterbankExplorer(page, host, data) {
     drawWhole(image, filters, right, isWrong);
     drawPatch(patchPicture, `The ${N()} × ${N()} patch that is read`, patch, filters.gamma);
     drawPatch(rightPicture, "Without the mistake", rightPatch, filters.gamma);
-    drawBack(written);
+    drawBack(written, write(right, rightPatch));
     const rowSums = { X: filters.Fx.map(sum), Y: filters.Fy.map(sum) };
     for (const [axis, rows] of [["X", filters.Fx], ["Y", filters.Fy]]) {
       drawMatrix(matrices[axis].canvas, rows);
@@ -626,12 +460,16 @@ function elboExplorer(page, host, data) {
   const z = range(points, (k) => low + ((high - low) * k) / (points - 1));
   const logLikelihood = [...new Float64Array(bytes(data.log_likelihood).buffer)];
   const exact = posterior(z, logLikelihood);
-  const exactAt = (at) =>
-    Math.exp(exact.logPosterior[Math.round(((at - low) / (high - low)) * (points - 1))]);
+  function exactAt(at) {
+    const place = ((at - low) / (high - low)) * (points - 1);
+    const [below, part] = [Math.floor(place), place % 1];
+    const [a, b] = exact.logPosterior.slice(below, below + 2);
+    return Math.exp((1 - part) * a + part * b);
+  }
   const mu = page.slider("μ, mean of q", [-3, 3, 0.01, 0]);
   const sigma = page.slider("σ, standard deviation of q", [0.1, 1.5, 0.01, 1]);
-  const curves = page.picture("wide", 0.5);
-  const gap = page.picture("wide", 0.16);
+  const curves = page.picture("wide curves", 0.5);
+  const gap = page.picture("wide gap", 0.16);
   const fill = page.table(["E_q[log p(x|z)]", "− KL(q ‖ prior)", "= ELBO",
     "+ KL(q ‖ posterior)", "= ELBO + KL", "log p(x), by quadrature"]);
   page.told.textContent = "All in nats. log p(x) does not depend on q: what the ELBO gains, the KL loses.";
@@ -680,7 +518,7 @@ function mergeExplorer(page, host) {
   const logHat = page.slider("σ̂, bottom-up deviation", [...deviation, -0.5], shown);
   const muP = page.slider("μ_p, top-down mean", [-3, 3, 0.05, -1]);
   const logP = page.slider("σ_p, top-down deviation", [...deviation, 0], shown);
-  const curves = page.picture("wide", 0.5);
+  const curves = page.picture("wide curves", 0.5);
   const fill = page.table(["precision σ̂⁻²", "precision σ_p⁻²", "precision of q, their sum",
     "weight of μ̂", "μ_q", "σ_q", "KL(q ‖ p) (nats)"]);
 
@@ -763,10 +601,9 @@ function player(page, host, data) {
   const x = page.picture("", height / width);
   const patch = stacks.patches ? page.picture("", 1) : null;
   const canvas = page.picture("", height / width);
-  const latent = data.latent ? page.picture("", data.memory.size[0] / data.memory.size[1]) : null;
-  const memory = latent && (data.memory.values
-    ? picked(bytes(data.memory.values), 0, [1, ...data.memory.size])
-    : bitmap(...data.memory.size, () => 255));
+  const L = data.latent && data.memory;
+  const latent = L ? page.picture("", L.size[0] / L.size[1]) : null;
+  const memory = L ? picked(bytes(L.values), 0, [1, ...L.size]) : null;
   const bars = page.picture("wide", 0.3);
 
   function drawWindowed(picture, image, windows, t, k, colour, text) {
@@ -839,9 +676,6 @@ function mount(host) {
 
 const mountAll = () => document.querySelectorAll("[data-drawlib]").forEach(mount);
 
-window.drawlib = {
-  centre, stride, grid, filterMatrix, filterbank, read, write, MISTAKES,
-  logProb, gaussianKL, merge, trapezoid, posterior, bound, mountAll,
-};
+window.drawlib.mountAll = mountAll;
 mountAll();
 })();

@@ -1,8 +1,9 @@
 """Live pages that need no kernel: filters, a bound, a merge, and a player for a trace.
 
-Each function returns a page that a notebook shows. It carries its data and the script
-`explorer.js`, and so works in Jupyter, in the static book and from a file, without a
-request to anywhere. Without JavaScript a sentence stands in its place.
+Each function returns a page that a notebook shows. It carries its data and its script
+(`explorer_maths.js`, `explorer.js`), and so works in Jupyter, in the static book and
+from a file, without a request to anywhere. Without JavaScript a sentence stands in its
+place.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -78,17 +80,18 @@ def script() -> str:
         >>> "window.drawlib" in script()
         True
     """
-    return Path(__file__).with_name("explorer.js").read_text(encoding="utf-8")
+    here = Path(__file__)
+    files = [here.with_name(name) for name in ("explorer_maths.js", "explorer.js")]
+    return "".join(file.read_text(encoding="utf-8") for file in files)
 
 
-def filterbank_explorer(
-    digits: Any, labels: Sequence[str] | None = None
-) -> LivePage:
+def filterbank_explorer(digits: Any, labels: Sequence[str] | None = None) -> LivePage:
     """Move DRAW's filters over an image, and switch the public mistakes on.
 
     ``digits`` are a few 8-bit images, (n, height, width) or (n, 1, height, width): an
-    array or a tensor of uint8, n at most 12, sides at most 64. DRAW paper, eqs. (19) to
-    (29); the kernel, the grid and the normalisation are those of ``filterbank``.
+    array or a tensor of uint8, n at most 12, sides at most 64; 0 to 255, or bits, where
+    1 is ink. DRAW paper, eqs. (19) to (29); the kernel, the grid and the normalisation
+    are those of ``filterbank``.
 
     Raises:
         TypeError: for images that are not uint8.
@@ -98,7 +101,7 @@ def filterbank_explorer(
         >>> filterbank_explorer(torch.zeros(2, 28, 28, dtype=torch.uint8))
         <filterbank explorer>
     """
-    images = torch.as_tensor(digits)
+    images = digits if isinstance(digits, Tensor) else torch.as_tensor(np.array(digits))
     if images.dtype != torch.uint8:
         raise TypeError(f"digits are {images.dtype}; allowed: torch.uint8, 0 to 255")
     if images.ndim == 4 and images.shape[1] == 1:
@@ -109,6 +112,8 @@ def filterbank_explorer(
             f"digits have shape {tuple(images.shape)}; allowed: (n, height, width) "
             f"with n 1 to {MOST_DIGITS} and sides 1 to {MOST_SIDE}"
         )
+    if images.max() <= 1:
+        images = images * 255
     if labels is None:
         labels = [f"digit {k + 1}" for k in range(len(images))]
     if len(labels) != len(images):
@@ -167,7 +172,7 @@ def elbo_1d(
 
 
 def three_pixels(z: Float[Tensor, " points"]) -> Float[Tensor, " points"]:
-    """log p(x|z) of the bits 1, 1, 0: the likelihood of ``elbo_1d`` where none is given.
+    """log p(x|z) of the bits 1, 1, 0: what ``elbo_1d`` takes where none is given.
 
     log p(x|z) = Σ_d log Bern(x_d; sigmoid(w_d z + b_d)), in nats.
 
@@ -201,14 +206,14 @@ def player(
     trace: Trace,
     *,
     images: Sequence[int] = (0,),
-    memory: Float[Tensor, "M M"] | None = None,
+    memory: Float[Tensor, "rows columns"] | None = None,
     introduction: str | None = None,
 ) -> LivePage:
     """Play a trained DRAW's or GLAS's steps: windows, canvases, and the KL of each.
 
-    ``images`` are positions in the trace; ``memory`` is GLAS's L, shown under its
-    windows from its smallest value (white) to its largest. Pixels are sent as 8 bits,
-    windows to a hundredth of a pixel, KL in nats.
+    ``images`` are positions in the trace. With ``memory``, GLAS's L, its windows are
+    shown on it too, from its smallest value (white) to its largest. Pixels are sent as
+    8 bits, windows to a hundredth of a pixel, KL in nats.
 
     Raises:
         ValueError: for no image, one that the trace does not have, a memory that is
@@ -251,19 +256,15 @@ def player(
             "read": placed(trace.read, chosen),
             "write": placed(trace.write, chosen),
             "latent": placed(trace.latent, chosen),
-            "memory": remembered(trace.latent, memory),
+            "memory": remembered(memory),
         },
     )
 
 
-def remembered(latent: Windows | None, memory: Tensor | None) -> dict[str, Any] | None:
-    """The latent space under its windows; without its values, a blank square."""
-    if latent is None:
-        return None
+def remembered(memory: Tensor | None) -> dict[str, Any] | None:
+    """The latent space as an 8-bit image."""
     if memory is None:
-        # The trace does not say how large L is; its windows show how far it may reach.
-        side = max(2, math.ceil(float(latent.mu_x.max().clamp(max=MOST_SIDE))) + 1)
-        return {"size": [side, side], "values": None}
+        return None
     if memory.ndim != 2:
         raise ValueError(f"memory has shape {tuple(memory.shape)}; allowed: (M, M)")
     values = memory.detach().double()

@@ -177,7 +177,7 @@ def publish(
             "steps": history.rows[-1]["step"],
             "skipped_steps": history.rows[-1]["skipped"],
             "seconds": history.rows[-1]["seconds"],
-            "data_sha256": data.sha256,
+            "data_sha256": dict(data.sha256),
             **zoo.describe_environment(device),
             "curve": [
                 # Six digits of each, so that a small learning rate is not a zero.

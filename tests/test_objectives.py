@@ -50,7 +50,7 @@ def test_hellinger_is_zero_where_q_is_p_and_never_above_the_dimension():
 
 
 def test_hellinger_exceeds_log_p_so_it_is_no_bound():
-    """Two bits that say 1 < z < 1.2: the evidence is rare, and one penalty is at most 1.
+    """Two bits that say 1 < z < 1.2: rare evidence, and the penalty is at most 1.
 
     With the KL the same q gives a number below log p(x); with Hellinger one above it.
     """

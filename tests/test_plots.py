@@ -83,6 +83,7 @@ def test_images_are_ink_on_paper():
 def test_signed_images_keep_their_sign_and_zero_is_neutral():
     image = show_images(torch.tensor([[[[-1.0, 0.0, 1.0]]]]), signed=True).images[0]
     np.testing.assert_array_equal(image.get_array(), [[-1, 0, 1]])
+    np.testing.assert_allclose(image.to_rgba(np.zeros((1, 1)))[0, 0, :3], 1, atol=0.05)
     assert image.get_clim() == (-1, 1)
 
 

@@ -69,15 +69,14 @@ def test_another_model_or_other_data_are_refused_by_their_fields(tmp_path):
 
 def test_where_and_how_often_may_change(tmp_path):
     trained(tmp_path)
-    again = trained(
-        tmp_path, device="auto", compile=True, checkpoint_seconds=1.0
-    )
+    again = trained(tmp_path, device="auto", compile=True, checkpoint_seconds=1.0)
     assert len(again.rows) == 2
 
 
 def test_differences_names_what_is_only_on_one_side():
     old, new = {"train": {"a": 1}}, {"train": {"a": 1, "b": 2}, "model": {"z": 3}}
-    assert differences(old, new) == "model.z was None and is 3, train.b was None and is 2"
+    told = "model.z was None and is 3, train.b was None and is 2"
+    assert differences(old, new) == told
     assert differences(new, new) == ""
 
 

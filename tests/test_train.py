@@ -63,8 +63,8 @@ def test_training_lowers_the_bound_and_logs_it(tmp_path):
     assert len(valid) == 30 and valid[-1] < valid[0] - 2
     assert history.column("epoch") == list(range(1, 31))
     assert history.column("step") == [4 * e for e in range(1, 31)]
-    parts = zip(history.column("valid_kl"), history.column("valid_reconstruction"))
-    assert [a + b for a, b in parts] == pytest.approx(valid)
+    parts = [row["valid_kl"] + row["valid_reconstruction"] for row in history.rows]
+    assert parts == pytest.approx(valid)
     assert not model.training  # ready to evaluate
     assert History.read(tmp_path) == history
 
@@ -314,7 +314,7 @@ class Normed(Planted):
     def encode(self, x):
         if self.training and self.step == self.poison:
             x = x * float("nan")
-        return super().encode(self.norm(x.flatten(1)))
+        return super().encode(self.norm(x.flatten(1)).view_as(x))
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
@@ -435,8 +435,10 @@ def test_a_signal_saves_and_the_run_goes_on_later(tmp_path, number, kind):
     before = signal.getsignal(number)
     model = toy_model(kind=Planted)
     model.plant = {5: lambda _: os.kill(os.getpid(), number)}
-    with pytest.raises(kind, match="stopped at step 6; .* holds a checkpoint") as caught:
+    with pytest.raises(kind) as caught:
         run(tmp_path / "cut", model=model)
+    where = tmp_path / "cut"
+    assert str(caught.value) == f"stopped at step 6; {where} holds a checkpoint"
     if kind is Terminated:
         assert caught.value.code == 143
     assert signal.getsignal(number) is before
@@ -469,14 +471,14 @@ def test_training_works_in_a_thread(tmp_path):
 
 
 def test_handlers_that_were_not_set_from_python_are_no_obstacle(monkeypatch):
-    real = signal.getsignal
+    real, before = signal.getsignal, signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
-        patch.setattr(
-            train.signal, "getsignal", lambda n: None if n == signal.SIGTERM else real(n)
-        )
+        none = {signal.SIGTERM: None}
+        patch.setattr(train.signal, "getsignal", lambda n: none.get(n, signal.SIG_DFL))
         with train.stop_signals() as stop:
             assert stop == {}
     assert real(signal.SIGTERM) == signal.SIG_DFL
+    signal.signal(signal.SIGINT, before)
 
 
 # Models that give no bound
@@ -557,7 +559,8 @@ def test_an_empty_split_gets_one_line(tmp_path, split):
 
 
 def test_images_of_another_shape_get_one_line(tmp_path):
-    with pytest.raises(ValueError, match=r"\(1, 1, 5, 5\); allowed: \(batch, 1, 6, 6\)"):
+    told = r"\(1, 1, 5, 5\); allowed: \(batch, 1, 6, 6\)"
+    with pytest.raises(ValueError, match=told):
         run(tmp_path, toy_data(side=5))
 
 

@@ -123,6 +123,4 @@ class NanGradient(torch.autograd.Function):
 
 def nan_gradient(bound: Bound) -> Bound:
     """The same bound, with a NaN in its gradient only."""
-    return Bound(
-        NanGradient.apply(bound.log_likelihood), bound.kl, bound.log_weight
-    )
+    return Bound(NanGradient.apply(bound.log_likelihood), bound.kl, bound.log_weight)

@@ -1,0 +1,254 @@
+"""The command line: the five commands end to end, and one line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torchvision.io import read_image
+from toy_runs import use_toy_data
+
+from drawlib import __main__ as cli
+from drawlib.__main__ import COMMANDS, main
+from drawlib.protocols import DATASETS
+from drawlib.runs import load_run
+
+TINY = ["train", "vae:tiny", "--train.epochs", "1", "--train.batch-size", "16"]
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """28×28 toy images under every data set's name."""
+    use_toy_data(monkeypatch.setattr, side=28)
+
+
+@pytest.fixture
+def trained(tmp_path, toy, capsys):
+    """A finished run directory."""
+    assert main([*TINY, "--run-dir", str(tmp_path / "run")]) == 0
+    capsys.readouterr()
+    return tmp_path / "run"
+
+
+# What works
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_help_lists_every_command_and_model(capsys, arguments):
+    assert main(arguments) == 0
+    told = capsys.readouterr().out
+    assert all(command in told for command in COMMANDS)
+    assert "vae, ladder, draw, glas" in told
+
+
+@pytest.mark.parametrize("command", [[c] for c in COMMANDS] + [["train", "vae:tiny"]])
+def test_every_command_has_its_own_help(capsys, command):
+    try:
+        assert main([*command, "--help"]) == 0
+    except SystemExit as ended:  # tyro's
+        assert ended.code == 0
+    told = capsys.readouterr().out
+    assert command[0] in told
+    if len(command) > 1:
+        assert "--train.epochs" in told and "--model.z" in told
+
+
+def test_data_lists_and_gets(toy, capsys):
+    assert main(["data"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in DATASETS)
+    assert main(["data", "mnist-dynamic"]) == 0
+    told = capsys.readouterr().out
+    assert "train 64, valid 20, test 20 images, verified; from nowhere" in told
+
+
+def test_train_takes_its_options_from_the_configs(tmp_path, toy, capsys):
+    run_dir = tmp_path / "run"
+    code = main(
+        [*TINY, "--run-dir", str(run_dir), "--model.z", "3", "--train.seed", "5"]
+    )
+    assert code == 0
+    told = capsys.readouterr().out
+    assert f"{run_dir}: 1 epochs" in told and "validation −ELBO" in told
+    run, model = load_run(run_dir)
+    assert (run.model.z, run.train.seed, run.train.epochs) == (3, 5, 1)
+    assert run.model.encoder == (32,)  # the preset's
+    assert model.head.linear.out_features == 6
+
+
+def test_evaluate_prints_the_bounds_of_a_run(trained, capsys):
+    assert main(["evaluate", str(trained), "--samples", "3", "--images", "10"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("mnist-dynamic test, 10 images, K 3: −ELBO ")
+
+
+def test_sample_draws_the_same_png_for_the_same_seed(trained, tmp_path, capsys):
+    for name in ("a.png", "b.png"):
+        assert (
+            main(["sample", str(trained), "--n", "9", "--out", str(tmp_path / name)])
+            == 0
+        )
+    a, b = (read_image(str(tmp_path / name)) for name in ("a.png", "b.png"))
+    assert torch.equal(a, b) and a.max() > a.min()
+
+
+def test_record_then_evaluate_and_sample_the_shipped_model(
+    trained, tmp_path, capsys, monkeypatch
+):
+    zoo = tmp_path / "zoo"
+    arguments = ["--row", "vae-tiny", "--samples", "4", "--ship", "--root", str(zoo)]
+    assert main(["record", str(trained), *arguments]) == 0
+    path = zoo / "mnist-dynamic" / "vae-tiny-0.json"
+    assert str(path) in capsys.readouterr().out
+    record = json.loads(path.read_text(encoding="utf-8"))
+    monkeypatch.setattr(cli.zoo, "ZOO", zoo)
+    assert main(["evaluate", "mnist-dynamic/vae-tiny-0"]) == 0
+    assert (
+        f"−ELBO {record['bounds']['test']['neg_elbo']:.2f}" in capsys.readouterr().out
+    )
+    assert (
+        main(["sample", "mnist-dynamic/vae-tiny-0", "--out", str(zoo / "s.png")]) == 0
+    )
+
+
+# One line for every mistake
+
+
+def one_line(capsys, arguments):
+    """The single line on standard error that a failing command leaves."""
+    capsys.readouterr()
+    assert main(arguments) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("drawlib: ") and told.count("\n") == 1, told
+    assert "Traceback" not in told and "╭" not in told
+    return told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["trian"], "'trian' is no command; allowed: data, train, evaluate"),
+        (["train"], "train needs a model"),
+        (["train", "--data", "mnist-fixed"], "train needs a model"),
+        (["train", "vea"], "model is 'vea'; allowed: vae, ladder, draw, glas"),
+        (["train", "vae:sorce"], "VAEConfig has no preset 'sorce'; there are: "),
+        (["train", "vae:"], None),
+        ([*TINY, "--train.epoch", "3"], "--train.epoch"),
+        ([*TINY, "--train.epochs", "x"], "--train.epochs"),
+        ([*TINY, "--train.epochs", "0"], "epochs is 0"),
+        ([*TINY, "--train.schedule", "cosin"], "allowed: cosine, constant"),
+        ([*TINY, "--train.device", "gpu"], "device is 'gpu'; allowed: auto, cpu"),
+        ([*TINY, "--model.z", "0"], "z is 0"),
+        ([*TINY, "--model.image-shape", "1", "5", "5"], "allowed: (batch, 1, 5, 5)"),
+        (["evaluate"], "model"),
+        (["evaluate", "nowhere"], "no record 'nowhere'; with weights: "),
+        (["evaluate", "nowhere", "--smaples", "3"], "--smaples"),
+        (["sample", "nowhere"], "no record 'nowhere'"),
+        (["record", "nowhere", "--row", "a"], "nowhere holds no finished run"),
+        (["record", "nowhere"], "row"),
+        (["data", "--rot", "x"], "--rot"),
+    ],
+)
+def test_a_mistake_gets_one_line(tmp_path, toy, capsys, monkeypatch, arguments, told):
+    monkeypatch.chdir(tmp_path)
+    if told is None:  # an empty preset is none
+        monkeypatch.setattr(cli, "train_run", lambda run: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            main(arguments)
+        return
+    assert told in one_line(capsys, arguments)
+
+
+def test_mistakes_about_a_run_get_one_line(trained, tmp_path, capsys):
+    run = str(trained)
+    assert "'tset' is unknown" in one_line(capsys, ["evaluate", run, "--split", "tset"])
+    assert "(K) is 0" in one_line(capsys, ["evaluate", run, "--samples", "0"])
+    assert "allowed: 1 to 20" in one_line(capsys, ["evaluate", run, "--images", "99"])
+    assert "noise for 0 images" in one_line(capsys, ["sample", run, "--n", "0"])
+    missing = ["sample", run, "--out", str(tmp_path / "no" / "a.png")]
+    assert "No such file" in one_line(capsys, missing)
+    published = ["record", run, "--row", "a", "--published", "b"]
+    assert "published is 'b'; allowed: " in one_line(capsys, published)
+    other = [*TINY, "--run-dir", run, "--train.lr", "0.5"]
+    assert "train.lr was 0.001 and is 0.5" in one_line(capsys, other)
+    assert "holds no finished run" in one_line(capsys, ["evaluate", str(tmp_path)])
+
+
+def test_wrong_shapes_get_one_line(trained, capsys, monkeypatch):
+    use_toy_data(monkeypatch.setattr, side=6)
+    told = one_line(capsys, ["evaluate", str(trained)])
+    assert "(20, 1, 6, 6); allowed: (batch, 1, 28, 28)" in told
+    folder = str(trained.parent / "other")
+    assert "allowed: (batch, 1, 28, 28)" in one_line(
+        capsys, [*TINY, "--run-dir", folder]
+    )
+
+
+def test_altered_weights_get_one_line(trained, capsys):
+    path = trained / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    for command in (["evaluate"], ["sample"], ["record", "--row", "a"]):
+        told = one_line(capsys, [command[0], str(trained), *command[1:]])
+        assert "model.safetensors has sha256" in told
+
+
+def test_an_unknown_data_set_gets_one_line(tmp_path, capsys):
+    told = one_line(capsys, ["data", "mnist"])
+    assert "data set 'mnist' is unknown, allowed: mnist-fixed" in told
+    arguments = [*TINY, "--data", "mnist", "--run-dir", str(tmp_path)]
+    assert "data set 'mnist' is unknown" in one_line(capsys, arguments)
+
+
+def test_a_file_in_the_way_gets_one_line(toy, tmp_path, capsys):
+    (tmp_path / "run").write_text("")
+    told = one_line(capsys, [*TINY, "--run-dir", str(tmp_path / "run")])
+    assert str(tmp_path / "run") in told
+
+
+def test_an_interrupt_outside_training_claims_no_checkpoint(capsys, monkeypatch):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli.COMMANDS, "data", interrupt)
+    assert main(["data"]) == 130
+    assert capsys.readouterr().err == "drawlib: interrupted\n"
+
+
+def test_a_fault_of_ours_keeps_its_traceback(monkeypatch):
+    monkeypatch.setitem(cli.COMMANDS, "data", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["data"])
+
+
+# A real process on real data
+
+
+@pytest.mark.slow
+def test_a_real_training_on_mnist(mnist_dynamic, tmp_path):
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        # A terminal that knows no minus sign must not end a training.
+        "PYTHONIOENCODING": "ascii",
+    }
+
+    def drawlib(*arguments):
+        command = [sys.executable, "-m", "drawlib", *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, env=environment, cwd=tmp_path
+        )
+
+    sizes = ["--train.batch-size", "5000", "--train.valid-images", "200"]
+    done = drawlib(*TINY[:4], *sizes, "--run-dir", "run")
+    assert done.returncode == 0, done.stderr
+    assert "run: 1 epochs" in done.stdout
+    done = drawlib("evaluate", "run", "--images", "100")
+    assert done.returncode == 0, done.stderr
+    assert "mnist-dynamic test, 100 images, K 1" in done.stdout
+    done = drawlib("evaluate", "elsewhere")
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("drawlib: ") and done.stderr.count("\n") == 1

@@ -1,0 +1,148 @@
+"""From a configuration to a record: train, go on, publish."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from toy_runs import (
+    TOY,
+    assert_same_bits,
+    toy_config,
+    toy_data,
+    use_toy_data,
+    weights,
+)
+
+from drawlib import zoo
+from drawlib.evaluate import evaluate
+from drawlib.runs import Run, load_run, publish, read_run, train_run
+from drawlib.train import TrainConfig
+from drawlib.zoo import ZooError, load_pretrained, load_weights, records
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    use_toy_data(monkeypatch.setattr)
+
+
+@pytest.fixture
+def done(tmp_path, toy):
+    """A finished run."""
+    run = Run(TOY, "mnist-dynamic", tmp_path / "run", toy_config())
+    train_run(run, progress=False)
+    return run
+
+
+def test_a_run_survives_json(done):
+    assert read_run(done.run_dir) == done
+    found, model = load_run(done.run_dir)
+    assert found == done and model.config == TOY and not model.training
+
+
+def test_training_again_changes_nothing(done):
+    before = load_weights(done.run_dir / "model.safetensors")
+    model, data, history = train_run(done, progress=False)
+    assert_same_bits(weights(model), before)
+    assert len(history.rows) == 3 and data.name == "mnist-dynamic"
+
+
+def test_the_seed_draws_the_initial_weights(tmp_path, toy):
+    models = []
+    for k, seed in enumerate((0, 0, 1)):
+        torch.manual_seed(100 + k)  # whatever was drawn before
+        config = toy_config(seed=seed, epochs=1, lr=0.0)
+        run = Run(TOY, "mnist-dynamic", tmp_path / str(k), config)
+        models.append(weights(train_run(run, progress=False)[0]))
+    assert_same_bits(models[0], models[1])
+    assert not torch.equal(models[0]["output.weight"], models[2]["output.weight"])
+
+
+def test_publish_writes_what_evaluate_finds(done, tmp_path):
+    path = publish(
+        done.run_dir,
+        "vae-tiny",
+        iw_samples=7,
+        iw_images=10,
+        published="vae-source",
+        note="a toy",
+        root=tmp_path / "zoo",
+        progress=False,
+    )
+    assert path == tmp_path / "zoo" / "mnist-dynamic" / "vae-tiny-0.json"
+    record = records(root=tmp_path / "zoo")[0]
+    _, model = load_run(done.run_dir)
+    for split in ("train", "valid", "test"):
+        found = evaluate(model, toy_data(), split, samples=1)
+        assert record["bounds"][split] == found.to_dict()
+    weighted = record["importance_weighted"]
+    assert (weighted["samples"], weighted["images"]) == (7, 10)
+    assert record["parameters"] == sum(p.numel() for p in model.parameters())
+    assert (record["epochs"], record["steps"], record["seed"]) == (3, 12, 0)
+    assert (record["skipped_steps"], record["weights"]) == (0, None)
+    assert record["data_sha256"] == dict(toy_data().sha256)
+    assert record["published"] == "vae-source" and record["note"] == "a toy"
+    assert TrainConfig.from_dict(record["train_config"]) == done.train
+    assert record["curve"][-1]["lr"] > 0  # the last rate is small, not zero
+    json.dumps(record.values, allow_nan=False)
+
+
+def test_shipped_numbers_are_those_of_the_rounded_weights(tmp_path, toy, monkeypatch):
+    wide = type(TOY).from_dict({**TOY.to_dict(), "encoder": (200,), "decoder": (200,)})
+    run = Run(wide, "mnist-dynamic", tmp_path / "run", toy_config(epochs=1))
+    exact, data, _ = train_run(run, progress=False)
+    zoo_root = tmp_path / "zoo"
+    publish(run.run_dir, "wide", iw_samples=2, ship=True, root=zoo_root, progress=False)
+    record = records(root=zoo_root)[0]
+    shipped = load_pretrained(record.name, root=zoo_root)
+    assert not torch.equal(shipped.output.weight, exact.output.weight)
+    found = evaluate(shipped, data, "valid", samples=1)
+    assert record["bounds"]["valid"] == found.to_dict()
+    change = found.neg_elbo - evaluate(exact, data, "valid", samples=1).neg_elbo
+    assert record["weights"]["rounding_nats"] == pytest.approx(change)
+    assert record["importance_weighted"]["images"] == 20  # no more than there are
+    file = zoo_root / "mnist-dynamic" / record["weights"]["file"]
+    assert record["weights"]["bytes"] == file.stat().st_size
+
+
+# Errors
+
+
+def test_a_directory_without_a_finished_run_says_so(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no finished run"):
+        read_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [("{", "is no whole JSON file"), ("{}", "lacks data, kind, model, train, weights")],
+)
+def test_a_damaged_run_json_gets_one_line(tmp_path, content, told):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(ValueError, match=told) as caught:
+        read_run(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_altered_weights_of_a_run_are_refused(done):
+    path = done.run_dir / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(ZooError, match="has sha256"):
+        load_run(done.run_dir)
+    path.unlink()
+    with pytest.raises(ZooError, match="are missing"):
+        publish(done.run_dir, "vae-tiny")
+
+
+def test_an_unknown_published_number_is_refused_before_the_work(done):
+    with pytest.raises(ValueError, match="'vae-sorce'; allowed: vae-source, "):
+        publish(done.run_dir, "vae-tiny", published="vae-sorce")
+
+
+def test_the_package_zoo_is_never_written_by_these_tests(done, tmp_path):
+    before = sorted(zoo.ZOO.rglob("*"))
+    publish(done.run_dir, "x", iw_samples=1, root=tmp_path / "z", progress=False)
+    assert sorted(zoo.ZOO.rglob("*")) == before

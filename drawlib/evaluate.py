@@ -148,6 +148,9 @@ def evaluate(
     generator = torch.Generator(weight.device).manual_seed(seed)
     # The grey levels of a dynamic training split are binarised from the same seed.
     bits = torch.Generator().manual_seed(seed)
+    look = torch.Generator().manual_seed(seed)
+    first = data.binarise(part.images[:1], look, split=split).to(weight)
+    check_images(first, model.image_shape)
     rows: dict[str, list[Tensor]] = {}
     training = model.training
     model.eval()
@@ -157,7 +160,6 @@ def evaluate(
         for block in tqdm(blocks, "evaluate", disable=not progress, leave=False):
             images_8bit = part.images[block.to(part.images.device)]
             x = data.binarise(images_8bit, bits, split=split).to(weight)
-            check_images(x, model.image_shape)
             for name, value in estimate(model, x, samples, generator, chunk).items():
                 rows.setdefault(name, []).append(value.cpu())
     finally:

@@ -8,9 +8,9 @@ catalogue. A constant for each mistake, at the end, says what takes the place of
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,6 +24,43 @@ from drawlib.vae import linear
 Function = Callable[..., Any]
 # "module:name" or "module:Class.name", and the wrong function for it.
 Plant = tuple[str, Function]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One mistake: what it is, whose it is, what it does, and which tests see it.
+
+    Attributes:
+        key: its short name, as ``planted`` takes it.
+        title: a few words.
+        where: the public source, or ``of our own making``.
+        equation_right: the equation as it should be.
+        equation_wrong: what stands there instead.
+        effect: what comes of it.
+        plants: each place in drawlib with the wrong function for it; one place, or two
+            where a formula has two parts or the mistake has weights of its own.
+        caught_by: tests that fail with the mistake and pass without, as
+            ``file::name`` in the folder ``tests``.
+    """
+
+    key: str
+    title: str
+    where: str
+    equation_right: str
+    equation_wrong: str
+    effect: str
+    plants: tuple[Plant, ...]
+    caught_by: tuple[str, ...]
+
+
+def tests(file: str, *names: str) -> tuple[str, ...]:
+    """Tests of one file, in full.
+
+    Example:
+        >>> tests("vae", "zero_network_costs_784_log_2")
+        ('test_vae.py::test_zero_network_costs_784_log_2',)
+    """
+    return tuple(f"test_{file}.py::test_{name}" for name in names)
 
 
 def extra(model: nn.Module, name: str, key: str) -> Any:
@@ -151,7 +188,7 @@ def half_of_T(right, self, x, noise):
     """T/2 for D/2 is subtracted at each of the T steps."""
     found = right(self, x, noise)
     excess = (self.config.z - self.config.T) / 2
-    return dataclasses.replace(found, kl=found.kl + excess)
+    return replace(found, kl=found.kl + excess)
 
 
 def shared_head(right, self, h_dec):

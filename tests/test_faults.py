@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import random
 import signal
@@ -10,8 +12,10 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch import Tensor
 from toy_runs import Planted, assert_same_bits, toy_config, toy_data, toy_model, weights
 
 from drawlib import checkpoint
@@ -21,68 +25,103 @@ from drawlib.train import fit
 from drawlib.zoo import load_weights
 
 HERE = str(Path(__file__).parent)
+Final = tuple[dict[str, Tensor], list[dict[str, Any]]]
 
-# `python -m drawlib` on the toy data: everything else is the product's own.
-CHILD = textwrap.dedent(
+# A process that imports everything once and forks a training for each line it reads:
+# `python -m drawlib` on the toy data, and for the rest the product's own code.
+NURSERY = textwrap.dedent(
     f"""
-    import sys
+    import json, os, sys
     sys.path.insert(0, {HERE!r})
-    import torch
+    import torch, torch._dynamo
     torch.set_num_threads(1)
     from toy_runs import use_toy_data
     use_toy_data(setattr, side=6)
     from drawlib.__main__ import main
-    print("ready", flush=True)
-    sys.exit(main(sys.argv[1:]))
+
+    for line in sys.stdin:
+        arguments, told = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            file = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(file, 2)
+            os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+            os.dup2(0, 1)
+            code = 99
+            try:
+                code = main(arguments)
+            finally:
+                sys.stderr.flush()
+                os._exit(code)
+        print(pid, flush=True)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        print(code, flush=True)
     """
 )
 
 
-def start(run_dir: Path, epochs: int = 40) -> subprocess.Popen[str]:
-    """A training that saves after every step, in a process of its own."""
-    options = {
-        "--run-dir": run_dir,
-        "--model.image-shape": "1 6 6",
-        "--train.epochs": epochs,
-        "--train.batch-size": 16,
-        "--train.ema": 0.9,
-        "--train.kl-warmup": 2,
-        "--train.checkpoint-seconds": 0,
-        "--train.device": "cpu",
-    }
-    words = [str(w) for k, v in options.items() for w in (k, *str(v).split())]
-    process = subprocess.Popen(
-        [sys.executable, "-c", CHILD, "train", "vae:tiny", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"},
-    )
-    assert process.stdout and process.stdout.readline() == "ready\n"
-    return process
+class Nursery:
+    """Trainings in processes of their own, one at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.told = folder / "stderr"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", NURSERY],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+
+    def start(self, run_dir: Path, seconds: float = 0.0) -> int:
+        """Start or resume the training; its process id."""
+        options = {
+            "--run-dir": run_dir,
+            "--model.image-shape": "1 6 6",
+            "--train.epochs": 40,
+            "--train.batch-size": 16,
+            "--train.ema": 0.9,
+            "--train.kl-warmup": 2,
+            "--train.checkpoint-seconds": seconds,
+            "--train.device": "cpu",
+        }
+        words = [str(w) for k, v in options.items() for w in (k, *str(v).split())]
+        assert self.process.stdin and self.process.stdout
+        request = [["train", "vae:tiny", *words], str(self.told)]
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def end(self) -> tuple[int, str]:
+        """Wait for the training; its exit code and what it told on standard error."""
+        assert self.process.stdout
+        return int(self.process.stdout.readline()), self.told.read_text()
+
+    def complete(self, run_dir: Path, seconds: float = 0.0) -> Final:
+        """Train to the end; what is left there."""
+        self.start(run_dir, seconds)
+        code, told = self.end()
+        assert code == 0, told
+        return final(run_dir)
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """The exit code of a process and what it told on standard error."""
-    _, told = process.communicate(timeout=200)
-    return process.returncode, told
+@pytest.fixture(scope="module")
+def nursery(tmp_path_factory):
+    if not hasattr(os, "fork"):
+        pytest.skip("needs fork")
+    nursery = Nursery(tmp_path_factory.mktemp("nursery"))
+    yield nursery
+    with nursery.process:
+        nursery.process.stdin.close()
 
 
-def steps_done(run_dir: Path) -> int:
-    """The step of the newest checkpoint."""
-    state = checkpoint.load(run_dir / "checkpoint.pt")
-    return 0 if state is None else int(state["step"])
+@pytest.fixture(scope="module")
+def untouched(nursery, tmp_path_factory):
+    """What a run ends with that nobody disturbs, and that saves only now and then."""
+    return nursery.complete(tmp_path_factory.mktemp("untouched") / "run", 100.0)
 
 
-def wait_for(condition, seconds: float = 100.0) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.01)
-
-
-def final(run_dir: Path):
+def final(run_dir: Path) -> Final:
     """The weights and the log that a finished run leaves."""
     rows = [
         {k: v for k, v in row.items() if k != "seconds"}
@@ -91,85 +130,97 @@ def final(run_dir: Path):
     return load_weights(run_dir / "model.safetensors"), rows
 
 
-@pytest.fixture(scope="module")
-def untouched(tmp_path_factory):
-    """What a run that nobody disturbs ends with."""
-    run_dir = tmp_path_factory.mktemp("untouched") / "run"
-    code, told = finish(start(run_dir))
-    assert code == 0, told
-    return final(run_dir)
+def assert_same(a: Final, b: Final) -> None:
+    assert_same_bits(a[0], b[0])
+    assert a[1] == b[1]
 
 
-def kill_and_resume(run_dir: Path, kills: int, seed: int) -> list[int]:
-    """Kill -9 so often, at random moments; the steps at which it had arrived."""
-    chance, reached, delay = random.Random(seed), [0], 0.4
-    for _ in range(kills):
-        process = start(run_dir)
-        before = reached[-1]
-        # The clock starts with the first checkpoint of this process.
-        wait_for(
-            lambda: steps_done(run_dir) > before or process.poll() is not None  # noqa: B023
-        )
-        time.sleep(chance.uniform(0, delay))
-        process.kill()
-        code, told = finish(process)
-        assert code == -signal.SIGKILL, f"it ended before it was killed: {told}"
+def steps_done(run_dir: Path) -> int:
+    """The step of the newest checkpoint of a directory in which nobody trains."""
+    state = checkpoint.load(run_dir / "checkpoint.pt")
+    return 0 if state is None else int(state["step"])
+
+
+def wait_for_checkpoints(run_dir: Path, count: int, seconds: float = 100.0) -> None:
+    """Wait until so many more checkpoints are written, or the run is finished."""
+
+    def stamp() -> int:
+        try:
+            return (run_dir / "checkpoint.pt").stat().st_mtime_ns
+        except FileNotFoundError:  # between its two renames
+            return 0
+
+    end, last = time.monotonic() + seconds, stamp()
+    while count and not (run_dir / "run.json").exists():
+        assert time.monotonic() < end, "no checkpoint came"
+        time.sleep(0.0005)
+        found = stamp()
+        count -= found not in (0, last)
+        last = found or last
+
+
+def kill_and_resume(nursery: Nursery, run_dir: Path, kills: int, seed: int) -> int:
+    """Kill -9 a training at random moments, again and again; how often that hit."""
+    chance, reached = random.Random(seed), [0]
+    while len(reached) <= kills:
+        pid = nursery.start(run_dir)
+        wait_for_checkpoints(run_dir, chance.randint(1, 12))
+        time.sleep(chance.uniform(0, 0.02))
+        os.kill(pid, signal.SIGKILL)
+        code, told = nursery.end()
+        if code == 0:  # it was faster than this test
+            break
+        assert code == -signal.SIGKILL, told
         reached.append(steps_done(run_dir))
-        # The rest of the way is shared by the kills that are still to come.
-        left = kills - len(reached) + 2
-        delay = 2 * (reached[-1] - before) and min(0.4, 1.2 / left)
-    return reached
+    assert reached == sorted(set(reached)), "a kill lost what had been saved"
+    return len(reached) - 1
 
 
-def test_killed_at_random_moments_it_ends_with_the_same_weights(tmp_path, untouched):
-    run_dir = tmp_path / "run"
-    reached = kill_and_resume(run_dir, kills=5, seed=1)
-    assert reached == sorted(set(reached)) and reached[-1] < 160
-    code, told = finish(start(run_dir))
-    assert code == 0, told
-    found, rows = final(run_dir)
-    assert_same_bits(found, untouched[0])
-    assert rows == untouched[1]
-    assert not list(run_dir.glob(".*.partial"))  # what the killed ones left is gone
+def kill_often(nursery: Nursery, folder: Path, kills: int, expected: Final) -> None:
+    """Kill so often, five times a run at most; each run ends as if nobody had."""
+    run = 0
+    while kills > 0:
+        run_dir = folder / f"run-{run}"
+        kills -= kill_and_resume(nursery, run_dir, min(kills, 5), seed=run)
+        assert_same(nursery.complete(run_dir), expected)
+        # What the killed ones left behind is gone.
+        assert not list(run_dir.glob(".*.partial"))
+        run += 1
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_weights(
+    nursery, untouched, tmp_path
+):
+    kill_often(nursery, tmp_path, 5, untouched)
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(1500)
-def test_killed_fifty_times_it_ends_with_the_same_weights(tmp_path, untouched):
-    kills, folder = 0, 0
-    while kills < 50:
-        run_dir = tmp_path / str(folder)
-        reached = kill_and_resume(run_dir, kills=5, seed=100 + folder)
-        kills, folder = kills + len(reached) - 1, folder + 1
-        code, told = finish(start(run_dir))
-        assert code == 0, told
-        found, rows = final(run_dir)
-        assert_same_bits(found, untouched[0])
-        assert rows == untouched[1]
+def test_killed_fifty_times_it_ends_with_the_same_weights(nursery, untouched, tmp_path):
+    kill_often(nursery, tmp_path, 50, untouched)
 
 
-def test_a_second_process_is_refused_and_signals_save_and_end(tmp_path, untouched):
+def test_a_second_process_is_refused_and_signals_save_and_end(
+    nursery, untouched, tmp_path
+):
     run_dir = tmp_path / "run"
-    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        before = steps_done(run_dir)
-        process = start(run_dir)
-        wait_for(lambda: steps_done(run_dir) > before)  # noqa: B023
+    for number, expected in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        pid = nursery.start(run_dir)
+        wait_for_checkpoints(run_dir, 3)
         if number == signal.SIGINT:
             with pytest.raises(TrainingStopped) as caught:
                 fit(toy_model(), toy_data(), toy_config(), run_dir, progress=False)
             assert str(caught.value) == f"another process trains in {run_dir}"
-        process.send_signal(number)
-        ended, told = finish(process)
-        assert ended == code, told
+        os.kill(pid, number)
+        code, told = nursery.end()
+        assert code == expected, told
         line = told.splitlines()[-1]
         step = steps_done(run_dir)
         assert line == f"drawlib: stopped at step {step}; {run_dir} holds a checkpoint"
-        assert "Traceback" not in told and before < step < 160
+        assert "Traceback" not in told and 0 < step < 160
     # A lock file that a process left behind keeps nobody out.
     assert (run_dir / ".lock").exists()
-    code, told = finish(start(run_dir))
-    assert code == 0, told
-    assert_same_bits(final(run_dir)[0], untouched[0])
+    assert_same(nursery.complete(run_dir), untouched)
 
 
 # A full disk
@@ -197,13 +248,10 @@ def test_a_full_disk_stops_with_one_line_and_the_last_good_checkpoint(
     fit(whole, toy_data(), toy_config(), tmp_path / "whole", progress=False)
 
     def fill(_):
-        with open(small_disk / "filler", "wb") as filler:
-            try:
+        with open(small_disk / "filler", "wb", buffering=0) as filler:
+            with contextlib.suppress(OSError):
                 while True:
                     filler.write(b"0" * 4096)
-                    filler.flush()
-            except OSError:
-                pass
 
     model = toy_model(kind=Planted)
     model.plant = {6: fill}

@@ -1,0 +1,110 @@
+"""Public mistakes in DRAW, its relatives and their bounds, to be made on purpose.
+
+`MISTAKES` says for each what is right, what is wrong, whose it is, what it does and
+which tests see it. `planted` makes one mistake, or several together, in the running
+program: right functions give way to wrong ones, and come back at the end. The rest of
+the library knows nothing of it. Most are from public sources that taught us the
+subject; a few are of our own making.
+
+Not here, since no number changes: loops over pixels (F3 of simonamtoft's code, only
+slow) and an ε inside an exponent (F7, below the precision of a float).
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import wraps
+from typing import Any
+
+from drawlib.catalogue import MODELS, OWN
+from drawlib.catalogue_filters import FILTERS
+from drawlib.plants import Function, Mistake
+
+__all__ = ["MISTAKES", "Mistake", "planted"]
+
+MISTAKES: dict[str, Mistake] = {
+    mistake.key: mistake for mistake in (*MODELS, *FILTERS, *OWN)
+}
+
+_growing: list[Mistake] = []
+
+
+@contextmanager
+def planted(*keys: str) -> Iterator[tuple[Mistake, ...]]:
+    """Make these mistakes for as long as the block lasts; then all is right again.
+
+    They are made for the whole process, in every model, also in one that is there
+    already: functions are looked up when they are called. ``L3`` and ``D1`` have
+    weights of their own, so the model must be built inside the block. To train a
+    model that has a mistake, build and train it inside; what was trained is still
+    wrong outside of the block, in that its weights were made for other equations.
+    Blocks may be nested. As a decorator, ``planted`` makes them for one function.
+
+    Raises:
+        ValueError: for an unknown key, or a mistake that is being made already, under
+            this name or another.
+
+    Example:
+        >>> import torch
+        >>> from drawlib.filterbank import grid
+        >>> with planted("half-pixel") as (mistake,):
+        ...     print(mistake.equation_wrong)
+        ...     grid(torch.zeros(1, 5), (28, 28), patch=2)[0]
+        g_X = A/2 (g̃ + 1)
+        tensor([[ 0.5000, 27.5000]])
+        >>> grid(torch.zeros(1, 5), (28, 28), patch=2)[0]
+        tensor([[ 0., 27.]])
+        >>> with planted("F3"):
+        ...     pass
+        Traceback (most recent call last):
+        ValueError: mistake is 'F3'; allowed: V1, L1, L2, ...
+    """
+    for key in keys:
+        if key not in MISTAKES:
+            raise ValueError(f"mistake is {key!r}; allowed: {', '.join(MISTAKES)}")
+    with ExitStack() as undo:
+        for key in keys:
+            undo.enter_context(_one(MISTAKES[key]))
+        yield tuple(MISTAKES[key] for key in keys)
+
+
+@contextmanager
+def _one(mistake: Mistake) -> Iterator[None]:
+    """Plant one mistake, and take it out again whatever happens."""
+    for other in _growing:
+        if other.plants == mistake.plants:
+            same = "" if other is mistake else f", which is the same as {other.key}"
+            raise ValueError(f"{mistake.key}{same}: planted already; allowed: once")
+    with ExitStack() as undo:
+        for place, wrong in mistake.plants:
+            owner, name = _find(place)
+            right = inspect.getattr_static(owner, name)
+            undo.callback(setattr, owner, name, right)
+            setattr(owner, name, _bind(wrong, right))
+        _growing.append(mistake)
+        undo.callback(_growing.remove, mistake)
+        yield
+
+
+def _bind(wrong: Function, right: Function) -> Function:
+    """The wrong function, knowing the right one: a plain function, so also a method."""
+
+    @wraps(right)
+    def planted_function(*args: Any, **kwargs: Any) -> Any:
+        return wrong(right, *args, **kwargs)
+
+    return planted_function
+
+
+def _find(place: str) -> tuple[Any, str]:
+    """The module or class that holds a place, and its name there."""
+    module, path = place.split(":")
+    # Not an attribute of the package: `drawlib.filterbank` is a function there.
+    owner: Any = importlib.import_module(module)
+    *classes, name = path.split(".")
+    for each in classes:
+        owner = getattr(owner, each)
+    return owner, name

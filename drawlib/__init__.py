@@ -1,13 +1,17 @@
 """drawlib: VAE, Ladder VAE, DRAW and GLAS, in PyTorch, with their bounds in nats."""
 
 from drawlib.bound import Bound, LatentModel
+from drawlib.classifier import Classifier, ClassifierConfig
 from drawlib.data import DATASETS, Data, DataError, Split, load_data, stratified_subset
 from drawlib.draw import DRAW, DRAWConfig
 from drawlib.evaluate import Evaluation, evaluate
 from drawlib.filterbank import Filters, filterbank, grid
 from drawlib.gaussian import Gaussian, merge
+from drawlib.glas import GLAS, GLASConfig
+from drawlib.ladder import LadderConfig, LadderVAE
 from drawlib.runstate import History, TrainingStopped
 from drawlib.schedule import TrainConfig
+from drawlib.trace import Trace
 from drawlib.train import fit
 from drawlib.vae import VAE, VAEConfig
 from drawlib.zoo import load_pretrained, published, records
@@ -15,17 +19,24 @@ from drawlib.zoo import load_pretrained, published, records
 __all__ = [
     "DATASETS",
     "DRAW",
+    "GLAS",
     "VAE",
     "Bound",
+    "Classifier",
+    "ClassifierConfig",
     "DRAWConfig",
     "Data",
     "DataError",
     "Evaluation",
     "Filters",
+    "GLASConfig",
     "Gaussian",
     "History",
+    "LadderConfig",
+    "LadderVAE",
     "LatentModel",
     "Split",
+    "Trace",
     "TrainConfig",
     "TrainingStopped",
     "VAEConfig",

@@ -15,10 +15,10 @@ from drawlib.bound import Noise
 from drawlib.config import at_least, one_of
 from drawlib.filterbank import KERNELS, NORMALISERS, Filters, filterbank
 from drawlib.gaussian import Gaussian
+from drawlib.layers import linear
 from drawlib.lstm import Hidden
 from drawlib.recurrent import Recurrent, RecurrentConfig, State
 from drawlib.trace import Windows, windows
-from drawlib.vae import linear
 
 __all__ = ["GLAS", "GLASConfig"]
 

@@ -18,13 +18,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from drawlib import vae
 from drawlib.bound import Bound, Images, LatentModel, Noise, check_images
 from drawlib.config import Config, at_least, one_of
 from drawlib.gaussian import Gaussian, GaussianHead, merge, standard
+from drawlib.layers import ACTIVATIONS, linear
 from drawlib.likelihood import likelihood
 
 __all__ = ["LadderConfig", "LadderVAE", "Rung"]
+
 
 @dataclass(frozen=True)
 class LadderConfig(Config):
@@ -68,7 +69,7 @@ class LadderConfig(Config):
     def check(self) -> None:
         at_least(self, 1, "image_shape", "hidden", "z", "decoder")
         at_least(self, 0, "floor")
-        one_of(self, "activation", tuple(vae.ACTIVATIONS))
+        one_of(self, "activation", tuple(ACTIVATIONS))
         one_of(self, "variance", ("softplus", "exp"))
         one_of(self, "likelihood", ("bernoulli", "discretised-logistic"))
         if not len(self.z) == len(self.hidden) >= 1:
@@ -102,12 +103,12 @@ def block(a: int, b: int, activation: str, norm: bool) -> nn.Sequential:
         >>> [type(part).__name__ for part in block(8, 4, "leaky-relu", True)]
         ['Linear', 'BatchNorm1d', 'LeakyReLU']
     """
-    affine = vae.linear(a, b)
+    affine = linear(a, b)
     if not norm:
-        return nn.Sequential(affine, vae.ACTIVATIONS[activation]())
+        return nn.Sequential(affine, ACTIVATIONS[activation]())
     # The normalisation subtracts any constant and adds its own shift.
     affine.register_parameter("bias", None)
-    return nn.Sequential(affine, nn.BatchNorm1d(b), vae.ACTIVATIONS[activation]())
+    return nn.Sequential(affine, nn.BatchNorm1d(b), ACTIVATIONS[activation]())
 
 
 @contextmanager
@@ -170,7 +171,7 @@ class LadderVAE(LatentModel):
         )
         widths = (config.z[0], *config.decoder)
         self.decoder = nn.Sequential(*map(make, widths[:-1], widths[1:]))
-        self.output = vae.linear(widths[-1], pixels)
+        self.output = linear(widths[-1], pixels)
         self.likelihood = likelihood(config.likelihood, config.image_shape[0])
 
     def noise_shapes(self, n: int) -> tuple[tuple[int, ...], ...]:

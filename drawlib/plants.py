@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from drawlib import ladder
 from drawlib.gaussian import Gaussian, GaussianHead
-from drawlib.vae import linear
+from drawlib.layers import linear
 
 Function = Callable[..., Any]
 # "module:name" or "module:Class.name", and the wrong function for it.

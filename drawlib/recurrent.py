@@ -22,10 +22,10 @@ from drawlib.bound import Bound, Images, LatentModel, Noise, check_images
 from drawlib.config import Config, at_least, one_of
 from drawlib.filterbank import KERNELS, Filters, filterbank
 from drawlib.gaussian import Gaussian, GaussianHead, standard
+from drawlib.layers import linear
 from drawlib.likelihood import likelihood
 from drawlib.lstm import LSTM, Fixed, Hidden, lstm
 from drawlib.trace import Windows, trace
-from drawlib.vae import linear
 
 __all__ = ["Recurrent", "RecurrentConfig", "State"]
 

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from drawlib.bound import Bound, Images, LatentModel, Noise, check_images
 from drawlib.config import Config, at_least, one_of
 from drawlib.gaussian import Gaussian, GaussianHead, standard
+from drawlib.layers import ACTIVATIONS, linear, mlp
 from drawlib.likelihood import likelihood
 
 __all__ = ["VAE", "VAEConfig"]
-
-# The leaky rectifier of the Ladder VAE paper has slope 0.1; PyTorch's default is 0.01.
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU,
-    "tanh": nn.Tanh,
-    "leaky-relu": partial(nn.LeakyReLU, 0.1),
-    "silu": nn.SiLU,
-}
 
 
 @dataclass(frozen=True)
@@ -72,38 +63,6 @@ class VAEConfig(Config):
         one_of(self, "decoder_activation", (*ACTIVATIONS, "gated"))
         one_of(self, "variance", ("exp", "softplus"))
         one_of(self, "likelihood", ("bernoulli", "discretised-logistic"))
-
-
-def mlp(sizes: tuple[int, ...], activation: str) -> nn.Sequential:
-    """Linear layers of the given sizes, each followed by the activation.
-
-    Weights are Glorot-uniform and biases zero, as in all sources of the course.
-    ``gated`` is (W h + b) ⊙ σ(V h + c), which doubles the weights of a layer.
-
-    Example:
-        >>> len(mlp((784, 512, 64), "relu"))
-        4
-    """
-    layers: list[nn.Module] = []
-    for a, b in zip(sizes[:-1], sizes[1:], strict=True):
-        if activation == "gated":
-            layers += [linear(a, 2 * b), nn.GLU()]
-        else:
-            layers += [linear(a, b), ACTIVATIONS[activation]()]
-    return nn.Sequential(*layers)
-
-
-def linear(a: int, b: int) -> nn.Linear:
-    """An affine map with Glorot-uniform weights and zero bias.
-
-    Example:
-        >>> linear(3, 2).bias.sum()
-        tensor(0., grad_fn=<SumBackward0>)
-    """
-    layer = nn.Linear(a, b)
-    nn.init.xavier_uniform_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
 
 
 class VAE(LatentModel):

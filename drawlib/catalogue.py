@@ -1,7 +1,7 @@
 """The entries of `drawlib.mistakes` that concern models and bounds.
 
 What the sources do was read in their code or text. The equations on both sides are
-written in the course's notation; pixels, filters and batches count from 0, steps from 1.
+written in the course's notation: pixels, filters and images count from 0, steps from 1.
 """
 
 from __future__ import annotations
@@ -26,20 +26,11 @@ MODELS = (
         "σ² = softplus(W h + b), or log σ = W h + b",
         "log σ² = softplus(W h + b)",
         "σ is at least 1, so no posterior is narrower than the prior: to send R nats "
-        "through one latent costs ½ (exp(2R) − 1) nats of KL.",
+        "through one latent costs ½ (exp(2R) − 1) nats of KL. Planted in every head.",
         plants.V1,
-        tests(
-            "gaussian",
-            "v1_the_posterior_can_be_narrower_than_the_prior",
-        )
-        + tests(
-            "vae",
-            "v1_the_posterior_can_be_narrower_than_the_prior",
-        )
-        + tests(
-            "draw",
-            "eq_2_the_posterior_can_be_narrower_than_the_prior",
-        ),
+        tests("gaussian", "v1_the_posterior_can_be_narrower_than_the_prior")
+        + tests("vae", "v1_the_posterior_can_be_narrower_than_the_prior")
+        + tests("draw", "eq_2_the_posterior_can_be_narrower_than_the_prior"),
     ),
     Mistake(
         "L1",
@@ -64,8 +55,8 @@ MODELS = (
         f"{SIMONAMTOFT}, layers/stochastic.py",
         "σ² = softplus(W h + b)",
         "log σ² = softplus(W h + b)",
-        "V1 in all layers, priors included: generation adds noise of σ ≥ 1 at each, and "
-        "a merged posterior has σ² of at least ½.",
+        "V1 in all layers, priors included: generation adds noise of σ ≥ 1 at each, "
+        "and a merged posterior has σ² of at least ½.",
         plants.V1,
         tests(
             "ladder",
@@ -81,7 +72,7 @@ MODELS = (
         "q_i ∝ N(μ̂_i, σ̂_i²) · p(z_i | z_{i+1})",
         "q_i ∝ N(μ̂_i, σ̂_i²) · N(m_i(z_{i+1}), s_i(z_{i+1})²), with m, s learned apart",
         "The posterior no longer corrects the prior: an encoder that knows nothing "
-        "still pays KL. Build the model with the mistake; it has more weights.",
+        "still pays KL. Build the model with the mistake: it has more weights.",
         plants.L3,
         tests(
             "ladder",
@@ -110,18 +101,15 @@ MODELS = (
         f"{SIMONAMTOFT}, models/draw.py",
         "p(x | z) = Bern(sigmoid(c_T))",
         "p(x | z) = Bern(sigmoid(W c_T + b)), while x̂_t = x − sigmoid(c_{t−1})",
-        "The error image shows the encoder another picture than the one that is scored. "
-        "Still a bound. Build the model with the mistake; it has more weights.",
+        "The encoder is shown the errors of another picture than the one that is "
+        "scored. Still a bound. Build the model with the mistake: it has more weights.",
         plants.D1,
         tests(
             "recurrent",
             "the_likelihood_reads_the_canvas_itself",
             "generation_is_the_means_after_each_step",
         )
-        + tests(
-            "draw",
-            "eqs_3_to_8_one_full_step_equals_the_numpy_reference",
-        ),
+        + tests("draw", "eqs_3_to_8_one_full_step_equals_the_numpy_reference"),
     ),
     Mistake(
         "D2",
@@ -129,8 +117,8 @@ MODELS = (
         f"{SIMONAMTOFT}, models/draw.py",
         "z_t ~ N(0, I), afresh for t = 1 … T",
         "z_1 ~ N(0, I), and z_t = z_1",
-        "Images come from a corner of the latent space that training never visited. "
-        "The bound is not touched.",
+        "Images come from latents that training has never met. The bound is not "
+        "touched.",
         plants.D2,
         tests(
             "recurrent",
@@ -151,10 +139,7 @@ MODELS = (
             "read_and_write_have_heads_of_their_own",
             "eqs_3_to_8_one_full_step_equals_the_numpy_reference",
         )
-        + tests(
-            "recurrent",
-            "every_parameter_receives_a_gradient",
-        ),
+        + tests("recurrent", "every_parameter_receives_a_gradient"),
     ),
     Mistake(
         "hui-d",
@@ -178,21 +163,12 @@ MODELS = (
         HUI,
         "z_t = μ_t + σ_t ε_t, ε_t ~ N(0, I) afresh",
         "z_t = μ_t + σ_t ε",
-        "Draws of different steps are tied together, so the number is an estimate for a "
-        "degenerate q, and of no bound on log p(x).",
+        "The draws of all steps are tied together: the number belongs to a degenerate "
+        "q, and is no bound on log p(x).",
         plants.ONE_NOISE,
-        tests(
-            "recurrent",
-            "the_posteriors_draws_are_independent_from_step_to_step",
-        )
-        + tests(
-            "draw",
-            "eqs_3_to_8_one_full_step_equals_the_numpy_reference",
-        )
-        + tests(
-            "glas",
-            "one_full_step_equals_the_numpy_reference",
-        ),
+        tests("recurrent", "the_posteriors_draws_are_independent_from_step_to_step")
+        + tests("draw", "eqs_3_to_8_one_full_step_equals_the_numpy_reference")
+        + tests("glas", "one_full_step_equals_the_numpy_reference"),
     ),
     Mistake(
         "khanian-c",
@@ -200,17 +176,11 @@ MODELS = (
         KHANIAN,
         "(ĝ_X, ĝ_Y, …) = W h_dec_t",
         "(ĝ_X, ĝ_Y, …) = W h_dec_{t−1}",
-        "What to write is new, where to write is a step old: the first patch is written "
-        "in the same place for all images.",
+        "What to write is new, where to write is a step old: the first patch goes to "
+        "the same place in all images.",
         plants.WINDOW_BEFORE,
-        tests(
-            "draw",
-            "eqs_3_to_8_one_full_step_equals_the_numpy_reference",
-        )
-        + tests(
-            "recurrent",
-            "the_canvas_adds_up",
-        ),
+        tests("draw", "eqs_3_to_8_one_full_step_equals_the_numpy_reference")
+        + tests("recurrent", "the_canvas_adds_up"),
     ),
     Mistake(
         "khanian-d",
@@ -220,14 +190,8 @@ MODELS = (
         "Σ_t KL_t = ½ Σ_t Σ_d (μ² + σ² − log σ²) − T/2",
         "As in the paper, from which it is taken.",
         plants.HALF_A_STEP,
-        tests(
-            "gaussian",
-            "kl_is_the_mean_of_log_q_minus_log_p",
-        )
-        + tests(
-            "draw",
-            "the_kl_constant_is_one_half_for_each_dimension_of_each_step",
-        ),
+        tests("gaussian", "kl_is_the_mean_of_log_q_minus_log_p")
+        + tests("draw", "the_kl_constant_is_one_half_for_each_dimension_of_each_step"),
     ),
     Mistake(
         "eq-11",
@@ -243,10 +207,7 @@ MODELS = (
             "eq_11_the_kl_constant_is_half_a_dimension_not_half_a_step",
             "kl_is_zero_only_for_equal_gaussians_and_never_negative",
         )
-        + tests(
-            "draw",
-            "the_kl_constant_is_one_half_for_each_dimension_of_each_step",
-        ),
+        + tests("draw", "the_kl_constant_is_one_half_for_each_dimension_of_each_step"),
     ),
 )
 
@@ -260,18 +221,9 @@ OWN = (
         "The number rises above log p(x), without end: training is paid for posteriors "
         "that are far from the prior.",
         plants.SIGN,
-        tests(
-            "gaussian",
-            "kl_to_the_standard_normal_equals_torch_distributions",
-        )
-        + tests(
-            "vae",
-            "the_elbo_is_below_log_p_by_quadrature",
-        )
-        + tests(
-            "bound",
-            "bound_has_one_row_an_image",
-        ),
+        tests("gaussian", "kl_to_the_standard_normal_equals_torch_distributions")
+        + tests("vae", "the_elbo_is_below_log_p_by_quadrature")
+        + tests("bound", "bound_has_one_row_an_image"),
     ),
     Mistake(
         "mean",
@@ -287,10 +239,7 @@ OWN = (
             "bernoulli_equals_torch_distributions",
             "zero_logits_cost_784_log_2_an_image",
         )
-        + tests(
-            "vae",
-            "zero_network_costs_784_log_2",
-        ),
+        + tests("vae", "zero_network_costs_784_log_2"),
     ),
     Mistake(
         "logits",
@@ -301,18 +250,9 @@ OWN = (
         "The encoder is shown a picture that leaves [0, 1] as the canvas grows. The "
         "bound stays a bound, of a model that learns less well.",
         plants.LOGITS,
-        tests(
-            "recurrent",
-            "eq_3_the_error_image_is_one_of_probabilities",
-        )
-        + tests(
-            "draw",
-            "eqs_3_to_8_one_full_step_equals_the_numpy_reference",
-        )
-        + tests(
-            "glas",
-            "one_full_step_equals_the_numpy_reference",
-        ),
+        tests("recurrent", "eq_3_the_error_image_is_one_of_probabilities")
+        + tests("draw", "eqs_3_to_8_one_full_step_equals_the_numpy_reference")
+        + tests("glas", "one_full_step_equals_the_numpy_reference"),
     ),
     Mistake(
         "probabilities",
@@ -320,18 +260,15 @@ OWN = (
         OURS,
         "log p(x | c) = Σ [x c − softplus(c)]",
         "log p(x | c) = Σ [x s − softplus(s)], s = sigmoid(c)",
-        "No pixel can have a probability outside of 0.5 to 0.73, so each costs at least "
-        "0.31 nats: about 245 nats an image at the very best.",
+        "No pixel's probability leaves 0.5 … 0.73: at the very best a 1 costs 0.31 "
+        "nats and a 0 costs 0.69, and most pixels of a digit are 0.",
         plants.SIGMOID_TWICE,
         tests(
             "likelihood",
             "bernoulli_equals_torch_distributions",
             "bernoulli_keeps_its_tails_in_float32",
         )
-        + tests(
-            "draw",
-            "eqs_3_to_8_one_full_step_equals_the_numpy_reference",
-        ),
+        + tests("draw", "eqs_3_to_8_one_full_step_equals_the_numpy_reference"),
     ),
     Mistake(
         "kl-weight",

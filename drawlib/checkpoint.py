@@ -89,8 +89,8 @@ def refused(path: Path, error: OSError) -> CheckpointError:
     """What to raise where the disk takes no more.
 
     Example:
-        >>> print(str(refused(Path("a/log.jsonl"), OSError(errno.ENOSPC, "")))[:54])
-        log.jsonl was not written in a: the disk is full; the
+        >>> str(refused(Path("a/log.jsonl"), OSError(errno.ENOSPC, ""))).split(";")[0]
+        'log.jsonl was not written in a: the disk is full'
     """
     full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
     reason = "the disk is full" if full else error.strerror

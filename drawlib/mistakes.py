@@ -21,7 +21,7 @@ from typing import Any
 
 from drawlib.catalogue import MODELS, OWN
 from drawlib.catalogue_filters import FILTERS
-from drawlib.plants import Function, Mistake
+from drawlib.plants import Function, Mistake, Plant
 
 __all__ = ["MISTAKES", "Mistake", "planted"]
 
@@ -29,7 +29,7 @@ MISTAKES: dict[str, Mistake] = {
     mistake.key: mistake for mistake in (*MODELS, *FILTERS, *OWN)
 }
 
-_growing: list[Mistake] = []
+_growing: list[tuple[Plant, ...]] = []
 
 
 @contextmanager
@@ -41,11 +41,11 @@ def planted(*keys: str) -> Iterator[tuple[Mistake, ...]]:
     weights of their own, so the model must be built inside the block. To train a
     model that has a mistake, build and train it inside; what was trained is still
     wrong outside of the block, in that its weights were made for other equations.
-    Blocks may be nested. As a decorator, ``planted`` makes them for one function.
+    Blocks may be nested, and a mistake that goes by several names (``F5``, ``hui-c``)
+    is made once. As a decorator, ``planted`` makes them for one function.
 
     Raises:
-        ValueError: for an unknown key, or a mistake that is being made already, under
-            this name or another.
+        ValueError: for an unknown key.
 
     Example:
         >>> import torch
@@ -74,18 +74,17 @@ def planted(*keys: str) -> Iterator[tuple[Mistake, ...]]:
 @contextmanager
 def _one(mistake: Mistake) -> Iterator[None]:
     """Plant one mistake, and take it out again whatever happens."""
-    for other in _growing:
-        if other.plants == mistake.plants:
-            same = "" if other is mistake else f", which is the same as {other.key}"
-            raise ValueError(f"{mistake.key}{same}: planted already; allowed: once")
+    if mistake.plants in _growing:
+        yield
+        return
     with ExitStack() as undo:
         for place, wrong in mistake.plants:
             owner, name = _find(place)
             right = inspect.getattr_static(owner, name)
             undo.callback(setattr, owner, name, right)
             setattr(owner, name, _bind(wrong, right))
-        _growing.append(mistake)
-        undo.callback(_growing.remove, mistake)
+        _growing.append(mistake.plants)
+        undo.callback(_growing.remove, mistake.plants)
         yield
 
 

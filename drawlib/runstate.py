@@ -66,8 +66,9 @@ class RunState:
                 "content": data.sha256.get("content"),
             },
         }
-        if hasattr(model, "config"):
-            self.config["model"] = model.config.to_dict()
+        described: Any = getattr(model, "config", None)
+        if described is not None:
+            self.config["model"] = described.to_dict()
         self.keep = config.keep
         self.step, self.skipped, self.in_a_row = 0, 0, 0
         self.seconds, self.total, self.counted = 0.0, 0.0, 0

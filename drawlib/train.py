@@ -85,7 +85,7 @@ def derived_seed(seed: int, purpose: str, index: int) -> int:
 
 
 def negative_elbo(
-    model: nn.Module, x: Tensor, generator: torch.Generator, beta: float
+    model: Any, x: Tensor, generator: torch.Generator, beta: float
 ) -> tuple[Tensor, Tensor]:
     """The loss with KL weight β, and −ELBO (β = 1), each a mean over the batch."""
     bound = model.bound(x, model.noise(len(x), generator))
@@ -137,7 +137,7 @@ def fit(
 
 
 def train_loop(
-    model: nn.Module,
+    model: Any,
     data: Data,
     config: TrainConfig,
     run_dir: Path,
@@ -278,7 +278,7 @@ def clip_gradients(model: nn.Module, config: TrainConfig) -> Tensor:
 
 
 def validate(
-    model: nn.Module,
+    model: Any,
     data: Data,
     config: TrainConfig,
     loss: Loss | None,

@@ -122,6 +122,13 @@ class LatentModel(nn.Module):
     def start_at(self, mean: Float[Tensor, "channels height width"]) -> None:
         """Set the output bias to the logit of the mean image, before training."""
 
+    def begin_epoch(self, fraction: float) -> None:
+        """What a model changes in itself as training goes on; most change nothing.
+
+        The trainer calls it before each epoch, with the fraction of the training that
+        will be done after it, above 0 and up to 1.
+        """
+
     def noise(self, n: int, generator: torch.Generator | None = None) -> Noise:
         """Standard-normal draws for one pass over n images.
 

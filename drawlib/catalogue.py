@@ -7,7 +7,7 @@ written in the course's notation: pixels, filters and images count from 0, steps
 from __future__ import annotations
 
 from drawlib import plants
-from drawlib.plants import Mistake, tests
+from drawlib.plants import Mistake, seen_by
 
 PAPER = "Gregor et al. 2015, DRAW, arXiv:1502.04623"
 SIMONAMTOFT = "github.com/simonamtoft/recurrence-and-attention-latent-variable-models"
@@ -28,9 +28,9 @@ MODELS = (
         "σ is at least 1, so no posterior is narrower than the prior: to send R nats "
         "through one latent costs ½ (exp(2R) − 1) nats of KL. Planted in every head.",
         plants.V1,
-        tests("gaussian", "v1_the_posterior_can_be_narrower_than_the_prior")
-        + tests("vae", "v1_the_posterior_can_be_narrower_than_the_prior")
-        + tests("draw", "eq_2_the_posterior_can_be_narrower_than_the_prior"),
+        seen_by("gaussian", "v1_the_posterior_can_be_narrower_than_the_prior")
+        + seen_by("vae", "v1_the_posterior_can_be_narrower_than_the_prior")
+        + seen_by("draw", "eq_2_the_posterior_can_be_narrower_than_the_prior"),
     ),
     Mistake(
         "L1",
@@ -41,7 +41,7 @@ MODELS = (
         "Below the top, what the encoder says costs KL and changes no image: q falls "
         "back on p, and the ladder becomes a VAE with a noisy decoder.",
         plants.L1,
-        tests(
+        seen_by(
             "ladder",
             "l1_the_reconstruction_alone_reaches_every_bottom_up_head",
             "l1_the_z_passed_down_is_the_draw_from_q",
@@ -58,7 +58,7 @@ MODELS = (
         "V1 in all layers, priors included: generation adds noise of σ ≥ 1 at each, "
         "and a merged posterior has σ² of at least ½.",
         plants.V1,
-        tests(
+        seen_by(
             "ladder",
             "v1_l2_every_posterior_and_prior_can_be_narrow",
             "softplus_acts_on_the_variance_and_the_floor_is_added",
@@ -74,7 +74,7 @@ MODELS = (
         "The posterior no longer corrects the prior: an encoder that knows nothing "
         "still pays KL. Build the model with the mistake: it has more weights.",
         plants.L3,
-        tests(
+        seen_by(
             "ladder",
             "l3_the_merge_uses_the_parameters_of_the_kl",
             "l3_an_ignorant_encoder_costs_nothing_below_the_top",
@@ -89,7 +89,7 @@ MODELS = (
         "z_L ~ N(0, I), of the bottom layer's size",
         "An error as soon as an image is generated, unless both layers have one size.",
         plants.L4,
-        tests(
+        seen_by(
             "ladder",
             "l4_generation_starts_from_the_top",
             "generation_equals_the_numpy_reference_in_either_mode",
@@ -104,12 +104,12 @@ MODELS = (
         "The encoder is shown the errors of another picture than the one that is "
         "scored. Still a bound. Build the model with the mistake: it has more weights.",
         plants.D1,
-        tests(
+        seen_by(
             "recurrent",
             "the_likelihood_reads_the_canvas_itself",
             "generation_is_the_means_after_each_step",
         )
-        + tests("draw", "eqs_3_to_8_one_full_step_equals_the_numpy_reference"),
+        + seen_by("draw", "eqs_3_to_8_one_full_step_equals_the_numpy_reference"),
     ),
     Mistake(
         "D2",
@@ -120,7 +120,7 @@ MODELS = (
         "Images come from latents that training has never met. The bound is not "
         "touched.",
         plants.D2,
-        tests(
+        seen_by(
             "recurrent",
             "generation_feeds_another_z_at_each_step",
             "generation_is_the_means_after_each_step",
@@ -134,12 +134,12 @@ MODELS = (
         "write: W_read h_dec_t",
         "The model must write where it would look; the writing head is never trained.",
         plants.F6,
-        tests(
+        seen_by(
             "draw",
             "read_and_write_have_heads_of_their_own",
             "eqs_3_to_8_one_full_step_equals_the_numpy_reference",
         )
-        + tests("recurrent", "every_parameter_receives_a_gradient"),
+        + seen_by("recurrent", "every_parameter_receives_a_gradient"),
     ),
     Mistake(
         "hui-d",
@@ -150,7 +150,7 @@ MODELS = (
         "The bound is off by T (D − T)/2: nothing in that article, where T = D = 10, "
         "and 1152 nats for T = 64, D = 100. Gradients are right.",
         plants.HALF_OF_T,
-        tests(
+        seen_by(
             "draw",
             "the_kl_constant_is_one_half_for_each_dimension_of_each_step",
             "a_zero_network_pays_784_log_2_and_no_kl",
@@ -166,9 +166,9 @@ MODELS = (
         "The draws of all steps are tied together: the number belongs to a degenerate "
         "q, and is no bound on log p(x).",
         plants.ONE_NOISE,
-        tests("recurrent", "the_posteriors_draws_are_independent_from_step_to_step")
-        + tests("draw", "eqs_3_to_8_one_full_step_equals_the_numpy_reference")
-        + tests("glas", "one_full_step_equals_the_numpy_reference"),
+        seen_by("recurrent", "the_posteriors_draws_are_independent_from_step_to_step")
+        + seen_by("draw", "eqs_3_to_8_one_full_step_equals_the_numpy_reference")
+        + seen_by("glas", "one_full_step_equals_the_numpy_reference"),
     ),
     Mistake(
         "khanian-c",
@@ -179,8 +179,8 @@ MODELS = (
         "What to write is new, where to write is a step old: the first patch goes to "
         "the same place in all images.",
         plants.WINDOW_BEFORE,
-        tests("draw", "eqs_3_to_8_one_full_step_equals_the_numpy_reference")
-        + tests("recurrent", "the_canvas_adds_up"),
+        seen_by("draw", "eqs_3_to_8_one_full_step_equals_the_numpy_reference")
+        + seen_by("recurrent", "the_canvas_adds_up"),
     ),
     Mistake(
         "khanian-d",
@@ -190,8 +190,10 @@ MODELS = (
         "Σ_t KL_t = ½ Σ_t Σ_d (μ² + σ² − log σ²) − T/2",
         "As in the paper, from which it is taken.",
         plants.HALF_A_STEP,
-        tests("gaussian", "kl_is_the_mean_of_log_q_minus_log_p")
-        + tests("draw", "the_kl_constant_is_one_half_for_each_dimension_of_each_step"),
+        seen_by("gaussian", "kl_is_the_mean_of_log_q_minus_log_p")
+        + seen_by(
+            "draw", "the_kl_constant_is_one_half_for_each_dimension_of_each_step"
+        ),
     ),
     Mistake(
         "eq-11",
@@ -202,12 +204,14 @@ MODELS = (
         "The bound is off by T (D − 1)/2: 3168 nats for T = 64, D = 100. Gradients are "
         "right, and so is the formula for one latent.",
         plants.HALF_A_STEP,
-        tests(
+        seen_by(
             "gaussian",
             "eq_11_the_kl_constant_is_half_a_dimension_not_half_a_step",
             "kl_is_zero_only_for_equal_gaussians_and_never_negative",
         )
-        + tests("draw", "the_kl_constant_is_one_half_for_each_dimension_of_each_step"),
+        + seen_by(
+            "draw", "the_kl_constant_is_one_half_for_each_dimension_of_each_step"
+        ),
     ),
 )
 
@@ -221,9 +225,9 @@ OWN = (
         "The number rises above log p(x), without end: training is paid for posteriors "
         "that are far from the prior.",
         plants.SIGN,
-        tests("gaussian", "kl_to_the_standard_normal_equals_torch_distributions")
-        + tests("vae", "the_elbo_is_below_log_p_by_quadrature")
-        + tests("bound", "bound_has_one_row_an_image"),
+        seen_by("gaussian", "kl_to_the_standard_normal_equals_torch_distributions")
+        + seen_by("vae", "the_elbo_is_below_log_p_by_quadrature")
+        + seen_by("bound", "bound_has_one_row_an_image"),
     ),
     Mistake(
         "mean",
@@ -234,12 +238,12 @@ OWN = (
         "The KL weighs 784 times too much, so that the posterior falls back on the "
         "prior; and what is reported is no log-likelihood of an image.",
         plants.MEAN,
-        tests(
+        seen_by(
             "likelihood",
             "bernoulli_equals_torch_distributions",
             "zero_logits_cost_784_log_2_an_image",
         )
-        + tests("vae", "zero_network_costs_784_log_2"),
+        + seen_by("vae", "zero_network_costs_784_log_2"),
     ),
     Mistake(
         "logits",
@@ -250,9 +254,9 @@ OWN = (
         "The encoder is shown a picture that leaves [0, 1] as the canvas grows. The "
         "bound stays a bound, of a model that learns less well.",
         plants.LOGITS,
-        tests("recurrent", "eq_3_the_error_image_is_one_of_probabilities")
-        + tests("draw", "eqs_3_to_8_one_full_step_equals_the_numpy_reference")
-        + tests("glas", "one_full_step_equals_the_numpy_reference"),
+        seen_by("recurrent", "eq_3_the_error_image_is_one_of_probabilities")
+        + seen_by("draw", "eqs_3_to_8_one_full_step_equals_the_numpy_reference")
+        + seen_by("glas", "one_full_step_equals_the_numpy_reference"),
     ),
     Mistake(
         "probabilities",
@@ -263,12 +267,12 @@ OWN = (
         "No pixel's probability leaves 0.5 … 0.73: at the very best a 1 costs 0.31 "
         "nats and a 0 costs 0.69, and most pixels of a digit are 0.",
         plants.SIGMOID_TWICE,
-        tests(
+        seen_by(
             "likelihood",
             "bernoulli_equals_torch_distributions",
             "bernoulli_keeps_its_tails_in_float32",
         )
-        + tests("draw", "eqs_3_to_8_one_full_step_equals_the_numpy_reference"),
+        + seen_by("draw", "eqs_3_to_8_one_full_step_equals_the_numpy_reference"),
     ),
     Mistake(
         "kl-weight",
@@ -279,7 +283,7 @@ OWN = (
         "As long as β < 1 the curve shows too good a number, and it gets worse when β "
         "grows although the model gets better.",
         plants.KL_WEIGHT,
-        tests(
+        seen_by(
             "train",
             "the_loss_scales_the_kl_by_beta",
             "the_reported_bound_never_depends_on_beta",

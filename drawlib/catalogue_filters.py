@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from drawlib import plants
 from drawlib.catalogue import HUI, KHANIAN, SIMONAMTOFT
-from drawlib.plants import Mistake, tests
+from drawlib.plants import Mistake, seen_by
 
 GLAS = "github.com/dojoteef/glas, glas/model/attention.py"
 JBORNSCHEIN = "github.com/jbornschein/draw, draw/attention.py"
@@ -22,13 +22,13 @@ FILTERS = (
         "No error and no warning; each image is looked at where the first one asks. "
         "Right for batches of one.",
         plants.F1,
-        tests(
+        seen_by(
             "filterbank",
             "batch_equals_the_loop_over_single_images",
             "permuting_the_batch_permutes_the_outputs",
             "an_image_depends_on_no_other_images_raw_numbers",
         )
-        + tests("recurrent", "batched_equals_a_loop_over_single_images"),
+        + seen_by("recurrent", "batched_equals_a_loop_over_single_images"),
     ),
     Mistake(
         "F2",
@@ -38,7 +38,7 @@ FILTERS = (
         "∂F/∂g̃_X = ∂F/∂g̃_Y = ∂F/∂δ̃ = 0",
         "Every value is right, and where to look is never learned.",
         plants.F2,
-        tests(
+        seen_by(
             "filterbank",
             "all_five_raw_numbers_of_every_image_get_a_gradient",
             "a_cauchy_filter_of_tiny_scale_keeps_its_gradient_in_float32",
@@ -53,12 +53,12 @@ FILTERS = (
         "Rows sum to about 1/N and a patch is about N² times too faint; NaN where all "
         "filters lie far outside.",
         plants.F4,
-        tests(
+        seen_by(
             "filterbank",
             "eq_25_filterbank_rows_sum_to_one",
             "constant_image_or_latent_reads_gamma_times_the_constant",
         )
-        + tests("draw", "eqs_3_to_8_one_full_step_equals_the_numpy_reference"),
+        + seen_by("draw", "eqs_3_to_8_one_full_step_equals_the_numpy_reference"),
     ),
     Mistake(
         "F5",
@@ -69,12 +69,14 @@ FILTERS = (
         "The grid lies one stride too low and one pixel too high: with N = 12 it "
         "begins as −1.45 … 25.5 where 0 … 27 is meant. The two cancel where δ = 1.",
         plants.COUNTED_FROM_ONE,
-        tests(
+        seen_by(
             "filterbank",
             "eqs_22_23_all_raw_zero_is_centred_on_each_axis",
             "mirrored_image_and_negated_centre_give_the_mirrored_patch",
         )
-        + tests("draw", "a_mirrored_image_and_a_mirrored_window_give_a_mirrored_patch"),
+        + seen_by(
+            "draw", "a_mirrored_image_and_a_mirrored_window_give_a_mirrored_patch"
+        ),
     ),
     Mistake(
         "F8",
@@ -84,12 +86,12 @@ FILTERS = (
         "x has A rows and B columns",
         "Right for square images, an error for all others.",
         plants.F8,
-        tests(
+        seen_by(
             "filterbank",
             "eqs_27_29_read_and_write_equal_the_reference",
             "write_is_the_adjoint_of_read_over_gamma_squared",
         )
-        + tests("draw", "eqs_3_to_8_one_full_step_equals_the_numpy_reference"),
+        + seen_by("draw", "eqs_3_to_8_one_full_step_equals_the_numpy_reference"),
     ),
     Mistake(
         "hui-a",
@@ -100,7 +102,7 @@ FILTERS = (
         "A Gaussian still, of variance 2σ⁴: it trains, but σ is not what it is called. "
         "Narrower than meant below σ² = ½, wider above.",
         plants.EXPONENT,
-        tests(
+        seen_by(
             "filterbank",
             "eq_25_one_pixel_from_the_centre_at_variance_four",
             "eq_25_ratio_of_neighbours_is_the_gaussian_kernel",
@@ -116,7 +118,7 @@ FILTERS = (
         "To zoom in zooms out. A head can learn the other sign, so it trains; the "
         "first window is the same.",
         plants.INVERTED,
-        tests(
+        seen_by(
             "filterbank",
             "eq_24_log_delta_multiplies_the_stride",
             "eqs_19_20_grid_is_the_papers_one_based_grid_moved_by_one",
@@ -131,12 +133,12 @@ FILTERS = (
         "μ^i = (A+1)/2 (g̃ + 1) + (i − N/2 − ½) δ",
         "F5 again: with N = 5 the grid begins as −5.75 … 21.25 where 0 … 27 is meant.",
         plants.COUNTED_FROM_ONE,
-        tests(
+        seen_by(
             "filterbank",
             "eq_24_all_raw_zero_spans_the_longer_axis_from_pixel_to_pixel",
             "eqs_22_23_g_of_one_lies_one_pixel_outside",
         )
-        + tests(
+        + seen_by(
             "draw", "eqs_22_to_24_zero_heads_look_at_the_whole_image_and_write_on_it"
         ),
     ),
@@ -148,12 +150,12 @@ FILTERS = (
         "write = (1/γ̂) F̂_Yᵀ w F̂_Xᵀ",
         "The shapes do not fit unless N = A.",
         plants.TRANSPOSED,
-        tests(
+        seen_by(
             "filterbank",
             "eqs_27_29_read_and_write_equal_the_reference",
             "write_is_the_adjoint_of_read_over_gamma_squared",
         )
-        + tests("draw", "eq_29_the_intensity_is_inverted_on_write_and_not_on_read"),
+        + seen_by("draw", "eq_29_the_intensity_is_inverted_on_write_and_not_on_read"),
     ),
     Mistake(
         "glas-bracket",
@@ -164,12 +166,12 @@ FILTERS = (
         "8.75 cells where 2 are meant, for a 9 × 9 memory and 5 × 5 filters: only one "
         "of five rows lies inside.",
         plants.BRACKET,
-        tests(
+        seen_by(
             "filterbank",
             "eq_24_all_raw_zero_spans_the_longer_axis_from_pixel_to_pixel",
             "glas_legacy_and_corrected_grid_at_raw_zero",
         )
-        + tests("glas", "both_grids_have_their_centres"),
+        + seen_by("glas", "both_grids_have_their_centres"),
     ),
     Mistake(
         "glas-offset",
@@ -180,8 +182,10 @@ FILTERS = (
         "F5 again. With the missing bracket, the five filters start at −21.25, −12.5, "
         "−3.75, 5 and 13.75, where the memory has cells 0 to 8.",
         plants.COUNTED_FROM_ONE,
-        tests("filterbank", "glas_corrected_grid_mirrors_and_the_legacy_grid_does_not")
-        + tests(
+        seen_by(
+            "filterbank", "glas_corrected_grid_mirrors_and_the_legacy_grid_does_not"
+        )
+        + seen_by(
             "glas",
             "both_grids_have_their_centres",
             "mirrored_L_and_window_give_a_mirrored_reading",
@@ -196,11 +200,13 @@ FILTERS = (
         "The window begins as 0.5 … 27.5 where 0 … 27 is meant: an image and its "
         "mirror image are read differently.",
         plants.HALF_PIXEL,
-        tests(
+        seen_by(
             "filterbank",
             "eqs_22_23_all_raw_zero_is_centred_on_each_axis",
             "mirrored_image_and_negated_centre_give_the_mirrored_patch",
         )
-        + tests("draw", "a_mirrored_image_and_a_mirrored_window_give_a_mirrored_patch"),
+        + seen_by(
+            "draw", "a_mirrored_image_and_a_mirrored_window_give_a_mirrored_patch"
+        ),
     ),
 )

@@ -143,8 +143,8 @@ class GLAS(Recurrent):
         """Show the middle square of a masked L, of side ⌈fraction · M⌉, at least 1.
 
         The schedule is ours: the repository names a progressive mask among what did not
-        work, and holds no code for it. Call it between pieces of training, with a
-        fraction that grows from 0 to 1; the mask is saved with the weights.
+        work, and holds no code for it. The trainer calls it before each epoch, with a
+        fraction that ends at 1; the mask is saved with the weights.
 
         Raises:
             ValueError: where L is not masked, or for a fraction outside [0, 1].
@@ -163,6 +163,11 @@ class GLAS(Recurrent):
         low = (self.config.M - side) // 2
         self.mask.zero_()
         self.mask[low : low + side, low : low + side] = 1
+
+    def begin_epoch(self, fraction: float) -> None:
+        """Reveal more of a masked L."""
+        if self.config.space == "masked":
+            self.reveal(fraction)
 
     def latent_space(self) -> Float[Tensor, "M M"]:
         """L, or the part of it that is revealed."""

@@ -39,8 +39,8 @@ def planted(*keys: str) -> Iterator[tuple[Mistake, ...]]:
     They are made for the whole process, in every model, also in one that is there
     already: functions are looked up when they are called. ``L3`` and ``D1`` have
     weights of their own, so the model must be built inside the block. To train a
-    model that has a mistake, build and train it inside; what was trained is still
-    wrong outside of the block, in that its weights were made for other equations.
+    model that has a mistake, build and train it inside, and evaluate it there too:
+    its weights were made for the wrong equations.
     Blocks may be nested, and a mistake that goes by several names (``F5``, ``hui-c``)
     is made once. As a decorator, ``planted`` makes them for one function.
 

@@ -53,11 +53,11 @@ class Mistake:
     caught_by: tuple[str, ...]
 
 
-def tests(file: str, *names: str) -> tuple[str, ...]:
+def seen_by(file: str, *names: str) -> tuple[str, ...]:
     """Tests of one file, in full.
 
     Example:
-        >>> tests("vae", "zero_network_costs_784_log_2")
+        >>> seen_by("vae", "zero_network_costs_784_log_2")
         ('test_vae.py::test_zero_network_costs_784_log_2',)
     """
     return tuple(f"test_{file}.py::test_{name}" for name in names)

@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from drawlib import checkpoint
-from drawlib.bound import check_images
+from drawlib.bound import LatentModel, check_images
 from drawlib.data import Data, stratified_subset
 from drawlib.evaluate import evaluate
 from drawlib.runstate import History, RunState, TrainingStopped
@@ -192,6 +192,8 @@ def train_loop(
             epoch, at = divmod(state.step, per_epoch)
             if at == 0:
                 order = epoch_order(config, epoch, n)
+                if isinstance(model, LatentModel):
+                    model.begin_epoch((epoch + 1) / config.epochs)
             index = order[at * config.batch_size : (at + 1) * config.batch_size]
             generator.manual_seed(derived_seed(config.seed, "step", state.step))
             index = index.to(device)

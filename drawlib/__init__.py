@@ -9,6 +9,7 @@ from drawlib.filterbank import Filters, filterbank, grid
 from drawlib.gaussian import Gaussian, merge
 from drawlib.glas import GLAS, GLASConfig
 from drawlib.ladder import LadderConfig, LadderVAE
+from drawlib.mistakes import MISTAKES, planted
 from drawlib.runstate import History, TrainingStopped
 from drawlib.schedule import TrainConfig
 from drawlib.trace import Trace
@@ -20,6 +21,7 @@ __all__ = [
     "DATASETS",
     "DRAW",
     "GLAS",
+    "MISTAKES",
     "VAE",
     "Bound",
     "Classifier",
@@ -47,6 +49,7 @@ __all__ = [
     "load_data",
     "load_pretrained",
     "merge",
+    "planted",
     "published",
     "records",
     "stratified_subset",

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -86,19 +87,24 @@ def installed_torch() -> Iterator[Path]:
     """Colab's packages as this Python has them, and nothing else."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            yield colab.share([*colab.HAS, colab.KERNEL], Path(folder) / "has")
+            yield colab.share(
+                [*colab.HAS, *colab.TOOLS], Path(folder).resolve() / "has"
+            )
         except colab.CannotRun as why:
             pytest.skip(str(why))
 
 
-def fresh(folder: Path, shared: Path | None = None) -> colab.Environment:
-    """An environment without drawlib, or a skip where none can be made."""
+@contextmanager
+def index_or_skip(environment: colab.Environment) -> Iterator[None]:
+    """Where something fails that needs the package index: a skip if there is none."""
     try:
-        environment = colab.Environment(folder, shared)
-        colab.need_index(environment)
-    except colab.CannotRun as why:
-        pytest.skip(str(why))
-    return environment
+        yield
+    except Exception:
+        try:
+            environment.need_index()
+        except colab.CannotRun as why:
+            pytest.skip(str(why))
+        raise
 
 
 def installed(packages: list[str]) -> Iterator[Path]:
@@ -107,8 +113,12 @@ def installed(packages: list[str]) -> Iterator[Path]:
         free = shutil.disk_usage(folder).free / 1e9
         if free < GIGABYTES:
             pytest.skip(f"torch anew takes {GIGABYTES} GB of disk, {free:.0f} are free")
-        environment = fresh(Path(folder) / "base")
-        environment.install(*packages)
+        try:
+            environment = colab.Environment(Path(folder).resolve() / "base")
+        except colab.CannotRun as why:
+            pytest.skip(str(why))
+        with index_or_skip(environment):
+            environment.install(*packages)
         yield environment.packages
 
 
@@ -116,7 +126,7 @@ def installed(packages: list[str]) -> Iterator[Path]:
 def pinned_torch() -> Iterator[Path]:
     """Colab's packages, installed anew: the versions that build the book."""
     exact = pins()
-    yield from installed([exact[name] for name in (*colab.HAS, colab.KERNEL)])
+    yield from installed([exact[name] for name in (*colab.HAS, "ipykernel")])
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +135,7 @@ def lowest_torch() -> Iterator[Path]:
     if sys.version_info >= (3, 13):
         pytest.skip("the lowest torch has no wheel for Python 3.13 or newer")
     exact = lower_bounds()
-    yield from installed([*(exact[name] for name in colab.HAS), colab.KERNEL])
+    yield from installed([*(exact[name] for name in colab.HAS), "ipykernel"])
 
 
 def check_alone(path: Path, modes: tuple[str, ...], shared: Path, address: str) -> None:
@@ -134,18 +144,19 @@ def check_alone(path: Path, modes: tuple[str, ...], shared: Path, address: str) 
         folder = Path(name).resolve()
         above = [p for p in folder.parents if (p / "drawlib/__init__.py").exists()]
         assert not above, "the temporary folder lies in a clone, which would be used"
-        environment = fresh(folder / "environment", shared)
+        environment = colab.Environment(folder / "environment", shared)
         before = environment.versions()
         assert "drawlib" not in before and "torch" in before
         for mode in modes:
-            printed = colab.run_alone(
-                path,
-                mode,
-                environment,
-                folder / mode,
-                ask=ASK,
-                DRAWLIB_REPOSITORY=address,
-            )
+            with index_or_skip(environment):
+                printed = colab.run_alone(
+                    path,
+                    mode,
+                    environment,
+                    folder / mode,
+                    ask=ASK,
+                    DRAWLIB_REPOSITORY=address,
+                )
             drawlib, torch, version = json.loads(printed)
             own = environment.packages.resolve()
             assert own in Path(drawlib).resolve().parents, drawlib
@@ -174,7 +185,7 @@ def test_bounds_lie_below_what_the_book_is_built_with(name: str) -> None:
 
 
 def test_shared_packages_are_those_needed_and_never_drawlib() -> None:
-    found = colab.needed([*colab.HAS, colab.KERNEL])
+    found = colab.needed([*colab.HAS, *colab.TOOLS])
     names = {distribution.metadata["Name"].lower() for distribution in found}
     assert {"torch", "filelock", "pillow", "traitlets"} <= names
     assert not {"drawlib", "pooch", "tyro", "jaxtyping", "nbclient", "pytest"} & names
@@ -248,10 +259,11 @@ def test_every_notebook_alone_runs_with_the_lowest_torch(
 def test_unit_tests_pass_with_every_dependency_at_its_lower_bound(
     lowest_torch: Path, tmp_path: Path
 ) -> None:
-    environment = fresh(tmp_path / "environment", lowest_torch)
+    environment = colab.Environment(tmp_path / "environment", lowest_torch)
     exact = pins()
     tests = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "beartype")
-    environment.install(*lower_bounds().values(), *(exact[name] for name in tests))
+    with index_or_skip(environment):
+        environment.install(*lower_bounds().values(), *(exact[name] for name in tests))
     files = [f"tests/test_{name}.py" for name in UNIT]
     chosen = "not slow and not faults and not colab and not network"
     quick = ["-q", "-p", "no:cacheprovider", "-m", chosen]

@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 HAS = ("torch", "torchvision", "numpy", "matplotlib", "ipywidgets")
-KERNEL = "ipykernel"  # what runs a notebook there as here
+TOOLS = ("ipykernel", "pip")  # what runs the notebooks, and their first cell
 
 
 class CannotRun(RuntimeError):
@@ -102,8 +102,11 @@ def served(repository: Path) -> Iterator[str]:
 # --- environments ------------------------------------------------------------------
 
 
-def needed(names: Iterable[str]) -> list[importlib.metadata.Distribution]:
-    """The installed distributions that `names` need, with the extras they ask for."""
+def needed(names: Sequence[str]) -> list[importlib.metadata.Distribution]:
+    """The installed distributions that `names` need, with the extras they ask for.
+
+    Raises CannotRun where one of `names` itself is not installed.
+    """
     found: dict[str, importlib.metadata.Distribution] = {}
     seen: set[tuple[str, str]] = set()
     open_ = [(canonicalize_name(name), "") for name in names]
@@ -115,6 +118,8 @@ def needed(names: Iterable[str]) -> list[importlib.metadata.Distribution]:
         try:
             found[name] = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
+            if name in names:
+                raise CannotRun(f"{name} is not installed") from None
             continue  # left out here, as an accelerator's library may be
         for line in found[name].requires or []:
             wanted = Requirement(line)
@@ -125,7 +130,7 @@ def needed(names: Iterable[str]) -> list[importlib.metadata.Distribution]:
     return [found[name] for name in sorted(found)]
 
 
-def share(names: Iterable[str], folder: Path) -> Path:
+def share(names: Sequence[str], folder: Path) -> Path:
     """Links in `folder` to all that `names` need, and to nothing else."""
     folder.mkdir(parents=True)
     for distribution in needed(names):
@@ -158,15 +163,27 @@ def bare_environment(**more: str) -> dict[str, str]:
     }
 
 
+VERSIONS = """
+import importlib.metadata, json, re
+found = {}
+for each in importlib.metadata.distributions():  # the first on the path is imported
+    name = re.sub("[-_.]+", "-", each.metadata["Name"]).lower()
+    found.setdefault(name, each.version)
+print(json.dumps(found))
+"""
+
+
 class Environment:
     """A fresh environment in `folder` that also sees the packages in `shared`."""
 
     def __init__(self, folder: Path, shared: Path | None = None) -> None:
-        if importlib.util.find_spec("ensurepip") is None:
-            raise CannotRun("this Python cannot make environments (no ensurepip)")
-        self.folder = folder
         made = [sys.executable, "-m", "venv", str(folder)]
+        if shared is not None:
+            made.append("--without-pip")  # it is among the shared ones
+        elif importlib.util.find_spec("ensurepip") is None:
+            raise CannotRun("this Python cannot make environments (no ensurepip)")
         subprocess.run(made, check=True, capture_output=True)
+        self.folder = folder
         windows = os.name == "nt"
         self.python = folder / ("Scripts/python.exe" if windows else "bin/python")
         ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
@@ -202,18 +219,16 @@ class Environment:
 
     def versions(self) -> dict[str, str]:
         """All distributions that it sees, with their versions."""
-        listed = json.loads(self.run("-m", "pip", "list", "--format", "json"))
-        return {canonicalize_name(p["name"]): p["version"] for p in listed}
+        return json.loads(self.run("-c", VERSIONS))
 
-
-def need_index(environment: Environment) -> None:
-    """Raise CannotRun where pip finds no package index that has the build tool."""
-    probe = ["install", "--dry-run", "--ignore-installed", "--no-deps", "--quiet"]
-    try:
-        environment.run("-m", "pip", *probe, "--retries", "1", "setuptools>=77")
-    except RuntimeError as error:
-        last = str(error).splitlines()[-1]
-        raise CannotRun(f"no package index can be reached: {last}") from None
+    def need_index(self) -> None:
+        """Raise CannotRun where its pip finds no package index with the build tool."""
+        probe = ["install", "--dry-run", "--ignore-installed", "--no-deps", "--quiet"]
+        try:
+            self.run("-m", "pip", *probe, "--retries", "1", "setuptools>=77")
+        except RuntimeError as error:
+            last = str(error).splitlines()[-1]
+            raise CannotRun(f"no package index can be reached: {last}") from None
 
 
 # --- a notebook, alone -------------------------------------------------------------

@@ -20,10 +20,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # The order in which the modules build on each other.
 MODULES = (
-    "gaussian likelihood bound config filterbank lstm trace recurrent "
-    "vae ladder draw glas models protocols data download formats clutter "
-    "train schedule evaluate checkpoint runstate runs zoo "
-    "plots explorer notebook textbook mistakes reproduce"
+    "gaussian likelihood bound layers config filterbank lstm trace recurrent "
+    "vae ladder draw glas classifier objectives models "
+    "data protocols clutter download formats "
+    "train schedule runstate distributed evaluate checkpoint runs zoo "
+    "plots explorer notebook textbook mistakes plants catalogue catalogue_filters "
+    "reproduce"
 ).split()
 PRIVATE = {"__init__", "__main__"}
 SECTIONS = {

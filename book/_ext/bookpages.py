@@ -24,7 +24,7 @@ MODULES = (
     "vae ladder draw glas classifier objectives models "
     "data protocols clutter download formats "
     "train schedule runstate distributed evaluate checkpoint runs zoo "
-    "plots explorer notebook textbook mistakes plants catalogue catalogue_filters "
+    "plots live explorer notebook textbook mistakes plants catalogue catalogue_filters "
     "reproduce"
 ).split()
 PRIVATE = {"__init__", "__main__"}

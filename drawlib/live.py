@@ -1,4 +1,4 @@
-"""What moves in a notebook while somebody watches, and stands still where nobody does."""
+"""What moves in a notebook while somebody watches, and else stands still."""
 
 from __future__ import annotations
 

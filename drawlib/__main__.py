@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import torch
 import tyro
 
-from drawlib import zoo
+from drawlib import distributed, zoo
 from drawlib.checkpoint import CheckpointError
 from drawlib.data import DATASETS, DataError, load_data
 from drawlib.evaluate import evaluate
@@ -150,6 +150,8 @@ def train_command(arguments: Sequence[str]) -> None:
     args = parse(form, rest, f"train {chosen}")
     run = Run(args.model, args.data, args.run_dir, args.train)
     _, _, history = train_run(run)
+    if distributed.rank_of_process():
+        return
     last = history.rows[-1]
     print(
         f"{args.run_dir}: {last['epoch']} epochs, {last['seconds']:.0f} s, "
@@ -169,8 +171,9 @@ def load_any(name: str, device: str) -> tuple[Any, str]:
 
 def evaluate_command(arguments: Sequence[str]) -> None:
     args = parse(Evaluate, arguments, "evaluate")
-    model, protocol = load_any(args.model, args.device)
-    data = load_data(args.data or protocol)
+    team = distributed.join(args.device)
+    model, protocol = load_any(args.model, team.device(args.device))
+    data = team.in_turn(lambda: load_data(args.data or protocol))
     result = evaluate(
         model,
         data,
@@ -178,9 +181,11 @@ def evaluate_command(arguments: Sequence[str]) -> None:
         samples=args.samples,
         images=args.images,
         seed=args.seed,
-        progress=True,
+        progress=team.first,
+        team=team,
     )
-    print(result)
+    if team.first:
+        print(result)
 
 
 def sample_command(arguments: Sequence[str]) -> None:
@@ -205,7 +210,8 @@ def record_command(arguments: Sequence[str]) -> None:
         published=args.published,
         root=args.root,
     )
-    print(path)
+    if not distributed.rank_of_process():
+        print(path)
 
 
 COMMANDS = {
@@ -224,6 +230,7 @@ EXPECTED = (
     TrainingStopped,
     TypeError,
     ValueError,
+    distributed.WorkerLost,
     zoo.ZooError,
 )
 
@@ -238,23 +245,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE.format(models=", ".join(CONFIGS)))
         return 0
+    rank = distributed.rank_of_process()
+    name = f"drawlib, process {rank}" if rank else "drawlib"
     command = COMMANDS.get(arguments[0])
     if command is None:
         print(
-            f"drawlib: {arguments[0]!r} is no command; allowed: {', '.join(COMMANDS)}",
+            f"{name}: {arguments[0]!r} is no command; allowed: {', '.join(COMMANDS)}",
             file=sys.stderr,
         )
         return 1
+    if rank and arguments[0] in ("data", "sample"):
+        return 0  # the work of one process
     try:
         command(arguments[1:])
+        distributed.leave()
     except EXPECTED as error:
-        print(f"drawlib: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:
-        print(f"drawlib: {str(error) or 'interrupted'}", file=sys.stderr)
+        print(f"{name}: {str(error) or 'interrupted'}", file=sys.stderr)
         return 130
     except Terminated as error:
-        print(f"drawlib: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return int(error.code or 0)
     return 0
 

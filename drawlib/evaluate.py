@@ -12,8 +12,9 @@ from tqdm.auto import tqdm
 
 from drawlib.bound import LatentModel, check_images
 from drawlib.data import Data, stratified_subset
+from drawlib.distributed import ALONE, Team
 
-__all__ = ["Evaluation", "estimate", "evaluate"]
+__all__ = ["Evaluation", "check_likelihood", "estimate", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,7 @@ def estimate(
     kl = torch.zeros(n, 1, dtype=torch.float64, device=x.device)
     log_sum = torch.full((n,), -math.inf, dtype=torch.float64, device=x.device)
     log_sum_squares = log_sum.clone()
-    at_once = max(1, chunk // n)
-    for first in range(0, samples, at_once):
-        k = min(at_once, samples - first)
+    for k in passes(n, samples, chunk):
         repeated = x.repeat_interleave(k, dim=0)
         bound = model.bound(repeated, model.noise(n * k, generator))
         reconstruction -= bound.log_likelihood.double().view(n, k).sum(1)
@@ -109,6 +108,34 @@ def estimate(
     }
 
 
+def passes(n: int, samples: int, chunk: int) -> list[int]:
+    """How many samples of each of n images every pass takes.
+
+    Example:
+        >>> passes(4, 5, chunk=8)
+        [2, 2, 1]
+    """
+    at_once = max(1, chunk // n)
+    return [min(at_once, samples - first) for first in range(0, samples, at_once)]
+
+
+def check_likelihood(model: Any, data: Data) -> None:
+    """Refuse a model whose likelihood is not that of the data's protocol.
+
+    Bernoulli's formula on grey values is no likelihood, and masses of 256 levels on
+    bits are another number than the tables' (chapter 1).
+
+    Raises:
+        ValueError: where the two differ.
+    """
+    name = getattr(getattr(model, "config", None), "likelihood", None)
+    if name is not None and name != data.likelihood:
+        raise ValueError(
+            f"the model's likelihood is {name!r}; allowed on {data.name}: "
+            f"{data.likelihood!r}"
+        )
+
+
 def evaluate(
     model: LatentModel,
     data: Data,
@@ -119,6 +146,7 @@ def evaluate(
     seed: int = 0,
     chunk: int = 2000,
     progress: bool = False,
+    team: Team = ALONE,
 ) -> Evaluation:
     """Bounds of ``model`` on a split, with their standard errors over images.
 
@@ -126,9 +154,14 @@ def evaluate(
     labels are known; left out, every image of the split counts. The model is put into
     evaluation mode and back. The same seed gives the same number.
 
+    Under ``torchrun`` the processes of ``team`` share the blocks of images out, and
+    each ends with the whole result: block by block the noise and the arithmetic are
+    those of a single process, and so is every digit. All of them must call this.
+
     Raises:
         ValueError: for K below 1, an unknown or empty split, more images than there
-            are, or images of another shape than the model's.
+            are, images of another shape than the model's, or a likelihood that is not
+            the protocol's.
 
     Example:
         >>> from drawlib import VAE, VAEConfig, load_data
@@ -140,6 +173,7 @@ def evaluate(
     part = data.split(split)
     if not len(part):
         raise ValueError(f"the {split} split is empty; allowed: one image or more")
+    check_likelihood(model, data)
     if images is None:
         index = torch.arange(len(part.images))
     else:
@@ -151,20 +185,30 @@ def evaluate(
     look = torch.Generator().manual_seed(seed)
     first = data.binarise(part.images[:1], look, split=split).to(weight)
     check_images(first, model.image_shape)
-    rows: dict[str, list[Tensor]] = {}
+    mine: dict[int, dict[str, Tensor]] = {}
     training = model.training
     model.eval()
     try:
         per_block = max(1, min(chunk // samples, 500))
         blocks = index.split(per_block)
-        for block in tqdm(blocks, "evaluate", disable=not progress, leave=False):
+        bar = tqdm(blocks, "evaluate", disable=not progress, leave=False)
+        for number, block in enumerate(bar):
             images_8bit = part.images[block.to(part.images.device)]
             x = data.binarise(images_8bit, bits, split=split).to(weight)
-            for name, value in estimate(model, x, samples, generator, chunk).items():
-                rows.setdefault(name, []).append(value.cpu())
+            if number % team.size != team.rank:
+                # The noise of another's block is drawn and dropped: what follows is
+                # then the noise that a single process draws.
+                for k in passes(len(block), samples, chunk):
+                    model.noise(len(block) * k, generator)
+                continue
+            found = estimate(model, x, samples, generator, chunk)
+            mine[number] = {name: value.cpu() for name, value in found.items()}
     finally:
         model.train(training)
-    values = {name: torch.cat(parts) for name, parts in rows.items()}
+    rows = {k: row for part in team.gather(mine) for k, row in part.items()}
+    values = {
+        name: torch.cat([rows[k][name] for k in range(len(blocks))]) for name in rows[0]
+    }
     kl = values["kl"].sum(1)
     neg_elbo, neg_elbo_se = mean_and_error(values["reconstruction"] + kl)
     reconstruction, reconstruction_se = mean_and_error(values["reconstruction"])

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from drawlib import zoo
 from drawlib.bound import LatentModel
 from drawlib.checkpoint import write_atomically
 from drawlib.config import Config
 from drawlib.data import Data, load_data
+from drawlib.distributed import join
 from drawlib.evaluate import evaluate
 from drawlib.models import build, config_of, kind_of
 from drawlib.train import History, TrainConfig, fit, pick_device
@@ -91,18 +93,24 @@ def load_run(run_dir: Path) -> tuple[Run, LatentModel]:
 def train_run(run: Run, *, progress: bool = True) -> tuple[LatentModel, Data, History]:
     """Train, or go on training, and leave ``model.safetensors`` in the directory.
 
-    The seed of the configuration also draws the initial weights.
+    The seed of the configuration also draws the initial weights. Under ``torchrun``
+    every process calls this, and the first one writes.
     """
-    data = load_data(run.data)
+    team = join(run.train.device)
+    data = team.in_turn(lambda: load_data(run.data))
     torch.manual_seed(run.train.seed)
     model = build(run.model)
     history = fit(model, data, run.train, run.run_dir, progress=progress)
-    # run.json comes last: a directory that has one is a finished run.
+    team.from_first(lambda: write_run(run, model))
+    return model, data, history
+
+
+def write_run(run: Run, model: LatentModel) -> None:
+    """Write the weights and, last, ``run.json``: what has one is a finished run."""
     weights = run.run_dir / "model.safetensors"
     sha256 = zoo.save_weights(weights, model.state_dict(), half=False)
     content = json.dumps({**run.to_dict(), "weights_sha256": sha256}, indent=1)
     write_atomically(run.run_dir / "run.json", content.encode())
-    return model, data, history
 
 
 def publish(
@@ -123,6 +131,7 @@ def publish(
     importance-weighted bound with K = ``iw_samples`` on ``iw_images`` seeded test
     images. With ``ship``, the weights go beside the record in half precision, all
     numbers are those of the rounded weights, and the change in nats is recorded.
+    Under ``torchrun`` the processes share the images out, and the first one writes.
 
     Raises:
         ValueError: for a ``published`` that is no key of ``zoo/published.json``.
@@ -132,27 +141,30 @@ def publish(
     if published is not None and published not in known:
         raise ValueError(f"published is {published!r}; allowed: {', '.join(known)}")
     run, model = load_run(run_dir)
-    data = load_data(run.data)
-    device = pick_device(run.train.device)
+    team = join(run.train.device)
+    data = team.in_turn(lambda: load_data(run.data))
+    device = pick_device(team.device(run.train.device))
     model.to(device)
+    progress = progress and team.first
     history = History.read(run_dir)
     name = f"{run.data}/{row}-{run.train.seed}"
     shipped: dict[str, Any] | None = None
     if ship:
-        exact = evaluate(model, data, "valid", samples=1)
+        exact = evaluate(model, data, "valid", samples=1, team=team)
         path = (root or zoo.ZOO) / f"{name}.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sha256 = zoo.save_weights(path, model.state_dict())
-        model.load_state_dict(zoo.load_weights(path, sha256))
-        rounded = evaluate(model, data, "valid", samples=1)
+        sha256, size, state = team.from_first(lambda: ship_weights(path, model))
+        model.load_state_dict(state)
+        rounded = evaluate(model, data, "valid", samples=1, team=team)
         shipped = {
             "file": path.name,
             "sha256": sha256,
-            "bytes": path.stat().st_size,
+            "bytes": size,
             "rounding_nats": rounded.neg_elbo - exact.neg_elbo,
         }
     bounds = {
-        split: evaluate(model, data, split, samples=1, progress=progress).to_dict()
+        split: evaluate(
+            model, data, split, samples=1, progress=progress, team=team
+        ).to_dict()
         for split in ("train", "valid", "test")
     }
     weighted = evaluate(
@@ -162,33 +174,38 @@ def publish(
         samples=iw_samples,
         images=min(iw_images, len(data.test.images)),
         progress=progress,
+        team=team,
     ).to_dict()
-    return zoo.write_record(
-        name,
-        {
-            "row": row,
-            "kind": kind_of(run.model),
-            "protocol": run.data,
-            "config": run.model.to_dict(),
-            "train_config": run.train.to_dict(),
-            "seed": run.train.seed,
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "epochs": history.rows[-1]["epoch"],
-            "steps": history.rows[-1]["step"],
-            "skipped_steps": history.rows[-1]["skipped"],
-            "seconds": history.rows[-1]["seconds"],
-            "data_sha256": dict(data.sha256),
-            **zoo.describe_environment(device),
-            "curve": [
-                # Six digits of each, so that a small learning rate is not a zero.
-                {k: float(f"{v:.6g}") for k, v in line.items()}
-                for line in history.rows
-            ],
-            "weights": shipped,
-            "bounds": bounds,
-            "importance_weighted": weighted,
-            "published": published,
-            "note": note,
-        },
-        root=root,
-    )
+    values = {
+        "row": row,
+        "kind": kind_of(run.model),
+        "protocol": run.data,
+        "config": run.model.to_dict(),
+        "train_config": run.train.to_dict(),
+        "seed": run.train.seed,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "epochs": history.rows[-1]["epoch"],
+        "steps": history.rows[-1]["step"],
+        "skipped_steps": history.rows[-1]["skipped"],
+        "seconds": history.rows[-1]["seconds"],
+        "data_sha256": dict(data.sha256),
+        **zoo.describe_environment(device),
+        "curve": [
+            # Six digits of each, so that a small learning rate is not a zero.
+            {k: float(f"{v:.6g}") for k, v in line.items()}
+            for line in history.rows
+        ],
+        "weights": shipped,
+        "bounds": bounds,
+        "importance_weighted": weighted,
+        "published": published,
+        "note": note,
+    }
+    return team.from_first(lambda: zoo.write_record(name, values, root=root))
+
+
+def ship_weights(path: Path, model: LatentModel) -> tuple[str, int, dict[str, Tensor]]:
+    """Write rounded weights: their sha256, size, and what a reader finds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sha256 = zoo.save_weights(path, model.state_dict())
+    return sha256, path.stat().st_size, zoo.load_weights(path, sha256)

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from drawlib import checkpoint
 from drawlib.data import Data
+from drawlib.distributed import ALONE, Team
 from drawlib.schedule import TrainConfig
 
 __all__ = ["History", "RunState", "TrainingStopped"]
@@ -49,11 +50,21 @@ class History:
 
 
 class RunState:
-    """What a run directory holds: the checkpoint, the log, the counters."""
+    """What a run directory holds: the checkpoint, the log, the counters.
+
+    Of several processes only the first one reads and writes; what it has read is
+    given to all, so that no other one needs to see the directory.
+    """
 
     def __init__(
-        self, run_dir: Path, config: TrainConfig, model: nn.Module, data: Data
+        self,
+        run_dir: Path,
+        config: TrainConfig,
+        model: nn.Module,
+        data: Data,
+        team: Team = ALONE,
     ) -> None:
+        self.team = team
         self.path, self.log_path = run_dir / "checkpoint.pt", run_dir / "log.jsonl"
         # Where and how often a run saves, or on which device it goes on, may change
         # between two parts of it; what is trained may not.
@@ -85,9 +96,12 @@ class RunState:
         device: torch.device,
     ) -> None:
         """Load the newest whole checkpoint, if there is one."""
-        state = checkpoint.load(self.path, device)
+        # What travels to the other processes travels through main memory.
+        where = device if self.team.size == 1 else torch.device("cpu")
+        state = self.team.from_first(lambda: checkpoint.load(self.path, where))
         if state is None:
-            self.log_path.unlink(missing_ok=True)
+            if self.team.first:
+                self.log_path.unlink(missing_ok=True)
             return
         if state["config"] != self.config:
             raise TrainingStopped(
@@ -112,6 +126,8 @@ class RunState:
         optimiser: torch.optim.Optimizer,
         average: AveragedModel | None,
     ) -> None:
+        if not self.team.first:
+            return
         state = {name: getattr(self, name) for name in COUNTERS} | {
             "config": self.config,
             "model": model.state_dict(),
@@ -176,11 +192,19 @@ class RunState:
         self.write_log()
 
     def write_log(self) -> None:
+        if not self.team.first:
+            return
         lines = "".join(json.dumps(row) + "\n" for row in self.rows)
         try:
             checkpoint.write_atomically(self.log_path, lines.encode())
         except OSError as error:
             raise checkpoint.refused(self.log_path, error) from error
+
+    def history(self) -> History:
+        """The log, for those who wrote it and those who did not."""
+        if self.team.first:
+            return History.read(self.log_path.parent)
+        return History(tuple(self.rows))
 
     def finish(self, model: nn.Module, average: AveragedModel | None) -> None:
         """Leave in ``model`` the weights that were asked for, ready to evaluate."""

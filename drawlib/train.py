@@ -21,7 +21,8 @@ from tqdm.auto import tqdm
 from drawlib import checkpoint
 from drawlib.bound import LatentModel, check_images
 from drawlib.data import Data, stratified_subset
-from drawlib.evaluate import evaluate
+from drawlib.distributed import ALONE, Team, join
+from drawlib.evaluate import check_likelihood, evaluate
 from drawlib.runstate import History, RunState, TrainingStopped
 from drawlib.schedule import TrainConfig
 
@@ -85,10 +86,19 @@ def derived_seed(seed: int, purpose: str, index: int) -> int:
 
 
 def negative_elbo(
-    model: Any, x: Tensor, generator: torch.Generator, beta: float
+    model: Any,
+    x: Tensor,
+    generator: torch.Generator,
+    beta: float,
+    rows: slice = slice(None),
 ) -> tuple[Tensor, Tensor]:
-    """The loss with KL weight β, and −ELBO (β = 1), each a mean over the batch."""
-    bound = model.bound(x, model.noise(len(x), generator))
+    """The loss with KL weight β, and −ELBO (β = 1), each a mean over the batch.
+
+    With ``rows`` a mean over those of the batch, under the noise that they have in it.
+    """
+    noise = model.noise(len(x), generator)
+    cut = tuple(e[rows] for e in noise) if isinstance(noise, tuple) else noise[rows]
+    bound = model.bound(x[rows], cut)
     loss = -(bound.log_likelihood - beta * bound.kl.sum(1)).mean()
     return loss, -bound.elbo.detach().mean()
 
@@ -110,11 +120,18 @@ def fit(
     for a model that returns no ``Bound``: ``loss(model, images, labels, generator)``
     gives a scalar, and the validation column is its mean.
 
+    Under ``torchrun`` every process calls this; ``config.batch_size`` is that of the
+    whole job, and the first process alone writes into ``run_dir``. A ``loss`` that
+    draws from its generator then draws other numbers than in a single process.
+
     Raises:
         TrainingStopped: after ten non-finite steps in a row; where the run directory
             belongs to another config, or another process trains in it.
         CheckpointError: where the disk refuses a checkpoint.
-        ValueError: for an empty split, or images of another shape than the model's.
+        ValueError: for an empty split, images of another shape than the model's, a
+            likelihood that is not the protocol's, or fewer images in a batch than
+            processes.
+        WorkerLost: where another process of the job is gone.
 
     Example:
         >>> from drawlib import VAE, VAEConfig, load_data
@@ -122,18 +139,25 @@ def fit(
         >>> fit(VAE(), data, TrainConfig(epochs=1), "runs/vae")  # doctest: +SKIP
     """
     run_dir = Path(run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run_dir / ".lock")
+    team = join(config.device)
+    team.from_first(lambda: claim(run_dir, lock))
+    try:
+        if team.first:
+            checkpoint.sweep(run_dir)
+        with matmul_precision(config), stop_signals(team.size > 1) as asked:
+            return train_loop(model, data, config, run_dir, loss, progress, asked, team)
+    finally:
+        lock.release()
+
+
+def claim(run_dir: Path, lock: FileLock) -> None:
+    """Make the run directory, and keep every other training out of it."""
+    run_dir.mkdir(parents=True, exist_ok=True)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise TrainingStopped(f"another process trains in {run_dir}") from None
-    try:
-        checkpoint.sweep(run_dir)
-        with matmul_precision(config), stop_signals() as stop:
-            return train_loop(model, data, config, run_dir, loss, progress, stop)
-    finally:
-        lock.release()
 
 
 def train_loop(
@@ -143,10 +167,11 @@ def train_loop(
     run_dir: Path,
     loss: Loss | None,
     progress: bool,
-    stop: dict[str, int],
+    asked: dict[str, int],
+    team: Team = ALONE,
 ) -> History:
-    """The loop itself; ``stop`` is filled by a signal."""
-    device = pick_device(config.device)
+    """The loop itself; ``asked`` is filled by a signal."""
+    device = pick_device(team.device(config.device))
     model.to(device)
     data = data.to(device)
     images, labels = data.train.images, data.train.labels
@@ -154,11 +179,20 @@ def train_loop(
     for split in ("train", "valid"):
         if not len(data.split(split)):
             raise ValueError(f"the {split} split is empty; allowed: one image or more")
+    if team.size > (batch := min(config.batch_size, n)):
+        raise ValueError(
+            f"a batch of {batch} is shared by {team.size} processes; "
+            f"allowed: {team.size} images or more"
+        )
     if loss is None:
+        check_likelihood(model, data)
         look = torch.Generator(device).manual_seed(0)
         check_images(data.binarise(images[:1], look), model.image_shape)
-    if config.start_at_mean and hasattr(model, "start_at"):
+    # What a classifier sees is made from the images, and has another mean.
+    has_mean = data.likelihood != "classification"
+    if config.start_at_mean and has_mean and hasattr(model, "start_at"):
         model.start_at(mean_image(data))
+    team.prepare(model)
     if config.compile and hasattr(model, "compile_hot"):
         model.compile_hot()
     optimiser = torch.optim.Adam(
@@ -174,15 +208,16 @@ def train_loop(
         average = AveragedModel(
             model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
         )
-    state = RunState(run_dir, config, model, data)
+    state = RunState(run_dir, config, model, data, team)
     state.resume(model, optimiser, average, device)
 
     generator = torch.Generator(device)
     order = epoch_order(config, state.step // per_epoch, n)
+    rows, share = team.rows(batch), team.share(batch)
     bar = tqdm(
         total=config.steps(n),
         initial=state.step,
-        disable=not progress,
+        disable=not (progress and team.first),
         unit="step",
         smoothing=0.02,
     )
@@ -210,12 +245,18 @@ def train_loop(
             ):
                 if loss is None:
                     beta = config.kl_weight(state.step, n)
-                    value, shown = negative_elbo(model, x, generator, beta)
+                    value, shown = negative_elbo(model, x, generator, beta, rows)
                 else:
-                    target = None if labels is None else labels[index]
-                    value = loss(model, x, target, generator)
+                    if not team.first:
+                        # Or all would draw the same numbers for different images.
+                        draw = f"step of rank {team.rank}"
+                        seed = derived_seed(config.seed, draw, state.step)
+                        generator.manual_seed(seed)
+                    target = None if labels is None else labels[index][rows]
+                    value = loss(model, x[rows], target, generator)
                     shown = value.detach()
-            value.backward()
+            (value * share).backward()
+            value, shown, stop = team.add_up(model, value, shown, asked, share)
             norm = clip_gradients(model, config)
             if torch.isfinite(value) and torch.isfinite(norm):
                 optimiser.step()
@@ -238,7 +279,7 @@ def train_loop(
                 if (epoch + 1) % config.evaluate_every == 0 or final:
                     started = time.perf_counter()
                     shown_model = model if average is None else average.module
-                    valid = validate(shown_model, data, config, loss, device)
+                    valid = validate(shown_model, data, config, loss, device, team)
                     state.seconds += time.perf_counter() - started
                     state.log(epoch + 1, rate, valid, shown_model)
                     bar.set_postfix_str(
@@ -248,12 +289,13 @@ def train_loop(
             elif state.due() or stop:
                 state.save(model, optimiser, average)
             if stop:
+                team.wait()  # Whoever ends a job early ends the others of it too.
                 message = f"stopped at step {state.step}; {run_dir} holds a checkpoint"
                 if stop["signal"] == signal.SIGINT:
                     raise KeyboardInterrupt(message)
                 raise Terminated(message)
     state.finish(model, average)
-    return History.read(run_dir)
+    return state.history()
 
 
 def mean_image(data: Data) -> Tensor:
@@ -285,8 +327,13 @@ def validate(
     config: TrainConfig,
     loss: Loss | None,
     device: torch.device,
+    team: Team = ALONE,
 ) -> dict[str, float]:
-    """Bounds on the validation split, from fixed noise."""
+    """Bounds on the validation split, from fixed noise.
+
+    The processes share the images out; a ``loss`` of one's own is computed by the
+    first of them, since nobody knows which numbers it draws.
+    """
     part = data.valid
     count = min(config.valid_images or len(part.images), len(part.images))
     with torch.autocast(
@@ -300,6 +347,7 @@ def validate(
                 samples=1,
                 images=None if count == len(part.images) else count,
                 seed=config.seed,
+                team=team,
             )
             return {
                 "valid": result.neg_elbo,
@@ -307,15 +355,22 @@ def validate(
                 "valid_kl": result.kl,
                 "valid_reconstruction": result.reconstruction,
             }
-        model.eval()
-        generator = torch.Generator(device).manual_seed(config.seed)
-        total = 0.0
-        with torch.no_grad():
-            for block in stratified_subset(part, count, config.seed).split(500):
-                x = data.binarise(part.images[block], generator, split="valid")
-                y = None if part.labels is None else part.labels[block]
-                total += loss(model, x, y, generator).item() * len(block)
-        return {"valid": total / count}
+        return team.from_first(lambda: mean_loss(model, data, count, config, loss))
+
+
+@torch.no_grad()
+def mean_loss(
+    model: Any, data: Data, count: int, config: TrainConfig, loss: Loss
+) -> dict[str, float]:
+    """The mean of a loss over ``count`` validation images."""
+    model.eval()
+    part, total = data.valid, 0.0
+    generator = torch.Generator(part.images.device).manual_seed(config.seed)
+    for block in stratified_subset(part, count, config.seed).split(500):
+        x = data.binarise(part.images[block], generator, split="valid")
+        y = None if part.labels is None else part.labels[block]
+        total += loss(model, x, y, generator).item() * len(block)
+    return {"valid": total / count}
 
 
 @contextmanager
@@ -331,11 +386,12 @@ def matmul_precision(config: TrainConfig) -> Iterator[None]:
 
 
 @contextmanager
-def stop_signals() -> Iterator[dict[str, int]]:
+def stop_signals(patient: bool = False) -> Iterator[dict[str, int]]:
     """Turn SIGINT and SIGTERM into a request that the loop honours after its step.
 
     A second signal acts as it did before: whoever is in a hurry is not held up, and
-    the checkpoint on the disk is whole at any moment.
+    the checkpoint on the disk is whole at any moment. ``patient`` takes a second one
+    for the same request: a scheduler and ``torchrun`` both pass a signal on.
     """
     stop: dict[str, int] = {}
     if threading.current_thread() is not threading.main_thread():
@@ -350,7 +406,8 @@ def stop_signals() -> Iterator[dict[str, int]]:
 
     def ask(number: int, frame: Any) -> None:
         stop["signal"] = number
-        signal.signal(number, before[signal.Signals(number)])
+        if not patient:
+            signal.signal(number, before[signal.Signals(number)])
 
     try:
         for number in before:

@@ -34,6 +34,7 @@ __all__ = [
     "write_record",
 ]
 
+PY = "*.py"  # records, which are written one after another, change no number
 ZOO = Path(str(resources.files("drawlib"))) / "zoo"
 
 
@@ -198,24 +199,34 @@ def strict(value: Any) -> Any:
     return value
 
 
-def describe_environment(device: torch.device) -> dict[str, Any]:
-    """Versions, device and commit of this run, for its record."""
+def git(*arguments: str) -> str | None:
+    """What git says about the repository of this file; None where it says nothing."""
     try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
+        return subprocess.run(
+            ["git", *arguments],
             cwd=Path(__file__).parent,
             capture_output=True,
             text=True,
             check=True,
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        commit = None
+        return None
+
+
+def describe_environment(device: torch.device) -> dict[str, Any]:
+    """Versions, device and commit of this run, for its record.
+
+    ``commit_dirty`` says whether the library's Python files were others than those of
+    the commit; without a repository both are None.
+    """
+    commit, changed = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", PY)
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     else:
         name = f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)"
     return {
         "commit": commit,
+        "commit_dirty": None if changed is None else bool(changed),
         "device": name,
         "versions": {
             "python": platform.python_version(),

@@ -10,12 +10,13 @@ import pytest
 import torch
 from exact_models import PPCA, OneLatentBernoulli
 from torch import nn
-from toy_runs import toy_data, toy_model
+from toy_runs import TOY, toy_data, toy_model
 
 from drawlib.bound import Bound, LatentModel
 from drawlib.data import Data, Split
 from drawlib.evaluate import estimate, evaluate, mean_and_error
 from drawlib.protocols import Protocol
+from drawlib.vae import VAE, VAEConfig
 
 
 def generator(seed=0):
@@ -255,6 +256,18 @@ def test_an_empty_split_and_images_of_another_shape_get_one_line():
         evaluate(toy_model(), empty, "test", samples=1)
     with pytest.raises(ValueError, match=r"allowed: \(batch, 1, 6, 6\)"):
         evaluate(toy_model(), toy_data(side=5), "test", samples=1)
+
+
+def test_a_likelihood_that_is_not_the_protocols_is_refused():
+    data = toy_data()
+    grey = replace(data.protocol, likelihood="discretised-logistic")
+    told = "likelihood is 'bernoulli'; allowed on mnist-dynamic: 'discretised-logistic'"
+    with pytest.raises(ValueError, match=told) as caught:
+        evaluate(toy_model(), replace(data, protocol=grey), "test", samples=1)
+    assert "\n" not in str(caught.value)
+    colour = VAE(VAEConfig.from_dict({**TOY.to_dict(), "likelihood": grey.likelihood}))
+    with pytest.raises(ValueError, match="allowed on mnist-dynamic: 'bernoulli'"):
+        evaluate(colour, data, "test", samples=1)
 
 
 def test_an_evaluation_says_what_it_is():

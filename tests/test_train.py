@@ -88,6 +88,25 @@ def test_the_bias_starts_at_the_mean_image(tmp_path):
     assert left.output.bias.eq(0).all()
 
 
+def classification(data):
+    return replace(data, protocol=replace(data.protocol, likelihood="classification"))
+
+
+def test_no_bias_starts_at_the_mean_of_images_that_no_model_sees(tmp_path):
+    def zero(model, x, labels, generator):
+        return 0 * model.output.bias.sum()
+
+    data = classification(toy_data())
+    model, _ = run(tmp_path, data, epochs=1, lr=0.0, loss=zero)
+    assert model.output.bias.eq(0).all()
+
+
+def test_a_likelihood_that_is_not_the_protocols_is_refused(tmp_path):
+    told = "likelihood is 'bernoulli'; allowed on mnist-dynamic: 'classification'"
+    with pytest.raises(ValueError, match=told):
+        run(tmp_path, classification(toy_data()))
+
+
 # The order of the images
 
 

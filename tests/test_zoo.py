@@ -161,10 +161,20 @@ def test_a_record_is_strict_json_in_utf_8(tmp_path):
 
 def test_the_environment_names_versions_and_commit():
     found = zoo.describe_environment(torch.device("cpu"))
-    assert set(found) == {"commit", "device", "versions"}
+    assert set(found) == {"commit", "commit_dirty", "device", "versions"}
     assert found["versions"]["torch"] == torch.__version__
     assert "CPU" in found["device"]
     assert found["commit"] is None or len(found["commit"]) >= 40
+    assert (found["commit"] is None) == (found["commit_dirty"] is None)
+
+
+def test_a_changed_tree_is_said_to_be_dirty(monkeypatch):
+    answers = {"rev-parse": "0" * 40, "status": " M train.py"}
+    monkeypatch.setattr(zoo, "git", lambda command, *_: answers[command])
+    cpu = torch.device("cpu")
+    assert zoo.describe_environment(cpu)["commit_dirty"] is True
+    answers["status"] = ""
+    assert zoo.describe_environment(cpu)["commit_dirty"] is False
 
 
 # What ships

@@ -3,6 +3,7 @@
 from drawlib.bound import Bound, LatentModel
 from drawlib.classifier import Classifier, ClassifierConfig
 from drawlib.data import DATASETS, Data, DataError, Split, load_data, stratified_subset
+from drawlib.distributed import WorkerLost
 from drawlib.draw import DRAW, DRAWConfig
 from drawlib.evaluate import Evaluation, evaluate
 from drawlib.filterbank import Filters, filterbank, grid
@@ -42,6 +43,7 @@ __all__ = [
     "TrainConfig",
     "TrainingStopped",
     "VAEConfig",
+    "WorkerLost",
     "evaluate",
     "filterbank",
     "fit",

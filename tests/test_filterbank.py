@@ -32,12 +32,16 @@ def unchecked_shapes():
     jaxtyping.config.update("jaxtyping_disable", before)
 
 
+MODULES = itertools.count()
+
+
 @pytest.fixture
 def unwrapped_filterbank(monkeypatch):
     """`filterbank` without the tests' shape checking, which no compiler can trace."""
     # Not `drawlib.filterbank.__file__`: the package gives that name to the function.
     path = importlib.util.find_spec("drawlib.filterbank").origin
-    name = "filterbank_without_shape_checks"
+    # A name of its own each time: torch 2.4 remembers the first module of a name.
+    name = f"filterbank_without_shape_checks_{next(MODULES)}"
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, name, module)

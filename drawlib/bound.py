@@ -83,6 +83,16 @@ class LatentModel(nn.Module):
     A subclass sets ``config`` and ``image_shape`` and implements ``noise_shapes``,
     ``bound``, ``generate``, ``reconstruct`` and ``start_at``. Randomness is an input:
     the same ``noise`` gives the same numbers in every process.
+
+    Example:
+        >>> from drawlib import DRAW, DRAWConfig
+        >>> model = DRAW(DRAWConfig.preset("tiny"))
+        >>> model.noise_shapes(5)  # (images, steps, latents)
+        ((5, 4, 6),)
+        >>> x = torch.zeros(5, 1, 28, 28)
+        >>> noise = model.noise(5, torch.Generator().manual_seed(0))
+        >>> torch.equal(model(x, noise=noise).elbo, model(x, noise=noise).elbo)
+        True
     """
 
     image_shape: tuple[int, int, int]

@@ -40,7 +40,13 @@ SECONDS = 600.0  # to wait for the others; DRAWLIB_TIMEOUT changes it
 
 
 class WorkerLost(RuntimeError):
-    """Another process of the job ended or fell silent; the checkpoint resumes."""
+    """Another process of the job ended or fell silent; the checkpoint resumes.
+
+    Example:
+        >>> raise WorkerLost("process 1 fell silent")
+        Traceback (most recent call last):
+        drawlib.distributed.WorkerLost: process 1 fell silent
+    """
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,13 @@ __all__ = ["DataError", "Raw", "cache_dir", "content_sha256", "obtain"]
 
 
 class DataError(RuntimeError):
-    """No source has the data; the message lists what was tried and what helps."""
+    """No source has the data; the message lists what was tried and what helps.
+
+    Example:
+        >>> raise DataError("mnist-fixed could not be had: no source answered")
+        Traceback (most recent call last):
+        drawlib.download.DataError: mnist-fixed could not be had: no source answered
+    """
 
 
 class _Unavailable(Exception):

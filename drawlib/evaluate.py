@@ -30,6 +30,12 @@ class Evaluation:
         kl: the second part, the sum of ``kl_groups`` (one a layer or step).
         neg_iw: the importance-weighted bound −log p̂_K with K = ``samples``.
         ess: effective sample size (Σw)²/Σw² of those K weights, mean over images.
+
+    Example:
+        >>> from drawlib import records
+        >>> measured = records("mnist-dynamic", "vae-source")[0]["bounds"]["test"]
+        >>> sorted(measured)[:4]
+        ['ess', 'images', 'kl', 'kl_groups']
     """
 
     protocol: str
@@ -164,9 +170,15 @@ def evaluate(
             the protocol's.
 
     Example:
-        >>> from drawlib import VAE, VAEConfig, load_data
-        >>> data = load_data("mnist-dynamic")  # doctest: +SKIP
-        >>> print(evaluate(model, data, "test", samples=1))  # doctest: +SKIP
+        >>> from drawlib import VAE, Data, Split, VAEConfig
+        >>> from drawlib.protocols import Protocol
+        >>> empty = Split(torch.zeros(4, 1, 28, 28, dtype=torch.uint8))
+        >>> toy = Protocol("toy", "Four empty images.")
+        >>> data = Data("toy", toy, empty, empty, empty)
+        >>> model = VAE(VAEConfig.preset("tiny"))
+        >>> result = evaluate(model, data, "test", samples=3)
+        >>> result.images, result.neg_elbo > 300
+        (4, True)
     """
     if samples < 1:
         raise ValueError(f"samples (K) is {samples}; allowed: 1 or more")

@@ -22,7 +22,13 @@ __all__ = ["History", "RunState", "TrainingStopped"]
 
 
 class TrainingStopped(RuntimeError):
-    """Training cannot go on; the message says why and what is kept."""
+    """Training cannot go on; the message says why and what is kept.
+
+    Example:
+        >>> raise TrainingStopped("another process trains in runs/draw")
+        Traceback (most recent call last):
+        drawlib.runstate.TrainingStopped: another process trains in runs/draw
+    """
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,12 @@ class Trace:
     ``patches`` holds what was read of x (first half of the channels) and of x̂;
     ``errors`` x̂_t; ``canvases`` the means after each step; ``kl`` nats ``(batch, T)``;
     ``latent`` the windows on GLAS's latent space L.
+
+    Example:
+        >>> from drawlib import GLAS, GLASConfig
+        >>> seen = GLAS(GLASConfig.preset("tiny")).trace(torch.zeros(3, 1, 28, 28))
+        >>> seen.kl.shape, seen.latent.mu_x.shape, seen.read is None
+        (torch.Size([3, 4]), torch.Size([4, 3, 5]), True)
     """
 
     images: Images

@@ -134,9 +134,17 @@ def fit(
         WorkerLost: where another process of the job is gone.
 
     Example:
-        >>> from drawlib import VAE, VAEConfig, load_data
-        >>> data = load_data("mnist-dynamic")  # doctest: +SKIP
-        >>> fit(VAE(), data, TrainConfig(epochs=1), "runs/vae")  # doctest: +SKIP
+        >>> import tempfile
+        >>> from drawlib import VAE, Data, Split, VAEConfig
+        >>> from drawlib.protocols import Protocol
+        >>> empty = Split(torch.zeros(4, 1, 28, 28, dtype=torch.uint8))
+        >>> toy = Protocol("toy", "Four empty images.")
+        >>> data = Data("toy", toy, empty, empty, empty)
+        >>> model = VAE(VAEConfig.preset("tiny"))
+        >>> config = TrainConfig(epochs=2, batch_size=2)
+        >>> history = fit(model, data, config, tempfile.mkdtemp(), progress=False)
+        >>> history.column("epoch")
+        [1, 2]
     """
     run_dir = Path(run_dir)
     lock = FileLock(run_dir / ".lock")

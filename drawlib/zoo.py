@@ -111,6 +111,11 @@ def load_pretrained(name: str, *, root: Path | None = None) -> LatentModel:
     Raises:
         ZooError: for an unknown name, a record without weights, or weights whose
             sha256 is not the recorded one.
+
+    Example:
+        >>> model = load_pretrained("mnist-dynamic/vae-gated-0")
+        >>> model.generate(2).shape
+        torch.Size([2, 1, 28, 28])
     """
     root = root or ZOO
     path = root / f"{name}.json"

@@ -106,9 +106,9 @@ def sigmoid_twice(right, self, c, x):
     return right(self, torch.sigmoid(c), x)
 
 
-def weighted_report(right, model, x, generator, beta):
+def weighted_report(right, *inputs):
     """The loss, with its weight on the KL, is shown as −ELBO."""
-    loss, _ = right(model, x, generator, beta)
+    loss, _ = right(*inputs)
     return loss, loss.detach()
 
 

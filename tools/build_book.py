@@ -30,6 +30,9 @@ def main() -> int:
     what = "executing" if arguments.execute else "using the stored outputs of"
     print(f"book: {what} {len(notebooks)} notebooks", flush=True)
     environment = {
+        # One thread gives the numbers that the stored outputs have, and does not wait
+        # for a core that another program holds.
+        "OMP_NUM_THREADS": "1",
         **os.environ,
         "DRAWLIB_BOOK_EXECUTE": "force" if arguments.execute else "off",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",

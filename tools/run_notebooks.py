@@ -65,6 +65,7 @@ def main() -> int:
     names = sys.argv[1:]
     paths = [Path(name).resolve() for name in names]
     paths = paths or sorted((ROOT / "notebooks").glob("*.ipynb"))
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as the tests compare them
     os.environ.pop("MPLBACKEND", None)  # the kernel's own shows the figures
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
     failed = 0

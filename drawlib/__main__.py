@@ -1,4 +1,4 @@
-"""The command line: ``python -m drawlib data|train|evaluate|sample|record``."""
+"""The command line: ``python -m drawlib COMMAND``, as ``USAGE`` lists them."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ USAGE = """python -m drawlib COMMAND
   evaluate RUN|NAME     bounds of a run directory, or of a shipped model
   sample RUN|NAME       draw images from the prior into a PNG
   record RUN            evaluate a finished run and write its record
+  export-web NAME       write a shipped DRAW or GLAS as a script for the page
 
 python -m drawlib COMMAND --help lists the options of each."""
 
@@ -89,6 +90,18 @@ class MakeRecord:
     """The key of the published number beside it (zoo/published.json)."""
     root: Path | None = None
     """Where to write; left out, the package's own zoo."""
+
+
+@dataclass(frozen=True)
+class ExportWeb:
+    """Write a shipped model as a script that runs it in a page."""
+
+    name: Annotated[str, tyro.conf.Positional]
+    """The name of a shipped DRAW or GLAS (protocol/model-seed)."""
+    out: Path
+    """The file to write, such as draw.js."""
+    images: int = 1000
+    """Test images on which the cost of the rounding is measured."""
 
 
 def parse(form: Any, arguments: Sequence[str], command: str) -> Any:
@@ -214,12 +227,22 @@ def record_command(arguments: Sequence[str]) -> None:
         print(path)
 
 
+def export_web_command(arguments: Sequence[str]) -> None:
+    from drawlib.web import describe, export_web
+
+    args = parse(ExportWeb, arguments, "export-web")
+    written = export_web(args.name, args.out, images=args.images)
+    size = args.out.stat().st_size / 1e6
+    print(f"{describe(vars(written))}; {args.out}, {size:.2f} MB")
+
+
 COMMANDS = {
     "data": data_command,
     "train": train_command,
     "evaluate": evaluate_command,
     "sample": sample_command,
     "record": record_command,
+    "export-web": export_web_command,
 }
 
 # What a user can put right is told in one line; anything else keeps its traceback.
@@ -254,7 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    if rank and arguments[0] in ("data", "sample"):
+    if rank and arguments[0] in ("data", "sample", "export-web"):
         return 0  # the work of one process
     try:
         command(arguments[1:])

@@ -33,7 +33,7 @@ STAGES: dict[str, list[str]] = {
     "book": [sys.executable, "tools/build_book.py"],
     "links": [sys.executable, "tools/check_links.py"],
     "pages": [*PYTEST, "tests/test_book.py", "-m", "built"],
-    "browser": [*PYTEST, "tests/test_pages.py", "-m", "browser", "-n", "2"],
+    "browser": [*PYTEST, "tests", "-m", "browser", "-n", "2"],
     "faults": [*PYTEST, "tests", "-m", "faults"],
     "colab": [*PYTEST, "tests", "-m", "colab"],
 }

@@ -24,8 +24,8 @@ MODULES = (
     "vae ladder draw glas classifier objectives models "
     "data protocols clutter download formats "
     "train schedule runstate distributed evaluate checkpoint runs zoo "
-    "plots live explorer notebook textbook mistakes plants catalogue catalogue_filters "
-    "reproduce"
+    "plots live explorer web notebook textbook "
+    "mistakes plants catalogue catalogue_filters reproduce"
 ).split()
 PRIVATE = {"__init__", "__main__"}
 SECTIONS = {

@@ -226,7 +226,7 @@ def export_web(
 
     Raises:
         ZooError: for an unknown name, or a record without weights.
-        DataError: where the test images cannot be had.
+        drawlib.download.DataError: where the test images cannot be had.
         ValueError: for a model that cannot run in a page, and where no form is both
             small enough and good enough; nothing is written then.
 

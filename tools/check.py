@@ -33,11 +33,16 @@ STAGES: dict[str, list[str]] = {
     "book": [sys.executable, "tools/build_book.py"],
     "links": [sys.executable, "tools/check_links.py"],
     "pages": [*PYTEST, "tests/test_book.py", "-m", "built"],
-    "browser": [*PYTEST, "tests", "-m", "browser", "-n", "2"],
+    "browser": [*PYTEST, "tests/test_pages.py", "-m", "browser", "-n", "2"],
+    # Each file drives a browser of its own, so each has a worker of its own.
+    "live": [
+        *[*PYTEST, "tests/test_explorer.py", "tests/test_web.py"],
+        *["-m", "browser", *WORKERS],
+    ],
     "faults": [*PYTEST, "tests", "-m", "faults"],
     "colab": [*PYTEST, "tests", "-m", "colab"],
 }
-ALL = "ruff mypy unit doctests notebooks book links pages browser".split()
+ALL = "ruff mypy unit doctests notebooks book links pages browser live".split()
 NOTHING_COLLECTED = 5
 
 

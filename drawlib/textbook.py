@@ -31,6 +31,9 @@ def gaussian_filters(
 ) -> Float[Tensor, "batch N length"]:
     """Rows exp(−(a − μ)²/2σ²), each divided by its sum: eqs. (25), (26).
 
+    Far outside the image every weight is 0 in float32, and the quotient is 0/0: the
+    library takes a softmax instead.
+
     Example:
         >>> gaussian_filters(torch.zeros(1, 1), torch.ones(1), 3).sum()
         tensor(1.)

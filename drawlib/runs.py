@@ -17,6 +17,7 @@ from drawlib.config import Config
 from drawlib.data import Data, load_data
 from drawlib.distributed import join
 from drawlib.evaluate import evaluate
+from drawlib.mistakes import planted
 from drawlib.models import build, config_of, kind_of
 from drawlib.train import History, TrainConfig, fit, pick_device
 
@@ -28,12 +29,22 @@ class Run:
     """One training: which model, on which data, how, and where it is kept.
 
     ``model`` and ``train`` are the two configurations, ``data`` names the protocol.
+    ``mistakes`` names public mistakes (keys of ``MISTAKES``) that are made all along:
+    when the model is built, trained and evaluated. Its record says so.
+
+    Raises:
+        ValueError: for an unknown mistake.
     """
 
     model: Config
     data: str
     run_dir: Path
     train: TrainConfig = field(default_factory=TrainConfig)
+    mistakes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        with planted(*self.mistakes):
+            pass
 
     def to_dict(self) -> dict[str, Any]:
         """What ``run.json`` holds."""
@@ -42,6 +53,7 @@ class Run:
             "model": self.model.to_dict(),
             "data": self.data,
             "train": self.train.to_dict(),
+            "mistakes": list(self.mistakes),
         }
 
 
@@ -58,6 +70,7 @@ def read_run(run_dir: Path) -> Run:
         values["data"],
         run_dir,
         TrainConfig.from_dict(values["train"]),
+        tuple(values.get("mistakes", ())),
     )
 
 
@@ -79,12 +92,15 @@ def read_json(run_dir: Path) -> dict[str, Any]:
 def load_run(run_dir: Path) -> tuple[Run, LatentModel]:
     """A finished run and its model with the trained weights, in evaluation mode.
 
+    The mistakes of the run are no part of the model: plant them to evaluate it.
+
     Raises:
         FileNotFoundError, ValueError: as ``read_run``.
         ZooError: where the weights are missing, truncated or altered.
     """
     run = read_run(run_dir)
-    model = build(run.model)
+    with planted(*run.mistakes):
+        model = build(run.model)
     sha256 = read_json(run_dir)["weights_sha256"]
     model.load_state_dict(zoo.load_weights(run_dir / "model.safetensors", sha256))
     return run, model.eval()
@@ -99,8 +115,9 @@ def train_run(run: Run, *, progress: bool = True) -> tuple[LatentModel, Data, Hi
     team = join(run.train.device)
     data = team.in_turn(lambda: load_data(run.data))
     torch.manual_seed(run.train.seed)
-    model = build(run.model)
-    history = fit(model, data, run.train, run.run_dir, progress=progress)
+    with planted(*run.mistakes):
+        model = build(run.model)
+        history = fit(model, data, run.train, run.run_dir, progress=progress)
     team.from_first(lambda: write_run(run, model))
     return model, data, history
 
@@ -134,13 +151,16 @@ def publish(
     Under ``torchrun`` the processes share the images out, and the first one writes.
 
     Raises:
-        ValueError: for a ``published`` that is no key of ``zoo/published.json``.
+        ValueError: for a ``published`` that is no key of ``zoo/published.json``; for
+            ``ship`` where mistakes were planted, since nobody could use the weights.
         FileNotFoundError, ZooError: as ``load_run``.
     """
     known = zoo.published()
     if published is not None and published not in known:
         raise ValueError(f"published is {published!r}; allowed: {', '.join(known)}")
     run, model = load_run(run_dir)
+    if ship and run.mistakes:
+        raise ValueError(f"ship is True for a run with mistakes {run.mistakes}")
     team = join(run.train.device)
     data = team.in_turn(lambda: load_data(run.data))
     device = pick_device(team.device(run.train.device))
@@ -161,26 +181,28 @@ def publish(
             "bytes": size,
             "rounding_nats": rounded.neg_elbo - exact.neg_elbo,
         }
-    bounds = {
-        split: evaluate(
-            model, data, split, samples=1, progress=progress, team=team
+    with planted(*run.mistakes):
+        bounds = {
+            split: evaluate(
+                model, data, split, samples=1, progress=progress, team=team
+            ).to_dict()
+            for split in ("train", "valid", "test")
+        }
+        weighted = evaluate(
+            model,
+            data,
+            "test",
+            samples=iw_samples,
+            images=min(iw_images, len(data.test.images)),
+            progress=progress,
+            team=team,
         ).to_dict()
-        for split in ("train", "valid", "test")
-    }
-    weighted = evaluate(
-        model,
-        data,
-        "test",
-        samples=iw_samples,
-        images=min(iw_images, len(data.test.images)),
-        progress=progress,
-        team=team,
-    ).to_dict()
     values = {
         "row": row,
         "kind": kind_of(run.model),
         "protocol": run.data,
         "config": run.model.to_dict(),
+        "mistakes": list(run.mistakes),
         "train_config": run.train.to_dict(),
         "seed": run.train.seed,
         "parameters": sum(p.numel() for p in model.parameters()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from toy_runs import (
 
 from drawlib import zoo
 from drawlib.evaluate import evaluate
+from drawlib.mistakes import planted
 from drawlib.runs import Run, load_run, publish, read_run, train_run
 from drawlib.train import TrainConfig
 from drawlib.zoo import ZooError, load_pretrained, load_weights, records
@@ -146,3 +148,36 @@ def test_the_package_zoo_is_never_written_by_these_tests(done, tmp_path):
     before = sorted(zoo.ZOO.rglob("*"))
     publish(done.run_dir, "x", iw_samples=1, root=tmp_path / "z", progress=False)
     assert sorted(zoo.ZOO.rglob("*")) == before
+
+
+def test_a_run_with_planted_mistakes_has_them_all_along(tmp_path, toy):
+    right = Run(TOY, "mnist-dynamic", tmp_path / "right", toy_config())
+    wrong = replace(right, run_dir=tmp_path / "wrong", mistakes=("V1",))
+    for run in (right, wrong):
+        train_run(run, progress=False)
+    assert read_run(wrong.run_dir) == wrong
+    found = {}
+    for run in (right, wrong):
+        path = publish(run.run_dir, run.run_dir.name, iw_samples=2, iw_images=4,
+                       root=tmp_path / "zoo", progress=False)  # fmt: skip
+        found[run.run_dir.name] = json.loads(path.read_text())
+    assert found["right"]["mistakes"] == [] and found["wrong"]["mistakes"] == ["V1"]
+    _, model = load_run(wrong.run_dir)
+    with planted("V1"):
+        planted_bound = evaluate(model, toy_data(), "test", samples=1).to_dict()
+    assert found["wrong"]["bounds"]["test"] == planted_bound
+    assert evaluate(model, toy_data(), "test", samples=1).to_dict() != planted_bound
+
+
+def test_weights_with_a_mistake_are_not_shipped(tmp_path, toy):
+    run = Run(
+        TOY, "mnist-dynamic", tmp_path / "run", toy_config(epochs=1), mistakes=("V1",)
+    )
+    train_run(run, progress=False)
+    with pytest.raises(ValueError, match="mistakes"):
+        publish(run.run_dir, "vae", ship=True, root=tmp_path, progress=False)
+
+
+def test_an_unknown_mistake_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="F3"):
+        Run(TOY, "mnist-dynamic", tmp_path, mistakes=("F3",))

@@ -28,6 +28,7 @@ data: ## get MNIST and verify its checksum
 
 book: data ## execute every notebook and build the static book
 	@$(PY) tools/build_book.py --execute
+	@$(PY) tools/make_pdf.py
 
 serve: ## open the built book in a browser, from a local server
 	@$(SETUP)

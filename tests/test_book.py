@@ -18,6 +18,7 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "book" / "_ext")]
 
 import bookpages  # noqa: E402
 import check_links  # noqa: E402
+import chromium  # noqa: E402
 import offline  # noqa: E402
 import set_repository  # noqa: E402
 
@@ -343,3 +344,32 @@ def test_built_pages_have_alt_text_and_nothing_of_the_machine(built):
 def test_built_front_page_lists_exactly_the_chapters_that_exist(built):
     for path in NOTEBOOKS:
         assert f'href="../notebooks/{path.stem}.html"' in built["book/intro.html"]
+
+
+@pytest.mark.built
+def test_the_printable_edition_holds_every_page_in_order():
+    from pypdf import PdfReader
+
+    file = HTML / "recurrence-and-attention.pdf"
+    page = (HTML / "book" / "downloads.html").read_text(encoding="utf-8")
+    if chromium.find_chromium() is None:
+        assert "None was found" in page and not file.exists()
+        pytest.skip("no Chromium was found, so no PDF was made")
+    book = PdfReader(file)
+    printed = [name for name in toc_files() if name != "book/api"]
+    assert len(book.outline) == len(printed)
+    starts = [book.get_destination_page_number(entry) for entry in book.outline]
+    assert starts == sorted(set(starts)) and starts[0] == 0
+    assert [entry.title for entry in book.outline if "filterbank" in entry.title]
+    text = book.pages[starts[printed.index("notebooks/08-the-filterbank")]]
+    assert "The filterbank" in text.extract_text()
+    assert f"../{file.name}" in page
+
+
+@pytest.mark.built
+def test_every_notebook_can_be_downloaded_as_it_is():
+    page = (HTML / "book" / "downloads.html").read_text(encoding="utf-8")
+    found = re.findall(r'href="\.\./(_downloads/[^"]+\.ipynb)"', page)
+    assert [Path(name).name for name in found] == [path.name for path in NOTEBOOKS]
+    for name, path in zip(found, NOTEBOOKS, strict=True):
+        assert (HTML / name).read_bytes() == path.read_bytes()

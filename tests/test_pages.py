@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import functools
 import http.server
-import os
-import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,22 +16,12 @@ from typing import Any
 
 import pytest
 
-HTML = Path(__file__).resolve().parent.parent / "_build" / "html"
-NAMES = (
-    "chromium chromium-browser google-chrome google-chrome-stable chrome msedge"
-).split()
-PLACES = (
-    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-    "/Applications/Chromium.app/Contents/MacOS/Chromium",
-)
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+ROOT = Path(__file__).resolve().parent.parent
+HTML = ROOT / "_build" / "html"
+sys.path.insert(0, str(ROOT / "tools"))
+
+from chromium import ARGUMENTS, find_chromium  # noqa: E402
+
 # Preloading asks for style sheets a second time, which file:// refuses.
 RUN_AXE = """() => axe.run(
   document, { preload: false, resultTypes: ["violations"] }
@@ -45,14 +34,6 @@ PAGES = sorted(
 )
 each_page = pytest.mark.parametrize("page", PAGES or ["none built"])
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("default")]
-
-
-def find_chromium() -> str | None:
-    """A Chromium on this machine: DRAWLIB_CHROMIUM, the PATH, the usual places."""
-    named = os.environ.get("DRAWLIB_CHROMIUM")
-    found = [named] if named else [shutil.which(name) for name in NAMES]
-    found += [place for place in PLACES if not named and Path(place).exists()]
-    return next((path for path in found if path), None)
 
 
 @pytest.fixture(scope="session")

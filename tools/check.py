@@ -31,6 +31,7 @@ STAGES: dict[str, list[str]] = {
         *["--nbval-cell-timeout", "300", *WORKERS],
     ],
     "book": [sys.executable, "tools/build_book.py"],
+    "pdf": [sys.executable, "tools/make_pdf.py"],
     "links": [sys.executable, "tools/check_links.py"],
     "pages": [*PYTEST, "tests/test_book.py", "-m", "built"],
     "browser": [*PYTEST, "tests/test_pages.py", "-m", "browser", "-n", "2"],
@@ -42,7 +43,7 @@ STAGES: dict[str, list[str]] = {
     "faults": [*PYTEST, "tests", "-m", "faults"],
     "colab": [*PYTEST, "tests", "-m", "colab"],
 }
-ALL = "ruff mypy unit doctests notebooks book links pages browser live".split()
+ALL = "ruff mypy unit doctests notebooks book pdf links pages browser live".split()
 NOTHING_COLLECTED = 5
 
 

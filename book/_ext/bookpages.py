@@ -1,8 +1,8 @@
 """Sphinx extension: parts of the pages that are computed from what exists.
 
-`<!-- chapters -->` in a page becomes the list of chapters in `_toc.yml`, and
-`<!-- api -->` the documentation of every public module of drawlib, so neither can
-name something that is not there. Docstrings are written for people who read code;
+`<!-- chapters -->` in a page becomes the list of chapters in `_toc.yml`,
+`<!-- downloads -->` their notebooks as files, and `<!-- api -->` the documentation of
+every public module of drawlib, so none can name something that is not there. Docstrings are written for people who read code;
 here the characters that reStructuredText would take for markup are escaped.
 """
 
@@ -74,6 +74,16 @@ def chapter_list() -> str:
     return "\n".join(lines) or "No chapter is finished yet."
 
 
+def download_list() -> str:
+    """The notebooks as files, as a Markdown list."""
+    lines = []
+    for name, title, _ in chapters():
+        size = (ROOT / name).with_suffix(".ipynb").stat().st_size / 1000
+        file = f"{{download}}`{title} <../{name}.ipynb>`"
+        lines.append(f"- {file}, {size:.0f} kB")
+    return "\n".join(lines) or "No chapter is finished yet."
+
+
 def modules() -> list[str]:
     """The public modules of drawlib, in the order in which they build on each other."""
     there = {
@@ -100,6 +110,8 @@ def on_source_read(app: Sphinx, docname: str, source: list[str]) -> None:
     """Fill in the computed parts of a page."""
     if "<!-- chapters -->" in source[0]:
         source[0] = source[0].replace("<!-- chapters -->", chapter_list())
+    if "<!-- downloads -->" in source[0]:
+        source[0] = source[0].replace("<!-- downloads -->", download_list())
     if "<!-- api -->" in source[0]:
         source[0] = source[0].replace("<!-- api -->", api_text())
         for name in modules():

@@ -1,0 +1,141 @@
+"""Print the built book to one PDF, with an outline, and link it from its page.
+
+    python tools/make_pdf.py [PAGE ...]
+
+Each page is printed by an installed Chromium (DRAWLIB_CHROMIUM can name one) after
+its equations are set, with hints and solutions unfolded; then the prints are joined.
+Needs `_build/html`. Without a Chromium it says so and ends with 0: the book is whole
+without the PDF. A PAGE such as `notebooks/04-vae` prints that page alone.
+"""
+
+import io
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from chromium import ARGUMENTS, find_chromium
+from pypdf import PdfReader, PdfWriter
+
+ROOT = Path(__file__).resolve().parent.parent
+HTML = ROOT / "_build" / "html"
+NAME = "recurrence-and-attention.pdf"
+PLACE = re.compile(r'<p id="printable-edition">.*?</p>', flags=re.DOTALL)
+# The theme's frame is of no use on paper, and what scrolls on a screen is cut there.
+STYLE = """
+  .bd-header, .bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article,
+  .prev-next-footer, .bd-footer, .skip-link, #pst-back-to-top, .toggle-button,
+  .headerlink, button.copybtn, .explorer-controls { display: none !important }
+  .bd-main, .bd-content, .bd-article-container, .bd-article {
+    display: block !important; max-width: none !important; padding: 0 !important }
+  .toggle-hidden > * { display: revert !important; visibility: visible !important;
+    opacity: 1 !important; height: auto !important }
+  /* What can scroll is never broken over two sheets. */
+  pre, div.highlight, .cell_input, .cell_output, .math,
+  .pst-scrollable-table-container { overflow: visible !important }
+  .cell_input, .highlight, [class*="highlight-"] { display: block !important;
+    break-inside: auto !important }
+  pre, pre code { white-space: pre-wrap !important; overflow-wrap: anywhere;
+    break-inside: auto !important }
+  #jb-print-toc { display: none !important }
+  .cell_output, figure, img, canvas, .admonition-title { break-inside: avoid }
+  h1, h2, h3 { break-after: avoid }
+"""
+UNFOLD = """() => {
+  for (const box of document.querySelectorAll(".toggle-hidden"))
+    box.classList.remove("toggle-hidden");
+  // What a solution's answer hides is shown; a chapter's plumbing stays folded.
+  for (const box of document.querySelectorAll(".tag_exercise-solution details"))
+    box.open = true;
+  document.documentElement.dataset.theme = "light";
+}"""
+
+
+def pages() -> list[str]:
+    """The book in reading order, without the API: a hundred sheets to look things up."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    return [toc["root"]] + [
+        entry["file"]
+        for part in toc["parts"]
+        for entry in part["chapters"]
+        if entry["file"] != "book/api"
+    ]
+
+
+def print_page(browser: Any, name: str) -> tuple[str, bytes]:
+    """One page's title and its PDF."""
+    page = browser.new_page(viewport={"width": 900, "height": 1200})
+    try:
+        page.goto((HTML / f"{name}.html").as_uri(), wait_until="load")
+        if page.locator(".math").count():
+            page.wait_for_function("window.MathJax?.startup?.promise !== undefined")
+            page.evaluate("() => MathJax.startup.promise.then(() => true)")
+            page.wait_for_selector("mjx-container", state="attached")
+        page.evaluate(UNFOLD)
+        page.add_style_tag(content=STYLE)
+        page.evaluate("() => document.fonts.ready.then(() => true)")
+        title = page.locator("article h1").first.inner_text().rstrip("#").strip()
+        margin = {side: "18mm" for side in ("top", "bottom", "left", "right")}
+        content = page.pdf(format="A4", scale=0.8, margin=margin, print_background=True)
+        return title, content
+    finally:
+        page.close()
+
+
+def print_book(executable: str, names: list[str], target: Path) -> int:
+    """Print these pages into one file; returns its number of sheets."""
+    from playwright.sync_api import sync_playwright
+
+    book = PdfWriter()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=executable, args=ARGUMENTS, headless=True
+        )
+        for name in names:
+            title, content = print_page(browser, name)
+            first = len(book.pages)
+            book.append(PdfReader(io.BytesIO(content)), import_outline=False)
+            book.add_outline_item(title=title, page_number=first)
+            print(f"pdf: {name}, {len(book.pages) - first} sheets", flush=True)
+        browser.close()
+    book.add_metadata({"/Title": "Recurrence and attention", "/Lang": "en"})
+    book.compress_identical_objects()
+    temporary = target.with_suffix(".part")
+    with temporary.open("wb") as file:
+        book.write(file)
+    temporary.replace(target)
+    return len(book.pages)
+
+
+def link(target: Path, sheets: int) -> None:
+    """Say on the book's page of downloads that the file is there."""
+    page = HTML / "book" / "downloads.html"
+    size = target.stat().st_size / 1e6
+    text = f'<a href="../{target.name}">The whole book as one PDF</a>'
+    text = f'<p id="printable-edition">{text} ({sheets} sheets A4, {size:.0f} MB).</p>'
+    old = page.read_text(encoding="utf-8")
+    page.write_text(PLACE.sub(text, old), encoding="utf-8")
+
+
+def main() -> int:
+    """Print the book; returns the exit code."""
+    names = sys.argv[1:] or pages()
+    missing = [name for name in names if not (HTML / f"{name}.html").exists()]
+    if missing:
+        print(f"pdf: not built: {', '.join(missing)}; first `make book`")
+        return 1
+    executable = find_chromium()
+    if executable is None:
+        print("pdf: no Chromium was found, so none was made; the book is whole without")
+        return 0
+    target = HTML / NAME
+    sheets = print_book(executable, names, target)
+    if not sys.argv[1:]:
+        link(target, sheets)
+    print(f"pdf: {target}, {sheets} sheets, {target.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

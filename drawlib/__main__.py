@@ -17,6 +17,7 @@ from drawlib import distributed, zoo
 from drawlib.checkpoint import CheckpointError
 from drawlib.data import DATASETS, DataError, load_data
 from drawlib.evaluate import evaluate
+from drawlib.jobs import BatchFailed
 from drawlib.models import CONFIGS, config_of
 from drawlib.runs import Run, load_run, publish, train_run
 from drawlib.train import Terminated, TrainConfig, TrainingStopped, pick_device
@@ -30,6 +31,7 @@ USAGE = """python -m drawlib COMMAND
   sample RUN|NAME       draw images from the prior into a PNG
   record RUN            evaluate a finished run and write its record
   export-web NAME       write a shipped DRAW or GLAS as a script for the page
+  reproduce             run the chapters that train a table's rows, or check the records
 
 python -m drawlib COMMAND --help lists the options of each."""
 
@@ -102,6 +104,35 @@ class ExportWeb:
     """The file to write, such as draw.js."""
     images: int = 1000
     """Test images on which the cost of the rounding is measured."""
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """Train the rows of the tables by executing the chapters in full mode, or check.
+
+    The plan comes first, with the expected time. What was cut goes on, what is done is
+    skipped, and a run that fails stops no other.
+    """
+
+    table: tuple[str, ...] = ()
+    """Tables such as A B B-ablation; left out, all of them."""
+    seeds: tuple[int, ...] = (0,)
+    jobs: int = 1
+    """How many runs at a time."""
+    scheduler: str | None = None
+    """The address of a running Dask scheduler; left out, workers on this machine."""
+    device: str = "auto"
+    mode: str = "full"
+    """full, or smoke to try the batch out with tiny models."""
+    dry_run: bool = False
+    """Print the plan and stop."""
+    unfinished: bool = False
+    """Only rows whose shipped record is missing or shorter than planned."""
+    adopt: bool = False
+    """Put the new records and weights where the tables of the book read them."""
+    notebooks: Path = Path("notebooks")
+    check: bool = False
+    """Train nothing: recompute the bounds of the shipped weights and compare."""
 
 
 def parse(form: Any, arguments: Sequence[str], command: str) -> Any:
@@ -236,6 +267,29 @@ def export_web_command(arguments: Sequence[str]) -> None:
     print(f"{describe(vars(written))}; {args.out}, {size:.2f} MB")
 
 
+def reproduce_command(arguments: Sequence[str]) -> None:
+    from drawlib.reproduce import reproduce
+
+    args = parse(Reproduce, arguments, "reproduce")
+    if args.check:
+        from drawlib.reproduce_check import check
+
+        check(args.table)
+        return
+    reproduce(
+        args.table,
+        args.seeds,
+        at_once=args.jobs,
+        scheduler=args.scheduler,
+        device=args.device,
+        mode=args.mode,
+        dry_run=args.dry_run,
+        unfinished=args.unfinished,
+        adopt_records=args.adopt,
+        notebooks=args.notebooks,
+    )
+
+
 COMMANDS = {
     "data": data_command,
     "train": train_command,
@@ -243,10 +297,12 @@ COMMANDS = {
     "sample": sample_command,
     "record": record_command,
     "export-web": export_web_command,
+    "reproduce": reproduce_command,
 }
 
 # What a user can put right is told in one line; anything else keeps its traceback.
 EXPECTED = (
+    BatchFailed,
     CheckpointError,
     DataError,
     OSError,
@@ -277,7 +333,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    if rank and arguments[0] in ("data", "sample", "export-web"):
+    if rank and arguments[0] in ("data", "sample", "export-web", "reproduce"):
         return 0  # the work of one process
     try:
         command(arguments[1:])

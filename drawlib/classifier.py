@@ -7,6 +7,7 @@ learned by back-propagation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -30,6 +31,22 @@ __all__ = ["Classifier", "ClassifierConfig", "loss"]
 class ClassifierConfig(Config):
     """Sizes of the classifier; the defaults are the paper's (from memory).
 
+    The last three fields are ours, for the paper leaves them open or does otherwise:
+
+    ``start_sigma``: σ of the filters of the first window, in pixels; 0 leaves it to
+    the head's random bias, σ ≈ 1. A 12 × 12 grid over 100 pixels has a stride of 9:
+    filters of σ = 1 see a fifth of the image, and what lies between them gives the
+    window no gradient. Half a stride leaves no gap.
+    ``start_gamma``: the intensity of the first window. Ink is rare, and so a blurred
+    patch is faint.
+    ``start_zoom``: the first window spans the image, and those after it start with
+    this part of its side: what is learned of a digit in the middle then pulls others
+    there.
+    ``ink``: weight of −log of the ink near the centre of each later window, a mean, in
+    the loss. It needs no label, moves the centres alone, and is felt from afar.
+    ``supervise``: the cross-entropy of the ``last`` answer, as in the paper, or the
+    mean over the answers after ``all`` glimpses, which shortens the way of a gradient.
+
     Example:
         >>> ClassifierConfig().read
         12
@@ -45,16 +62,35 @@ class ClassifierConfig(Config):
     classes: int = 10
     kernel: str = "gaussian"
     forget_bias: float = 1.0
+    start_sigma: float = 0.0
+    start_gamma: float = 1.0
+    start_zoom: float = 1.0
+    ink: float = 0.0
+    supervise: str = "last"
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {},
         "four-glimpses": {"glimpses": 4},
+        "course": {
+            "start_sigma": 4.5,
+            "start_gamma": 8.0,
+            "start_zoom": 0.4,
+            "ink": 0.5,
+            "supervise": "all",
+        },
         "tiny": {"image_shape": (1, 40, 40), "glimpses": 2, "hidden": 16, "read": 4},
     }
 
     def check(self) -> None:
         at_least(self, 1, "image_shape", "glimpses", "hidden", "read", "classes")
+        at_least(self, 0, "start_sigma", "ink")
         one_of(self, "kernel", KERNELS)
+        one_of(self, "supervise", ("last", "all"))
+        for name in ("start_gamma", "start_zoom"):
+            if not (value := getattr(self, name)) > 0:
+                raise ValueError(
+                    f"ClassifierConfig.{name} is {value}; it must be above 0"
+                )
 
 
 class Classifier(nn.Module):
@@ -80,6 +116,28 @@ class Classifier(nn.Module):
         self.read_head = nn.Linear(config.hidden, 5)
         self.lstm = LSTM(seen, config.hidden, config.forget_bias)
         self.answer = linear(config.hidden, config.classes)
+        if config.start_sigma:
+            self.start_windows()
+
+    @torch.no_grad()
+    def start_windows(self) -> None:
+        """Set the head so that the windows start as ``ClassifierConfig`` says.
+
+        h_0 becomes a random vector that later states resemble little, and the head's
+        rows for log σ² and log δ̃ recognise it: it alone sees the whole image.
+        """
+        config, head = self.config, self.read_head
+        log_zoom = math.log(config.start_zoom)
+        self.start_h.copy_(0.5 * torch.randint(2, (config.hidden,)) - 0.25)
+        u = self.start_h / self.start_h.square().sum()
+        head.weight -= (head.weight @ self.start_h)[:, None] * u
+        head.weight *= 0.5
+        head.bias.zero_()
+        head.bias[2] = 2 * (math.log(config.start_sigma) + log_zoom)
+        head.bias[3] = log_zoom
+        head.bias[4] = math.log(config.start_gamma)
+        head.weight[2] -= 2 * log_zoom * u
+        head.weight[3] -= log_zoom * u
 
     def window(self, h: Hidden) -> Filters:
         """Where h looks; the five numbers stay float32 under autocast."""
@@ -98,8 +156,17 @@ class Classifier(nn.Module):
             h, c = self.lstm(r, h, c)
             yield before, h
 
+    def answers(self, x: Images) -> Float[Tensor, "T batch classes"]:
+        """The logits after each glimpse: what the model would say if it stopped there.
+
+        Raises:
+            TypeError, ValueError: as ``check_images``.
+        """
+        check_images(x, self.image_shape)
+        return torch.stack([self.answer(h) for _, h in self.look(x)])
+
     def forward(self, x: Images) -> Float[Tensor, "batch classes"]:
-        """The logits of each class.
+        """The logits of each class, after the last glimpse.
 
         Raises:
             TypeError, ValueError: as ``check_images``.
@@ -117,6 +184,25 @@ class Classifier(nn.Module):
         return windows((self.window(h), self.read_head(h)) for h in places), patches
 
 
+def ink_near(
+    model: Classifier, x: Images, h: Hidden, sigma: float = 8.0
+) -> Float[Tensor, " batch"]:
+    """Ink near the centre of the window that h places, weighted by a wide Gaussian.
+
+    One filter an axis, of σ = ``sigma`` pixels; the window's own size plays no part.
+
+    Example:
+        >>> model = Classifier(ClassifierConfig.preset("tiny"))
+        >>> x = torch.ones(2, 1, 40, 40)
+        >>> ink_near(model, x, model.start_h.expand(2, -1)).round()
+        tensor([1., 1.], grad_fn=<RoundBackward0>)
+    """
+    centre = model.read_head(h)[:, :2]
+    rest = centre.new_tensor([2 * math.log(sigma), 0.0, 0.0]).expand(len(x), 3)
+    bank = filterbank(torch.cat([centre, rest], 1), model.image_shape[1:], 1)
+    return bank.read(x).mean(1).flatten()
+
+
 def loss(
     model: nn.Module,
     images: Images,
@@ -124,6 +210,9 @@ def loss(
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, ""]:
     """Cross-entropy in nats, a mean over the batch: the loss that ``fit`` takes.
+
+    Of the last answer, or with ``supervise="all"`` a mean over all of them; with
+    ``ink`` plus the price of windows that lie where there is none.
 
     Raises:
         ValueError: where the data set has no labels.
@@ -135,4 +224,14 @@ def loss(
     """
     if labels is None:
         raise ValueError("labels are None; allowed: one class number for each image")
-    return F.cross_entropy(model(images), labels.long())
+    assert isinstance(model, Classifier)
+    config = model.config
+    check_images(images, model.image_shape)
+    before, after = zip(*model.look(images), strict=True)
+    used = after if config.supervise == "all" else after[-1:]
+    logits = torch.stack([model.answer(h) for h in used]).flatten(0, 1)
+    price = F.cross_entropy(logits, labels.long().repeat(len(used)))
+    if config.ink and config.glimpses > 1 and model.training:
+        ink = torch.stack([ink_near(model, images, h) for h in before[1:]])
+        price = price - config.ink * (ink + 1e-6).log().mean()
+    return price

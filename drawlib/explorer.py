@@ -1,7 +1,8 @@
 """Live pages that need no kernel: filters, a bound, a merge, and a player for a trace.
 
 Each function returns a page that a notebook shows. It carries its data and its script
-(`explorer_maths.js`, `explorer.js`), and so works in Jupyter, in the static book and
+(`explorer_maths.js`, `explorer_parts.js`, and `explorer.js` or `live_page.js`), and so
+works in Jupyter, in the static book and
 from a file, without a request to anywhere. Without JavaScript a sentence stands in its
 place.
 """
@@ -25,10 +26,19 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from drawlib.bound import LatentModel
 from drawlib.trace import Trace, Windows
 
-__all__ = ["LivePage", "elbo_1d", "filterbank_explorer", "merge_gaussians", "player"]
+__all__ = [
+    "LivePage",
+    "elbo_1d",
+    "filterbank_explorer",
+    "merge_gaussians",
+    "pad",
+    "player",
+]
 
+SCRIPTS = ("explorer_maths.js", "explorer_parts.js", "explorer.js")
 MOST_DIGITS, MOST_SIDE = 12, 64
 MOST_BYTES = 1_000_000  # of a player's pixels: a notebook stays readable and below 2 MB
 # Wide and fine enough that the trapezoid rule is exact to 1e-6 nats for every q that
@@ -51,6 +61,7 @@ class LivePage:
 
     kind: str
     data: dict[str, Any]
+    files: tuple[str, ...] = SCRIPTS
 
     def __repr__(self) -> str:
         return f"<{self.kind} explorer>"
@@ -68,21 +79,20 @@ class LivePage:
             f'data-payload="{html.escape(payload)}">'
             "<p>This figure is live: it needs a browser with JavaScript, in the book "
             "or in a trusted notebook.</p></div>\n"
-            f"<script>\n{script()}</script>"
+            f"<script>\n{script(self.files)}</script>"
         )
 
 
 @cache
-def script() -> str:
-    """The JavaScript of all live pages, as it is put into each.
+def script(files: tuple[str, ...] = SCRIPTS) -> str:
+    """The JavaScript of a live page, as it is put into each.
 
     Example:
         >>> "window.drawlib" in script()
         True
     """
     here = Path(__file__)
-    files = [here.with_name(name) for name in ("explorer_maths.js", "explorer.js")]
-    return "".join(file.read_text(encoding="utf-8") for file in files)
+    return "".join(here.with_name(name).read_text(encoding="utf-8") for name in files)
 
 
 def filterbank_explorer(digits: Any, labels: Sequence[str] | None = None) -> LivePage:
@@ -259,6 +269,37 @@ def player(
             "memory": remembered(memory),
         },
     )
+
+
+def pad(
+    model: LatentModel,
+    digits: Any = None,
+    labels: Sequence[str] | None = None,
+    *,
+    name: str = "your model",
+) -> LivePage:
+    """Draw a digit and watch ``model``, a DRAW or a GLAS, look at it and redraw it.
+
+    The page of the book's "Draw a digit", for a model that was just trained: weights
+    (rounded to int8), digits and script are in it, and it runs without the kernel.
+    ``digits`` are bits, (n, 1, height, width) or (n, height, width), 0 or 1: one of
+    each label, at most ten, is offered to begin with, and all of them measure what the
+    rounding costs, how a −ELBO compares (nats), and along which directions z varies.
+    A few hundred are enough.
+
+    Raises:
+        TypeError: for what is neither a DRAW nor a GLAS.
+        ValueError: for a model of other images than one channel of bits, or digits of
+            another shape or with other values.
+
+    Example:
+        >>> from drawlib.draw import DRAW, DRAWConfig
+        >>> pad(DRAW(DRAWConfig.preset("tiny")))
+        <pad explorer>
+    """
+    from drawlib.pad import page  # needs this module
+
+    return page(model, digits, labels, name=name)
 
 
 def remembered(memory: Tensor | None) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 // The arithmetic of the live pages: DRAW's filters, the public mistakes in them, and
-// Gaussians. Pure functions on numbers and arrays, under the one name `window.drawlib`.
+// Gaussians. Pure functions on numbers and arrays, added to the one name that all scripts
+// of the pages share, `window.drawlib`.
 // The equations are those of drawlib/filterbank.py and drawlib/gaussian.py, and the tests
 // compare the two number by number. A matrix is an array of rows.
 (() => {
@@ -180,9 +181,9 @@ function bound(z, logLikelihood, q) {
   return { logP, logPosterior, reconstruction, klPrior, elbo, klPosterior };
 }
 
-window.drawlib = {
+window.drawlib = Object.assign(window.drawlib ?? {}, {
   range, sum, transpose, product, scaled, largest,
   centre, stride, grid, filterMatrix, filterbank, read, write, MISTAKES,
   logProb, density, gaussianKL, merge, trapezoid, posterior, bound,
-};
+});
 })();

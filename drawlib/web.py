@@ -36,6 +36,7 @@ FORMATS = {"int8": "int8 with a scale per row", "float16": "float16"}
 MOST_BYTES = 4_000_000
 MOST_LOSS = 0.2  # nats of −ELBO
 SMALL = 4096  # up to so many numbers a tensor stays float32
+SCRIPTS = ("explorer_maths.js", "web_arithmetic.js", "web_models.js")
 BEGIN = "(window.drawlibModels ??= {})["
 
 
@@ -83,8 +84,7 @@ def script() -> str:
         True
     """
     here = Path(__file__)
-    files = [here.with_name(name) for name in ("explorer_maths.js", "web_models.js")]
-    return "".join(file.read_text(encoding="utf-8") for file in files)
+    return "".join(here.with_name(name).read_text(encoding="utf-8") for name in SCRIPTS)
 
 
 def pack(value: Tensor, format: str) -> tuple[str, bytes]:
@@ -138,6 +138,18 @@ def encode(
         Traceback (most recent call last):
         ValueError: tiny is of kind 'vae'; allowed: draw, glas
     """
+    values = contents(model, name, format, measured)
+    text = json.dumps(values, separators=(",", ":"), allow_nan=False)
+    return f"// {describe(values)}\n{BEGIN}{json.dumps(name)}] = {text};\n"
+
+
+def contents(
+    model: LatentModel,
+    name: str,
+    format: str = "int8",
+    measured: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What ``encode`` writes and ``loadModel`` of the page takes, as JSON holds it."""
     config: Any = model.config
     kind = kind_of(config)
     if kind not in KINDS:
@@ -152,7 +164,7 @@ def encode(
         stored, content = pack(value, format)
         tensors[key] = {"shape": list(value.shape), "format": stored, "at": len(data)}
         data += content
-    values = {
+    return {
         "schema": SCHEMA,
         "name": name,
         "kind": kind,
@@ -162,8 +174,6 @@ def encode(
         "tensors": tensors,
         "data": base64.b64encode(bytes(data)).decode(),
     }
-    text = json.dumps(values, separators=(",", ":"), allow_nan=False)
-    return f"// {describe(values)}\n{BEGIN}{json.dumps(name)}] = {text};\n"
 
 
 def describe(values: dict[str, Any]) -> str:
@@ -195,7 +205,9 @@ def read_export(path: Path) -> WebModel:
     try:
         if not found:
             raise ValueError("no model in it")
-        values = json.loads(rest.partition("] = ")[2].rstrip().removesuffix(";"))
+        # One line; what drawlib.pad adds for the live page stands below it.
+        line = rest.partition("] = ")[2].partition("\n")[0]
+        values = json.loads(line.rstrip().removesuffix(";"))
         data = base64.b64decode(values["data"], validate=True)
         if values["schema"] != SCHEMA:
             raise ValueError(f"its schema is {values['schema']!r}")
@@ -215,6 +227,7 @@ def export_web(
     *,
     images: int = 1000,
     seed: int = 0,
+    protocol: str | None = None,
     root: Path | None = None,
     data_root: Path | None = None,
 ) -> WebModel:
@@ -222,7 +235,9 @@ def export_web(
 
     Each form is tried from the smallest on: −ELBO may rise by 0.2 nats at most,
     measured on ``images`` seeded test images with the same noise, one sample each; and
-    the file has at most 4 MB. The same weights give the same file on the same machine.
+    the file has at most 4 MB. The test images are those of the model's own protocol, or
+    of ``protocol``, where another is at hand. The same weights give the same file on
+    the same machine.
 
     Raises:
         ZooError: for an unknown name, or a record without weights.
@@ -236,10 +251,9 @@ def export_web(
         ValueError: mnist-dynamic/vae-source-0 is of kind 'vae'; allowed: draw, glas
     """
     model = load_pretrained(name, root=root)
-    config: Any = model.config
     # What cannot be exported is refused before anything is measured.
     sizes = {form: len(encode(model, name, form).encode()) for form in FORMATS}
-    protocol = name.partition("/")[0]
+    protocol = protocol or name.partition("/")[0]
     data = load_data(protocol, root=data_root)
 
     def measure(one: LatentModel) -> float:
@@ -250,10 +264,7 @@ def export_web(
         if size > MOST_BYTES:
             refused.append(f"{form} takes {size / 1e6:.1f} MB")
             continue
-        state = {key: rounded(v, form) for key, v in model.state_dict().items()}
-        copy = build(config)
-        copy.load_state_dict(state)
-        quantised = measure(copy)
+        quantised = measure(as_in_page(model, form))
         loss = quantised - shipped
         if not loss <= MOST_LOSS:
             refused.append(f"{form} loses {loss:.2f} nats")
@@ -280,3 +291,21 @@ def rounded(value: Tensor, form: str) -> Tensor:
     stored, content = pack(value, form)
     about = {"shape": list(value.shape), "format": stored, "at": 0}
     return unpack(content, about)
+
+
+def as_in_page(model: LatentModel, form: str | None) -> LatentModel:
+    """A copy on the CPU with the weights that the page will have; rounded to ``form``.
+
+    Example:
+        >>> from drawlib import DRAW, DRAWConfig
+        >>> model = as_in_page(DRAW(DRAWConfig.preset("tiny", hidden=64)), "int8")
+        >>> len(model.encoder.weight[0].unique()) <= 255
+        True
+    """
+    config: Any = model.config
+    copy = build(config)
+    state = {key: value.detach().cpu() for key, value in model.state_dict().items()}
+    if form is not None:
+        state = {key: rounded(value, form) for key, value in state.items()}
+    copy.load_state_dict(state)
+    return copy.eval()

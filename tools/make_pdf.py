@@ -53,7 +53,7 @@ UNFOLD = """() => {
 
 
 def pages() -> list[str]:
-    """The book in reading order, without the API: a hundred sheets to look things up."""
+    """The book in reading order, without the API: a hundred sheets to look up in."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     return [toc["root"]] + [
         entry["file"]

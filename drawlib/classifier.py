@@ -75,7 +75,7 @@ class ClassifierConfig(Config):
             "start_sigma": 4.5,
             "start_gamma": 8.0,
             "start_zoom": 0.4,
-            "ink": 0.5,
+            "ink": 0.2,
             "supervise": "all",
         },
         "tiny": {"image_shape": (1, 40, 40), "glimpses": 2, "hidden": 16, "read": 4},

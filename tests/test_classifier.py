@@ -6,7 +6,7 @@ import reference_recurrent as reference
 import torch
 from small_recurrent import shaken, silence
 
-from drawlib.classifier import Classifier, ClassifierConfig, loss
+from drawlib.classifier import Classifier, ClassifierConfig, ink_near, loss
 
 SMALL = {"image_shape": (1, 6, 5), "glimpses": 3, "hidden": 4, "read": 2, "classes": 3}
 
@@ -112,3 +112,86 @@ def test_wrong_images_and_missing_labels_are_refused_in_one_line():
         model(torch.zeros(2, 1, 5, 6).double())
     with pytest.raises(ValueError, match="labels are None; allowed: one class"):
         loss(model, torch.zeros(2, 1, 6, 5).double(), None)
+
+
+# How it starts and what it is paid for, where that is ours and not the paper's
+
+
+def course(**changes) -> Classifier:
+    torch.manual_seed(1)
+    changes = {"image_shape": (1, 40, 40), "read": 5, "glimpses": 3, **changes}
+    return Classifier(ClassifierConfig.preset("course", hidden=16, **changes)).double()
+
+
+def test_the_paper_preset_uses_nothing_of_ours():
+    config = ClassifierConfig.preset("paper")
+    assert (config.start_sigma, config.start_zoom, config.ink) == (0.0, 1.0, 0.0)
+    assert config.supervise == "last"
+
+
+def test_the_first_window_spans_the_image_and_a_state_unlike_it_sees_a_part():
+    model = course(start_sigma=3.0, start_gamma=8.0, start_zoom=0.5)
+    first = model.window(model.start_h[None])
+    torch.testing.assert_close(
+        first.mu_x[0, [0, -1]], torch.tensor([0.0, 39.0]).double()
+    )
+    five = model.read_head(model.start_h)
+    wanted = torch.tensor([0, 0, 2 * np.log(3.0), 0, np.log(8.0)]).double()
+    torch.testing.assert_close(five, wanted, atol=1e-6, rtol=0)
+    unlike = torch.zeros(16, dtype=torch.float64)
+    later = model.window(unlike[None]).mu_x[0]
+    torch.testing.assert_close(later[-1] - later[0], torch.tensor(39 * 0.5).double())
+    sigma = (0.5 * model.read_head(unlike)[2]).exp()
+    torch.testing.assert_close(sigma, torch.tensor(1.5).double())
+
+
+def test_filters_of_half_a_stride_leave_a_ripple_of_poissons_size():
+    stride, sigma = 9.0, 4.5
+    a = torch.linspace(0, 9, 91, dtype=torch.float64)
+    i = torch.arange(-30, 31, dtype=torch.float64)
+    comb = (-((a[:, None] - i * stride) ** 2) / (2 * sigma**2)).exp().sum(1)
+    ripple = (comb.max() - comb.min()) / (comb.max() + comb.min())
+    wanted = 2 * np.exp(-2 * np.pi**2 * (sigma / stride) ** 2)
+    assert abs(ripple - wanted) < 1e-4
+
+
+def test_the_last_of_all_answers_is_the_answer():
+    model, x = course(), torch.rand(4, 1, 40, 40).double()
+    answers = model.answers(x)
+    assert answers.shape == (3, 4, 10)
+    torch.testing.assert_close(answers[-1], model(x))
+
+
+def test_all_answers_are_paid_for_alike():
+    model, x = course(ink=0.0), torch.rand(4, 1, 40, 40).double()
+    y = torch.tensor([1, 0, 9, 3])
+    each = [torch.nn.functional.cross_entropy(a, y) for a in model.answers(x)]
+    torch.testing.assert_close(loss(model, x, y), sum(each) / 3)
+
+
+def test_ink_is_a_price_of_training_alone():
+    model, x = course(ink=0.5), torch.rand(4, 1, 40, 40).double()
+    y = torch.tensor([1, 0, 9, 3])
+    free = course(ink=0.0)
+    free.load_state_dict(model.state_dict())
+    states = [before for before, _ in model.look(x)][1:]
+    price = -torch.stack([(ink_near(model, x, h) + 1e-6).log() for h in states]).mean()
+    torch.testing.assert_close(loss(model, x, y), loss(free, x, y) + 0.5 * price)
+    torch.testing.assert_close(loss(model.eval(), x, y), loss(free, x, y))
+
+
+def test_ink_pulls_a_window_towards_a_far_spot():
+    model = course()
+    silence(model.read_head)
+    x = torch.zeros(1, 1, 40, 40).double()
+    x[0, 0, 35, 4] = 1.0
+    ink_near(model, x, torch.zeros(1, 16).double()).log().sum().backward()
+    slope = model.read_head.bias.grad
+    assert slope[0] < -1 and slope[1] > 1  # to the left, and down
+    assert slope[2:].abs().max() == 0  # not by growing
+
+
+@pytest.mark.parametrize("name", ["start_gamma", "start_zoom"])
+def test_a_start_without_size_is_refused(name):
+    with pytest.raises(ValueError, match=f"{name} is 0.0; it must be above 0"):
+        ClassifierConfig(**{name: 0.0})

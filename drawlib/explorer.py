@@ -1,10 +1,9 @@
-"""Live pages that need no kernel: filters, a bound, a merge, and a player for a trace.
+"""Live pages that need no kernel: filters, a bound, a merge, a player, a pad.
 
 Each function returns a page that a notebook shows. It carries its data and its script
-(`explorer_maths.js`, `explorer_parts.js`, and `explorer.js` or `live_page.js`), and so
-works in Jupyter, in the static book and
-from a file, without a request to anywhere. Without JavaScript a sentence stands in its
-place.
+(`explorer_maths.js`, `explorer_parts.js`, then `explorer.js` or what `drawlib.pad`
+names), and so works in Jupyter, in the static book and from a file, without a request
+to anywhere. Without JavaScript a sentence stands in its place.
 """
 
 from __future__ import annotations
@@ -274,7 +273,7 @@ def player(
 def pad(
     model: LatentModel,
     digits: Any = None,
-    labels: Sequence[str] | None = None,
+    labels: Any = None,
     *,
     name: str = "your model",
 ) -> LivePage:
@@ -282,10 +281,10 @@ def pad(
 
     The page of the book's "Draw a digit", for a model that was just trained: weights
     (rounded to int8), digits and script are in it, and it runs without the kernel.
-    ``digits`` are bits, (n, 1, height, width) or (n, height, width), 0 or 1: one of
-    each label, at most ten, is offered to begin with, and all of them measure what the
-    rounding costs, how a −ELBO compares (nats), and along which directions z varies.
-    A few hundred are enough.
+    ``digits`` are bits, (n, 1, height, width) or (n, height, width), 0 or 1, with
+    ``labels``, a list, an array or a tensor of n: one of each, at most ten, is offered
+    to begin with, and all of them measure what the rounding costs, how a −ELBO compares
+    (nats), and along which directions z varies. A few hundred are enough.
 
     Raises:
         TypeError: for what is neither a DRAW nor a GLAS.

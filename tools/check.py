@@ -38,6 +38,7 @@ STAGES: dict[str, list[str]] = {
     # Each file drives a browser of its own, so each has a worker of its own.
     "live": [
         *[*PYTEST, "tests/test_explorer.py", "tests/test_web.py"],
+        "tests/test_live_draw.py",
         *["-m", "browser", *WORKERS],
     ],
     "faults": [*PYTEST, "tests", "-m", "faults"],

@@ -24,8 +24,10 @@ MODULES = (
     "vae ladder draw glas classifier objectives models "
     "data protocols clutter download formats "
     "train schedule runstate distributed evaluate checkpoint runs zoo "
-    "plots live explorer web notebook textbook "
-    "mistakes plants catalogue catalogue_filters reproduce"
+    "classification plan intervals tables tables_show "
+    "plots live explorer web pad livebook notebook textbook "
+    "mistakes plants catalogue catalogue_filters "
+    "reproduce reproduce_check batch jobs fast faststep fastparts graphed bench"
 ).split()
 PRIVATE = {"__init__", "__main__"}
 SECTIONS = {

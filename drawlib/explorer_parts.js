@@ -1,0 +1,416 @@
+// What the live pages are made of: pictures, controls that are real inputs, a pad to draw
+// on, and the mounting of a page in its place. A classic script without any dependency,
+// after explorer_maths.js; explorer.js and live_page.js come after it and add the pages.
+(() => {
+"use strict";
+
+const { range } = window.drawlib;
+
+// ---- Words and pictures
+
+const BLUE = "#0072B2", ORANGE = "#E69F00", GREEN = "#009E73", VERMILLION = "#D55E00";
+const TEXT = "#1b1b1b", QUIET = "#595959", PAPER = "#ffffff", DESK = "#e4e4e4";
+
+const fixed = (value, digits = 2) =>
+  (Object.is(Number(value.toFixed(digits)), -0) ? 0 : value)
+    .toFixed(digits).replace("-", "−");
+const ends = (mu) => `${fixed(mu[0])} … ${fixed(mu[mu.length - 1])}`;
+
+function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+// A drawing pen in CSS pixels on a canvas that is sharp on dense screens too.
+function surface(canvas) {
+  const [width, height] = [canvas.clientWidth || 1, canvas.clientHeight || 1];
+  const dense = window.devicePixelRatio || 1;
+  canvas.width = Math.round(width * dense);
+  canvas.height = Math.round(height * dense);
+  const pen = canvas.getContext("2d");
+  pen.scale(dense, dense);
+  pen.font = "13px system-ui, sans-serif";
+  return { pen, width, height };
+}
+
+// An image of one canvas pixel a value; `shade(row, column, channel)` is 0 to 255.
+function bitmap(height, width, shade) {
+  const canvas = element("canvas", { width, height });
+  const pen = canvas.getContext("2d");
+  const image = pen.createImageData(width, height);
+  image.data.forEach((_, k) => {
+    const [pixel, channel] = [k >> 2, k & 3];
+    const colour = () => shade(Math.floor(pixel / width), pixel % width, channel);
+    image.data[k] = channel === 3 ? 255 : colour();
+  });
+  pen.putImageData(image, 0, 0);
+  return canvas;
+}
+
+// Ink on paper: 0 is white, `top` and more is black.
+const inked = (rows, top = 1) =>
+  bitmap(rows.length, rows[0].length, (row, column) =>
+    255 * (1 - (rows[row][column] || 0) / top));
+
+function drawBitmap(pen, image, x, y, width, height) {
+  pen.imageSmoothingEnabled = false;
+  pen.drawImage(image, x, y, width, height);
+  pen.strokeStyle = QUIET;
+  pen.lineWidth = 1;
+  pen.strokeRect(x, y, width, height);
+}
+
+// An image with some desk around it, so that centres just outside of it can be seen.
+function drawImage(canvas, image, margin = 0) {
+  const { pen, width, height } = surface(canvas);
+  const scale = width / (image.width + 2 * margin);
+  pen.fillStyle = DESK;
+  pen.fillRect(0, 0, width, height);
+  const edge = margin * scale;
+  drawBitmap(pen, image, edge, edge, image.width * scale, image.height * scale);
+  // Pixel p covers p to p + 1; its centre, where μ = p, lies half a pixel further.
+  return { pen, scale, at: (p) => (p + 0.5 + margin) * scale };
+}
+
+function drawGrid({ pen, at, scale }, muX, muY, colour, hollow = false) {
+  const [x, y] = [muX.map(at), muY.map(at)];
+  const last = x.length - 1;
+  // A white line below the coloured one: it must be seen on black ink too.
+  for (const [style, thick] of [[PAPER, 5], [colour, 2]]) {
+    pen.setLineDash(hollow && style === colour ? [4, 4] : []);
+    pen.strokeStyle = pen.fillStyle = style;
+    pen.lineWidth = thick;
+    pen.strokeRect(x[0], y[0], x[last] - x[0], y[last] - y[0]);
+  }
+  pen.setLineDash([]);
+  const radius = Math.max(1.5, Math.min(3, scale / 3));
+  for (const b of y) for (const a of x) {
+    pen.beginPath();
+    pen.arc(a, b, radius, 0, 2 * Math.PI);
+    if (hollow) pen.stroke(); else pen.fill();
+  }
+}
+
+// An 8-bit image out of a long array; one channel is ink on paper, three are colours.
+function picked(values, index, [channels, height, width]) {
+  const start = index * channels * height * width;
+  return bitmap(height, width, (row, column, channel) => {
+    if (channels === 1) return 255 - values[start + row * width + column];
+    return values[start + (channel * height + row) * width + column];
+  });
+}
+
+// One bar a step: done, the step itself, still to come.
+function drawBars(canvas, values, t) {
+  const { pen, width, height } = surface(canvas);
+  const [each, top] = [width / values.length, Math.max(...values, 1e-9)];
+  values.forEach((value, i) => {
+    const tall = (Math.max(value, 0) / top) * (height - 20);
+    pen.fillStyle = i === t - 1 ? VERMILLION : i < t ? BLUE : "#9a9a9a";
+    pen.fillRect(i * each + 0.1 * each, height - tall, 0.8 * each, tall);
+  });
+  pen.fillStyle = TEXT;
+  pen.fillText(`KL of each step, up to ${fixed(top)} nats`, 0, 12);
+}
+
+// ---- The parts of a page: controls that are real inputs, pictures that say what they show
+
+const STYLE = `
+:host { display: block; box-sizing: border-box; max-width: 100%; padding: 12px;
+  color-scheme: light; color: ${TEXT}; background: ${PAPER}; border: 1px solid #767676;
+  border-radius: 6px; font: 15px/1.45 system-ui, sans-serif; text-align: left;
+  overflow-wrap: anywhere; }
+* { box-sizing: border-box; }
+[hidden] { display: none !important; }
+p { margin: 8px 0; }
+.controls { display: grid; gap: 2px 20px;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 260px), 1fr)); }
+.control { display: grid; grid-template-columns: 1fr auto; align-items: center; }
+.control > input, .control > select { grid-column: 1 / -1; width: 100%; margin: 0; }
+input[type=range] { height: 28px; accent-color: ${BLUE}; }
+button { align-self: end; }
+select, button { font: inherit; min-height: 34px; padding: 2px 10px; color: ${TEXT};
+  background: #f2f2f2; border: 1px solid #6b6b6b; border-radius: 4px; }
+output { font-variant-numeric: tabular-nums; }
+.pictures { display: flex; flex-wrap: wrap; gap: 14px; margin-top: 12px; }
+figure { margin: 0; flex: 1 1 140px; max-width: 210px; min-width: 0; }
+figure.large { flex-basis: 240px; max-width: 300px; }
+figure.wide { flex-basis: 100%; max-width: 640px; }
+figure.curves canvas { min-height: 250px; }
+figure.gap canvas { min-height: 84px; }
+figure.matrix { flex-basis: 300px; max-width: 460px; }
+canvas { display: block; width: 100%; }
+canvas.pad { touch-action: none; cursor: crosshair; }
+figcaption { font-size: 14px; font-variant-numeric: tabular-nums; }
+:focus-visible { outline: 3px solid ${VERMILLION}; outline-offset: 2px; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 10px 0; }
+th, td { padding: 3px 10px 3px 0; text-align: left; font-weight: normal;
+  border-bottom: 1px solid #c8c8c8; }
+td { text-align: right; white-space: nowrap; }
+`;
+
+class Page {
+  constructor(root, name, introduction) {
+    this.inputs = [];
+    this.controls = element("div", { class: "controls" });
+    this.pictures = element("div", { class: "pictures" });
+    this.told = element("p");
+    this.body = element("div", { role: "group", "aria-label": name },
+      element("p", {}, element("strong", {}, name), ` ${introduction}`),
+      this.controls, this.pictures, this.told);
+    root.append(element("style", {}, STYLE), this.body);
+  }
+
+  // Whatever is made from here on goes into `box`, row below row.
+  inside(box) {
+    this.body = box;
+  }
+
+  row(kind) {
+    this[kind] = element("div", { class: kind });
+    this.body.append(this[kind]);
+    return this[kind];
+  }
+
+  labelled(text, control, ...more) {
+    control.id = `control-${this.inputs.length}`;
+    const label = element("label", { for: control.id }, text);
+    const box = element("div", { class: "control" }, label, ...more, control);
+    this.controls.append(box);
+    return box;
+  }
+
+  // Returns a function that reads the slider; `shown` puts its value into words.
+  slider(text, [min, max, step, value], shown = (v) => fixed(v)) {
+    const input = element("input", { type: "range", min, max, step, value });
+    const output = element("output", { "aria-live": "off" });
+    this.labelled(text, input, output);
+    const get = () => Number(input.value);
+    this.inputs.push(() => {
+      output.textContent = shown(get());
+      input.setAttribute("aria-valuetext", output.textContent);
+    });
+    input.addEventListener("input", () => this.update());
+    return Object.assign(get, { input });
+  }
+
+  choice(text, options) {
+    const entries = Object.entries(options);
+    const select = element("select", {},
+      ...entries.map(([value, label]) => element("option", { value }, label)));
+    const box = this.labelled(text, select);
+    box.hidden = entries.length < 2;
+    this.inputs.push(() => {});
+    select.addEventListener("change", () => this.update());
+    return Object.assign(() => select.value, { select });
+  }
+
+  button(text, press) {
+    const made = element("button", { type: "button" }, text);
+    made.addEventListener("click", press);
+    return made;
+  }
+
+  // `ratio` is height over width.
+  picture(kind, ratio) {
+    const canvas = element("canvas", { role: "img" });
+    canvas.style.aspectRatio = `1 / ${ratio}`;
+    const caption = element("figcaption");
+    const figure = element("figure", { class: kind }, canvas, caption);
+    this.pictures.append(figure);
+    const tell = (label, text = label) => {
+      canvas.setAttribute("aria-label", label);
+      caption.textContent = text;
+    };
+    return { canvas, figure, tell };
+  }
+
+  table(names) {
+    const cells = names.map(() => element("td"));
+    const rows = names.map((name, k) =>
+      element("tr", {}, element("th", { scope: "row" }, name), cells[k]));
+    this.body.append(element("table", {}, element("tbody", {}, ...rows)));
+    return (values) => values.forEach((value, k) => { cells[k].textContent = value; });
+  }
+
+  // `draw` computes, shows, and returns the numbers, for the tests and the curious.
+  start(host, draw) {
+    this.update = () => {
+      this.inputs.forEach((refresh) => refresh());
+      host.numbers = draw();
+    };
+    this.update();
+    let before = host.clientWidth;
+    new ResizeObserver(() => {
+      if (host.clientWidth === before) return;
+      before = host.clientWidth;
+      requestAnimationFrame(() => this.update());
+    }).observe(host);
+  }
+}
+
+const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+
+// ---- Steps of a model, by hand or playing
+
+const SPEEDS = { 1: "1 step a second", 3: "3 steps a second", 8: "8 steps a second" };
+
+// A slider for the step t, with play, pause and speed. The slider's `max` may change.
+function transport(page, host, T, { speeds = SPEEDS, first = 1 } = {}) {
+  const speed = page.choice("speed", speeds);
+  const step = page.slider("step t", [1, T, 1, first], (t) => `${t} of ${step.input.max}`);
+  const calm = matchMedia("(prefers-reduced-motion: reduce)");
+  const last = () => Number(step.input.max);
+  let timer = null;
+  const button = page.button("", () => (timer === null ? play() : pause()));
+  page.controls.append(button);
+
+  function label() {
+    if (timer !== null) button.textContent = "Pause";
+    else button.textContent = calm.matches ? "Next step" : "Play";
+  }
+  function pause() {
+    clearTimeout(timer);
+    timer = null;
+    label();
+  }
+  function show(t) {
+    step.input.value = t;
+    page.update();
+  }
+  function tick() {
+    // A page that was taken away must not go on working.
+    if (!host.isConnected || step() >= last()) return pause();
+    show(step() + 1);
+    timer = setTimeout(tick, 1000 / Number(speed()));
+  }
+  function play() {
+    // Who asked for less motion gets one step for each press.
+    if (step() >= last()) show(1);
+    else if (calm.matches) show(step() + 1);
+    if (calm.matches) return;
+    timer = setTimeout(tick, 1000 / Number(speed()));
+    label();
+  }
+  calm.addEventListener("change", pause);
+  return { step, playing: () => timer !== null, pause, label, show };
+}
+
+// ---- A pad
+
+// A pad to draw on with mouse, finger or keys; its image is `height` rows of 0 to 1.
+class Pad {
+  constructor(page, [height, width], changed, kind = "large") {
+    this.size = [height, width];
+    this.image = range(height, () => new Array(width).fill(0));
+    this.cursor = [Math.floor(height / 2), Math.floor(width / 2)];
+    this.penDown = false;
+    this.changed = changed;
+    this.picture = page.picture(kind, height / width);
+    const { canvas, figure } = this.picture;
+    canvas.className = "pad";
+    // A screen reader hands its keys over to an application, as to a game.
+    canvas.setAttribute("role", "application");
+    canvas.tabIndex = 0;
+    canvas.addEventListener("pointerdown", (event) => this.press(event));
+    canvas.addEventListener("pointermove", (event) => this.move(event));
+    canvas.addEventListener("keydown", (event) => this.key(event));
+    figure.append(page.button("Clear the pad", () => this.clear()));
+  }
+
+  clear() {
+    this.image.forEach((row) => row.fill(0));
+    this.changed();
+  }
+
+  // A brush of about two pixels: full ink near its middle, less around it.
+  dab(row, column) {
+    this.image.forEach((line, b) => line.forEach((before, a) => {
+      const ink = 1.6 - Math.hypot(b - row, a - column);
+      line[a] = Math.max(before, Math.min(1, Math.max(0, ink)));
+    }));
+  }
+
+  stroke(to) {
+    const [from, long] = [this.last, Math.hypot(to[0] - this.last[0], to[1] - this.last[1])];
+    const dabs = Math.max(1, Math.ceil(2 * long));
+    range(dabs + 1, (k) => this.dab(...from.map((v, i) => v + ((to[i] - v) * k) / dabs)));
+    this.last = to;
+    this.changed();
+  }
+
+  place(event) {
+    const box = this.picture.canvas.getBoundingClientRect();
+    const row = ((event.clientY - box.top) / box.height) * this.size[0] - 0.5;
+    return [row, ((event.clientX - box.left) / box.width) * this.size[1] - 0.5];
+  }
+
+  press(event) {
+    this.picture.canvas.setPointerCapture(event.pointerId);
+    this.last = this.place(event);
+    this.stroke(this.last);
+  }
+
+  move(event) {
+    if (event.buttons && this.last) this.stroke(this.place(event));
+  }
+
+  key(event) {
+    const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+    const [row, column] = this.cursor;
+    if (steps[event.key]) {
+      this.cursor = this.cursor.map((v, i) =>
+        Math.min(this.size[i] - 1, Math.max(0, v + steps[event.key][i])));
+    } else if (event.key === " ") this.penDown = !this.penDown;
+    else if (event.key === "Backspace" || event.key === "Delete") {
+      for (const b of [row - 1, row, row + 1]) this.image[b]?.fill(0, Math.max(0, column - 1), column + 2);
+      this.penDown = false;
+    } else return;
+    event.preventDefault();
+    if (this.penDown) this.dab(...this.cursor);
+    this.changed();
+  }
+
+  draw() {
+    const { pen, scale } = drawImage(this.picture.canvas, inked(this.image));
+    const [row, column] = this.cursor;
+    pen.strokeStyle = VERMILLION;
+    pen.lineWidth = this.penDown ? 4 : 2;
+    pen.strokeRect(column * scale, row * scale, scale, scale);
+    const state = `Cursor in row ${row}, column ${column}, pen ${this.penDown ? "down" : "up"}.`;
+    this.picture.tell(`Pad to draw on. ${state} Arrow keys move, space lowers or lifts the pen, delete rubs out.`,
+      `Draw here. Keys: arrows move, space lowers or lifts the pen, delete rubs out. ${state}`);
+  }
+}
+
+// ---- Mounting
+
+// What a host's data-drawlib may name: the function that fills a page, and its title.
+// Each script adds its own, and may stand in a document many times.
+const kinds = window.drawlib.kinds ?? {};
+
+function mount(host) {
+  // A shadow root marks what is mounted; it also keeps the page's styles out.
+  if (host.shadowRoot || !kinds[host.dataset.drawlib]) return;
+  const data = JSON.parse(host.dataset.payload);
+  const [explore, name] = kinds[host.dataset.drawlib];
+  const root = host.attachShadow({ mode: "open" });
+  // The same output twice on a page: ids must stay unique.
+  if (document.getElementById(host.id) !== host) host.removeAttribute("id");
+  // Neither a notebook's shortcuts nor the book's may answer to keys meant for a slider.
+  host.setAttribute("data-lm-suppress-shortcuts", "true");
+  root.addEventListener("keydown", (event) => event.stopPropagation());
+  explore(new Page(root, name, data.introduction), host, data);
+}
+
+const mountAll = () => document.querySelectorAll("[data-drawlib]").forEach(mount);
+
+const parts = {
+  BLUE, ORANGE, GREEN, VERMILLION, TEXT, QUIET, PAPER,
+  fixed, ends, element, surface, bitmap, inked, picked, bytes,
+  drawBitmap, drawImage, drawGrid, drawBars, transport, Page, Pad,
+};
+Object.assign(window.drawlib, { parts, kinds, mountAll });
+})();

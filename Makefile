@@ -6,12 +6,14 @@ SHELL := /bin/sh
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11 python,\
             $(shell command -v $(name) 2>/dev/null)))
 VENV ?= .venv
+SEEDS ?= 0
+JOBS ?= 1
 PY := $(VENV)/bin/python
 SETUP = $(if $(PYTHON),DRAWLIB_VENV="$(abspath $(VENV))" $(PYTHON) tools/bootstrap.py,\
           { echo "setup: no Python 3 was found on the PATH" >&2; exit 1; })
 
-.PHONY: help setup data book serve test test-unit test-faults test-colab notebooks \
-        lint set-repository clean
+.PHONY: help setup data book serve bench test test-unit test-faults test-colab \
+        notebooks reproduce lint set-repository clean
 
 help: ## show this list
 	@echo "make <command>, where <command> is one of"
@@ -51,6 +53,14 @@ test-colab: ## run every notebook the way Colab does
 
 notebooks: data ## execute the notebooks in place and store clean outputs
 	@$(PY) tools/run_notebooks.py $(NOTEBOOKS)
+
+reproduce: data ## train a table's rows: make reproduce TABLE="A B" SEEDS="0 1 2" JOBS=2
+	@$(PY) -m drawlib reproduce $(if $(TABLE),--table $(TABLE)) --seeds $(SEEDS) \
+	  --jobs $(JOBS) $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(ARGS)
+
+bench: ## time everything on 1 and 2 threads (10 minutes on an idle machine)
+	@$(SETUP)
+	@$(PY) -m benchmarks $(ARGS)
 
 lint: ## ruff and mypy
 	@$(SETUP)

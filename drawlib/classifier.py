@@ -35,7 +35,7 @@ class ClassifierConfig(Config):
 
     ``start_sigma``: σ of the filters of the first window, in pixels; 0 leaves it to
     the head's random bias, σ ≈ 1. A 12 × 12 grid over 100 pixels has a stride of 9:
-    filters of σ = 1 see a fifth of the image, and what lies between them gives the
+    filters of σ = 1 see less than a third of the image, and what lies between gives the
     window no gradient. Half a stride leaves no gap.
     ``start_gamma``: the intensity of the first window. Ink is rare, and so a blurred
     patch is faint.

@@ -84,7 +84,7 @@ def merge(q_hat: Gaussian, p: Gaussian) -> Gaussian:
     r"""The product of two Gaussians, normalised: the Ladder VAE's posterior.
 
     σ_q² = 1 / (σ̂^{−2} + σ_p^{−2}),  μ_q = σ_q² (μ̂ σ̂^{−2} + μ_p σ_p^{−2})
-    (Sønderby et al. 2016, eqs. 17 to 19).
+    (Sønderby et al. 2016, eqs. 17 to 19, numbers from memory).
 
     Computed from the log precisions, so that neither variance is ever divided by:
     with w = sigmoid(2 log σ_p − 2 log σ̂), the share of the bottom-up precision,

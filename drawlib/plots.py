@@ -240,7 +240,8 @@ def curve(
             raise ValueError(f"no row has {x!r} and {name!r}; allowed: {known}")
         sign = LINES[len(ax.lines) % len(LINES)]
         shown = f"{label} {text}".strip()
-        ax.plot(*zip(*points, strict=True), linestyle=sign, label=shown)
+        marker = "o" if len(points) == 1 else None  # one point makes no line
+        ax.plot(*zip(*points, strict=True), linestyle=sign, marker=marker, label=shown)
     ax.set_xlabel(xlabel or x)
     ax.set_ylabel(ylabel)
     if len(ax.lines) > 1:

@@ -9,8 +9,8 @@ be exchanged for a faulty one, and the effect of the mistake be measured.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -18,13 +18,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from drawlib import fast
 from drawlib.bound import Bound, Images, LatentModel, Noise, check_images
-from drawlib.config import Config, at_least, one_of
-from drawlib.filterbank import KERNELS, Filters, filterbank
+from drawlib.filterbank import Filters, filterbank
 from drawlib.gaussian import Gaussian, GaussianHead, standard
 from drawlib.layers import linear
 from drawlib.likelihood import likelihood
 from drawlib.lstm import LSTM, Fixed, Hidden, lstm
+from drawlib.recurrentconfig import RecurrentConfig
 from drawlib.trace import Windows, trace
 
 __all__ = ["Recurrent", "RecurrentConfig", "State"]
@@ -40,35 +41,6 @@ class State(NamedTuple):
     h_dec: Hidden
     c_dec: Hidden
     canvas: Images
-
-
-@dataclass(frozen=True)
-class RecurrentConfig(Config):
-    """What DRAW and GLAS have in common; ``read`` and ``write`` are the patches' N.
-
-    ``attention``: ``none``, or the kernel of the filters that read and write the image.
-    ``initial_state``, ``canvas``: h_0 and c_0 are ``learned`` (as in the paper) or
-    ``zeros``.
-    """
-
-    image_shape: tuple[int, int, int] = (1, 28, 28)
-    T: int = 64
-    hidden: int = 256
-    z: int = 100
-    attention: str = "none"
-    read: int = 2
-    write: int = 5
-    initial_state: str = "learned"
-    canvas: str = "learned"
-    likelihood: str = "bernoulli"
-    forget_bias: float = 1.0
-
-    def check(self) -> None:
-        at_least(self, 1, "image_shape", "T", "hidden", "z", "read", "write")
-        one_of(self, "attention", ("none", *KERNELS))
-        one_of(self, "initial_state", ("learned", "zeros"))
-        one_of(self, "canvas", ("learned", "zeros"))
-        one_of(self, "likelihood", ("bernoulli", "discretised-logistic"))
 
 
 class Recurrent(LatentModel):
@@ -94,9 +66,7 @@ class Recurrent(LatentModel):
             self.write_head = nn.Linear(hidden, 5)
         self.encoder = LSTM(looked_at + hidden, hidden, config.forget_bias)
         self.q_head = GaussianHead(features or hidden, config.z)  # Eqs. (1), (2)
-        for weight in self.q_head.linear.weight.data.chunk(
-            2
-        ):  # two maps, as ``linear``
+        for weight in self.q_head.linear.weight.data.chunk(2):  # as ``linear``, twice
             nn.init.xavier_uniform_(weight)
         nn.init.zeros_(self.q_head.linear.bias)
         self.decoder = LSTM(drawn or config.z, hidden, config.forget_bias)
@@ -220,13 +190,18 @@ class Recurrent(LatentModel):
         state, fixed = self.start(len(x)), self.fixed(x)
         for eps in noise.unbind(1):
             # Looked up here: a compiled step belongs to no model, so copies keep it.
-            step = self.compiled or type(self).step
+            step = (not self.quick and self.compiled) or type(self).step
             state, kl, log_ratio = step(self, state, x, eps, fixed)
             yield state, kl, log_ratio
 
     def compile_hot(self) -> None:
-        """Compile the step alone: equal within rounding; needs a C++ compiler."""
-        self.compiled = torch.compile(type(self).step, dynamic=False)
+        """Take ``drawlib.fast``, which compiles the step: equal within rounding."""
+        self.compiled = fast.compiled(type(self).step)
+
+    @property
+    def quick(self) -> bool:
+        """Whether ``bound`` and ``generate`` take the fast path."""
+        return self.compiled is not None and fast.fits(self)
 
     # The contract.
 
@@ -238,6 +213,8 @@ class Recurrent(LatentModel):
         return canvas
 
     def bound(self, x: Images, noise: Noise) -> Bound:
+        if self.quick:
+            return fast.bound(self, x, noise)
         terms = []
         for state, *nats in self.steps(x, noise):  # noqa: B007
             terms.append(nats)
@@ -259,13 +236,21 @@ class Recurrent(LatentModel):
         self, n: int, *, noise: Noise | None = None, generator: Source = None
     ) -> Float[Tensor, "T n channels height width"]:
         """The mean image after each step; the last one is ``generate``'s."""
-        states = self.dream(self.take_noise(n, noise, generator))
-        return torch.stack([self.mean(state.canvas) for state in states])
+        canvases = self.canvases(self.take_noise(n, noise, generator))
+        return torch.stack([self.mean(canvas) for canvas in canvases])
 
+    @torch.no_grad()
     def generate(
         self, n: int, *, noise: Noise | None = None, generator: Source = None
     ) -> Images:
-        return self.generate_steps(n, noise=noise, generator=generator)[-1]  # Eq. (16)
+        canvases = self.canvases(self.take_noise(n, noise, generator))
+        return self.mean(deque(canvases, maxlen=1)[0])  # Eq. (16)
+
+    def canvases(self, noise: Noise) -> Iterator[Images]:
+        """The canvases of ``dream``."""
+        if self.quick:
+            return fast.dream(self, noise)
+        return (state.canvas for state in self.dream(noise))
 
     def mean(self, canvas: Images) -> Images:
         """The mean of D(X given the canvas)."""

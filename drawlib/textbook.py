@@ -144,9 +144,21 @@ class TextbookDRAW(nn.Module):
         self, x: Images, noise: Float[Tensor, "batch T z"]
     ) -> Float[Tensor, "batch"]:
         """−ELBO in nats, one an image: eqs. (3) to (12), step by step."""
+        return self.terms(x, noise, weigh=False)[0]
+
+    def log_weight(
+        self, x: Images, noise: Float[Tensor, "batch T z"]
+    ) -> Float[Tensor, "batch"]:
+        """log p(x, z) − log q(z given x) at the sampled z, in nats."""
+        return self.terms(x, noise, weigh=True)[1]
+
+    def terms(
+        self, x: Images, noise: Float[Tensor, "batch T z"], weigh: bool
+    ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"]]:
+        """−ELBO and, where asked for, the log weight, one an image."""
         n = len(x)
         h_enc, c_enc, h_dec, c_dec, canvas = (s.expand(n, *s.shape) for s in self.start)
-        kl = torch.zeros(n)
+        kl = log_ratio = torch.zeros(n)
         for t in range(self.config.T):
             x_hat = x - torch.sigmoid(canvas)  # Eq. (3)
             r = self.read(x, x_hat, h_dec)  # Eq. (4)
@@ -160,8 +172,24 @@ class TextbookDRAW(nn.Module):
             canvas = canvas + self.write(h_dec)  # Eq. (8)
             # Eq. (11), with the constant of each dimension
             kl = kl + 0.5 * (mu**2 + sigma**2 - 2 * log_sigma - 1).sum(1)
+            if not weigh:
+                continue
+            log_p = -0.5 * (z**2 + math.log(2 * math.pi)).sum(1)
+            whitened = ((z - mu) / sigma) ** 2
+            log_q = -0.5 * (whitened + 2 * log_sigma + math.log(2 * math.pi)).sum(1)
+            log_ratio = log_ratio + log_p - log_q
         bce = F.binary_cross_entropy_with_logits(canvas, x, reduction="none")
-        return bce.flatten(1).sum(1) + kl  # Eqs. (9), (12)
+        nats = bce.flatten(1).sum(1)
+        return nats + kl, log_ratio - nats  # Eqs. (9), (12)
+
+    def generate(self, noise: Float[Tensor, "batch T z"]) -> Images:
+        """Mean images of fresh latents: eqs. (13) to (16)."""
+        n = len(noise)
+        _, _, h_dec, c_dec, canvas = (s.expand(n, *s.shape) for s in self.start)
+        for t in range(self.config.T):
+            h_dec, c_dec = self.decoder(noise[:, t], (h_dec, c_dec))
+            canvas = canvas + self.write(h_dec)
+        return torch.sigmoid(canvas)
 
 
 class TextbookGLAS(TextbookDRAW):

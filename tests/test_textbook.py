@@ -36,3 +36,21 @@ def test_filters_by_loops_equal_the_batched_ones():
         torch.testing.assert_close(F_y, filters.F_y[k], rtol=1e-4, atol=1e-6)
         patch = read_by_loops(images[k, 0], raw[k], 5)
         torch.testing.assert_close(patch, patches[k, 0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_textbook_and_library_give_the_same_log_weight(name):
+    model = MODELS[name]()
+    x, noise = torch.rand(3, 1, 28, 28).round(), model.noise(3)
+    plain = textbook(model).log_weight(x, noise)
+    wanted = model.bound(x, noise).log_weight
+    torch.testing.assert_close(plain, wanted, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_textbook_and_library_generate_the_same_images(name):
+    model = MODELS[name]()
+    noise = model.noise(3)
+    with torch.no_grad():
+        plain = textbook(model).generate(noise)
+    torch.testing.assert_close(plain, model.generate(3, noise=noise))

@@ -20,14 +20,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # The order in which the modules build on each other.
 MODULES = (
-    "gaussian likelihood bound layers config filterbank lstm trace recurrent "
+    "gaussian likelihood bound layers config filterbank lstm trace recurrentconfig recurrent "
     "vae ladder draw glas classifier objectives models "
     "data protocols clutter download formats "
     "train schedule runstate distributed evaluate checkpoint runs zoo "
     "classification plan intervals tables tables_show "
     "plots live explorer web pad livebook notebook textbook "
     "mistakes plants catalogue catalogue_filters "
-    "reproduce reproduce_check batch jobs fast faststep fastparts graphed bench"
+    "reproduce reproduce_check batch jobs fast faststep fastparts partition graphed bench"
 ).split()
 PRIVATE = {"__init__", "__main__"}
 SECTIONS = {

@@ -1,0 +1,227 @@
+"""Time every row of the table and write it down: ``python -m benchmarks``.
+
+One process for each number of threads, since compiled code is made for one of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+GPU = (
+    ("gpu-step", "H200, DRAW with attention, T 64, batch 128: a training step", 6.0),
+)
+
+
+def main() -> int:
+    """Parse the arguments, run one child a number of threads, print the tables."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="tiny models, no compiler")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--only", nargs="+", help="some rows")
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="folder of the records")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    from drawlib.bench import BENCH, bench_records, bench_table
+
+    out = given.out or (None if given.quick or given.only else BENCH)
+    if given.child:
+        record = measure(given.threads[0], given.quick, given.only, given.turns)
+        out.mkdir(parents=True, exist_ok=True)
+        path = out / f"cpu-threads-{given.threads[0]}.json"
+        path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        return 0
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = out or Path(scratch)
+        for threads in given.threads:
+            environment = {
+                **os.environ,
+                "OMP_NUM_THREADS": str(threads),
+                "DRAWLIB_NO_TYPECHECK": "1",
+                "TORCHINDUCTOR_COMPILE_THREADS": "1",
+            }
+            command = [sys.executable, "-m", "benchmarks", "--child"]
+            command += ["--threads", str(threads), "--out", str(folder.resolve())]
+            command += ["--turns", str(given.turns)] + ["--quick"] * given.quick
+            command += ["--only", *given.only] if given.only else []
+            code = subprocess.call(command, cwd=ROOT, env=environment)
+            if code:
+                return code
+        for record in bench_records(folder):
+            if record["threads"] in given.threads:
+                show(record, bench_table(record))
+    return 0
+
+
+def measure(
+    threads: int, quick: bool, only: list[str] | None, turns: int
+) -> dict[str, Any]:
+    """All rows on one number of threads."""
+    import torch
+
+    from benchmarks.limit import rates
+    from benchmarks.start import first_step
+    from benchmarks.works import all_works
+    from drawlib import fast, faststep
+    from drawlib.draw import DRAWConfig
+    from drawlib.zoo import describe_environment
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    if quick:
+        for module in (fast, faststep):
+            module.has_compiler = lambda: False  # type: ignore[attr-defined]
+        turns = 1
+    started = time.time()
+    limit = rates(DRAWConfig.preset("paper-attention"), 16 if quick else 128, turns)
+    say(f"machine: {', '.join(f'{k} {v / 1e9:.0f} GFLOP/s' for k, v in limit.items())}")
+    found = []
+    for name, build in all_works(quick).items():
+        if only and name not in only:
+            continue
+        found.append(run(build(), turns, limit))
+        say(f"{found[-1]['title']}: {found[-1]['measured']:.2f} times")
+        torch._dynamo.reset()  # Each row has room for its own graphs.
+    if not quick and (not only or "first-step" in only):
+        found += first_step(threads)
+    found += [
+        {
+            **{"name": name, "title": title, "goal": goal, "unit": "ms"},
+            **{"measured": None, "why": "no GPU could be had"},
+        }
+        for name, title, goal in GPU
+    ]
+    return {
+        "schema": "drawlib-bench-1",
+        "threads": threads,
+        "quick": quick,
+        "turns": turns,
+        "machine": {
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+            "flops": {name: round(value) for name, value in limit.items()},
+        },
+        "environment": describe_environment(torch.device("cpu")),
+        "seconds": round(time.time() - started, 1),
+        "works": found,
+    }
+
+
+def run(work: Any, turns: int, limit: dict[str, float]) -> dict[str, Any]:
+    """One row: its rivals in turn, and the ratios between them."""
+    from benchmarks.clock import in_turn, ratio
+    from benchmarks.works import share_of_images
+
+    if (work.flops or 0) > 8e10:
+        turns = min(turns, 3)  # Long work scatters less, and ten minutes must do.
+    times = in_turn(work.rivals, turns, least=0.02)
+    images = {name: share_of_images(work, name) for name in times}
+    each = {name: t.summary()["seconds"] / images[name] for name, t in times.items()}
+    plain = "textbook float32"
+    slow = min((n for n in times if n.startswith("textbook")), key=each.__getitem__)
+    quick = min((n for n in times if n.startswith("fast")), key=each.__getitem__)
+
+    def times_faster(a: str, b: str, of: str = "wall") -> float:
+        return ratio(times[a], times[b], of) * images[b] / images[a]
+
+    seconds = times[quick].summary()["seconds"]
+    row = {
+        "name": work.name,
+        "title": work.title,
+        "goal": work.goal,
+        "unit": "x",
+        "measured": times_faster(plain, quick),
+        "measured_cpu": times_faster(plain, quick, "cpu"),
+        "equal": times_faster(plain, "fast float32"),
+        "both_best": times_faster(slow, quick),
+        "best": quick,
+        "seconds": seconds,
+        "share": None,
+        "rivals": {
+            name: {**t.summary(), "images": images[name]} for name, t in times.items()
+        },
+    }
+    if work.flops is not None:
+        row["flops"] = work.flops
+        row["share"] = work.flops / limit["bf16"] / seconds
+        row["images_per_second"] = work.images / seconds
+        row["profile"] = profile_of(work.rivals[quick])
+        if row["measured"] < work.goal:
+            row["why"] = reason(row, times[plain].summary()["seconds"])
+    return row
+
+
+def profile_of(call: Any) -> dict[str, float]:
+    """Shares of one call: matrix products, compiled loops (with their calls), rest."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        call()
+    shares = {"products": 0.0, "compiled": 0.0, "rest": 0.0}
+    for event in seen.key_averages():
+        kind = "rest"
+        if event.key in ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"):
+            kind = "products"
+        elif event.key.startswith("## Call CompiledFxGraph"):
+            kind = "compiled"
+        shares[kind] += event.self_cpu_time_total
+    total = sum(shares.values())
+    return {kind: round(value / total, 3) for kind, value in shares.items()}
+
+
+def reason(row: dict[str, Any], slow: float) -> str:
+    """What stands between a row and its goal, in one sentence made of numbers."""
+    at_best = slow / (row["seconds"] * row["share"])
+    part = row["profile"]
+    return (
+        f"the products alone, at the machine's bf16 rate, would give {at_best:.1f} "
+        f"times; of the time measured {part['products']:.0%} is products, "
+        f"{part['compiled']:.0%} compiled loops, {part['rest']:.0%} the rest "
+        "(calls, weight gradients' copies, allocation)"
+    )
+
+
+def processor() -> str:
+    """The processor's own name, where the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def show(record: dict[str, Any], rows: list[dict[str, str]]) -> None:
+    """The table, for a terminal."""
+    rate = record["machine"]["flops"]
+    rates = ", ".join(f"{name} {value / 1e9:.0f}" for name, value in rate.items())
+    print(f"\n{record['threads']} thread(s); matrix products, GFLOP/s: {rates}")
+    columns = ("work", "goal", "measured", "met", "equal", "both best", "share")
+    wide = [max(len(c), *(len(r.get(c, "")) for r in rows)) for c in columns]
+    for cells in [dict(zip(columns, columns, strict=True)), *rows]:
+        line = zip(columns, wide, strict=True)
+        print("  ".join(cells.get(c, "").ljust(w) for c, w in line).rstrip())
+    for row in rows:
+        if "why" in row:
+            print(f"{row['work']}: {row['why']}")
+
+
+def say(text: str) -> None:
+    """One line of progress."""
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

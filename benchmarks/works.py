@@ -1,0 +1,220 @@
+"""The pieces of work that are timed: each with its rivals and what it must reach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.limit import (
+    PRECISIONS,
+    flops,
+    forward_products,
+    generating_products,
+    training_flops,
+)
+from drawlib.draw import DRAW, DRAWConfig
+from drawlib.evaluate import estimate
+from drawlib.filterbank import filterbank
+from drawlib.glas import GLAS, GLASConfig
+from drawlib.recurrent import Recurrent, RecurrentConfig
+from drawlib.textbook import filterbank_by_loops, read_by_loops, textbook
+
+Call = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Work:
+    """One row of the table: ``rivals`` by name, the textbook's in float32 first."""
+
+    name: str
+    title: str
+    goal: float
+    rivals: dict[str, Call]
+    flops: float | None = None
+    images: int = 1
+
+
+@contextmanager
+def precision(name: str) -> Iterator[None]:
+    """float32 as it stands, with faster products, or bfloat16 autocast."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(PRECISIONS[name][1])
+    try:
+        with torch.autocast("cpu", torch.bfloat16, enabled=name == "bf16"):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def bits(n: int) -> Tensor:
+    """Binary noise in the shape of MNIST: no product is faster for nicer images."""
+    return (torch.rand(n, 1, 28, 28) < 0.2).float()
+
+
+def spread(model: Recurrent) -> Recurrent:
+    """Weights as after a little training: windows inside the image, no zero heads."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    return model
+
+
+def check_equal(found: dict[str, Tensor]) -> None:
+    """Refuse to time implementations that do not compute the same numbers."""
+    first, *others = found
+    for name in others:
+        loose = 2e-2 if "bf16" in name else 1e-3
+        error = (found[name] - found[first]).abs().max() / found[first].abs().max()
+        if not error < loose:
+            raise AssertionError(f"{name} is {error:.1e} off {first}")
+
+
+def all_rivals(call: Callable[[bool, str], Call]) -> dict[str, Call]:
+    """The textbook in each precision; ours, which compiles for each, in two."""
+    names = [(True, kind) for kind in PRECISIONS]
+    names += [(False, "float32"), (False, "bf16")]
+    return {
+        f"{'textbook' if slow else 'fast'} {kind}": call(slow, kind)
+        for slow, kind in names
+    }
+
+
+def training(name: str, title: str, model: Recurrent, goal: float, batch: int) -> Work:
+    """Loss and gradients of one batch, without the optimiser."""
+    plain, x, noise = textbook(spread(model)), bits(batch), model.noise(batch)
+    model.compile_hot()
+
+    def call(slow: bool, kind: str) -> Call:
+        def run() -> Tensor:
+            with precision(kind):
+                for parameter in (plain if slow else model).parameters():
+                    parameter.grad = None
+                if slow:
+                    loss = plain.negative_elbo(x, noise).mean()
+                else:
+                    loss = -model.bound(x, noise).elbo.mean()
+            loss.backward()
+            return loss.detach()
+
+        return run
+
+    rivals = all_rivals(call)
+    check_equal({name: run() for name, run in rivals.items()})
+    return Work(name, title, goal, rivals, training_flops(model.config, batch), batch)
+
+
+def generating(model: Recurrent, goal: float, images: int) -> Work:
+    """Images from the prior."""
+    plain, noise = textbook(spread(model)), model.noise(images)
+    model.compile_hot()
+
+    def call(slow: bool, kind: str) -> Call:
+        def run() -> Tensor:
+            with precision(kind), torch.no_grad():
+                if slow:
+                    return plain.generate(noise)
+                return model.generate(images, noise=noise)
+
+        return run
+
+    rivals = all_rivals(call)
+    check_equal({name: run() for name, run in rivals.items()})
+    products = generating_products(model.config, images)
+    title = f"generating {images:,} images, T {model.config.T}"
+    return Work(
+        "generate", title, goal, rivals, model.config.T * flops(products), images
+    )
+
+
+def weighing(model: Recurrent, goal: float, samples: int) -> Work:
+    """The importance-weighted bound of one image with K samples."""
+    plain, x = textbook(spread(model)), bits(1)
+    model.compile_hot()
+
+    def by_book() -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        noise = model.noise(samples, generator)
+        log_w = plain.log_weight(x.expand(samples, -1, -1, -1), noise)
+        return log_w.logsumexp(0) - torch.tensor(float(samples)).log()
+
+    def fast() -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return estimate(model, x, samples, generator, chunk=samples)["log_iw"][0]
+
+    def call(slow: bool, kind: str) -> Call:
+        def run() -> Tensor:
+            with precision(kind), torch.no_grad():
+                return (by_book if slow else fast)()
+
+        return run
+
+    rivals = all_rivals(call)
+    check_equal({name: run() for name, run in rivals.items()})
+    config = model.config
+    products = forward_products(config, samples)
+    title = f"importance-weighted bound, K {samples:,}, T {config.T}"
+    return Work("weigh", title, goal, rivals, config.T * flops(products), samples)
+
+
+def filters(goal: float, batch: int) -> Work:
+    """Making 5 × 5 filters, and reading with them: all images, or one by one."""
+    raw, x = 0.1 * torch.randn(batch, 5), bits(batch)
+    few = min(batch, 8)
+
+    def by_loops() -> Tensor:
+        return torch.stack([read_by_loops(x[i, 0], raw[i], 5) for i in range(few)])
+
+    def batched() -> Tensor:
+        return filterbank(raw, (28, 28), 5).read(x)[:, 0]
+
+    check_equal({"loops": by_loops(), "batched": batched()[:few]})
+    assert filterbank_by_loops(raw[0], (28, 28), 5)[0].shape == (5, 28)
+    rivals: dict[str, Call] = {"textbook float32": by_loops, "fast float32": batched}
+    title = "filterbank, one patch an image"
+    return Work("filterbank", title, goal, rivals, None, batch)
+
+
+def share_of_images(work: Work, name: str) -> int:
+    """Images in one call: the loops see only a few of the batch."""
+    if work.name == "filterbank" and name.startswith("textbook"):
+        return min(work.images, 8)
+    return work.images
+
+
+def all_works(quick: bool) -> dict[str, Callable[[], Work]]:
+    """The rows of the table; ``quick`` has the same rows, with tiny models."""
+    batch, many, samples = (8, 16, 16) if quick else (128, 1000, 1000)
+
+    def sized(config: RecurrentConfig) -> Any:
+        small = {"T": min(config.T, 3), "hidden": 16, "z": 4}
+        return replace(config, **small) if quick else config
+
+    see = DRAWConfig.preset("paper-attention")
+    paint = DRAWConfig.preset("paper-no-attention")
+    latent = GLASConfig.preset("readme")
+    return {
+        "draw-attention": lambda: training(
+            "draw-attention", "DRAW with attention, T 64", DRAW(sized(see)), 3.5, batch
+        ),
+        "draw-t10": lambda: training(
+            "draw-t10",
+            "DRAW without attention, T 10",
+            DRAW(sized(replace(paint, T=10))),
+            3.0,
+            batch,
+        ),
+        "draw-t64": lambda: training(
+            "draw-t64", "DRAW without attention, T 64", DRAW(sized(paint)), 3.0, batch
+        ),
+        "glas": lambda: training(
+            "glas", "GLAS, T 64, 9×9, 5×5", GLAS(sized(latent)), 3.0, batch
+        ),
+        "filterbank": lambda: filters(400.0, batch),
+        "generate": lambda: generating(DRAW(sized(see)), 4.0, many),
+        "weigh": lambda: weighing(DRAW(sized(see)), 4.0, samples),
+    }

@@ -1,0 +1,288 @@
+r"""The fast path of DRAW and GLAS: the numbers of the plain step, in less time.
+
+``Recurrent.step`` is the implementation to read; this one computes the same bound and
+the same gradients, and the tests hold the two together. What is different:
+
+1. Weights are rounded to the products' precision once, not once a step.
+2. Everything that is affine in h_dec_t (both windows, the patch, a learned prior) is
+   one product; what x adds to the encoder's gates without attention is computed once.
+3. Weight gradients are made after the loop. A step computes y_t = W u_t + b; with
+   δ_t = ∂loss/∂y_t the gradient is ∂W = Σ_t δ_t u_tᵀ, a single product over all steps
+   and images in place of T small ones and T sums (``Deferred``).
+4. Between products the step is element-wise work; reading and writing are sums over
+   small axes. The compiler turns each such stretch into one pass over memory.
+
+Two steps are compiled as one piece, not the loop: 64 take as long to compile as 16.
+The parts are in ``fastparts``, the step is in ``faststep``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
+
+from drawlib.bound import Bound, Images, Noise
+from drawlib.fastparts import Constant, Deferred, Layer
+from drawlib.faststep import (
+    Constants,
+    Layers,
+    State,
+    compiled,
+    has_compiler,
+    make_steps,
+)
+from drawlib.filterbank import KERNELS
+
+if TYPE_CHECKING:
+    from drawlib.recurrent import Recurrent
+
+__all__ = ["bound", "compiled", "dream", "fits", "has_compiler"]
+
+TOGETHER = 2  # steps that are compiled as one piece: more cost more to compile
+
+
+def fits(model: Recurrent) -> bool:
+    """Whether the fast path computes this very model; others run their plain step.
+
+    Not while a mistake is planted, and not for the rarer kinds of latent attention.
+
+    Example:
+        >>> from drawlib import DRAW, DRAWConfig
+        >>> fits(DRAW(DRAWConfig.preset("tiny")))
+        True
+    """
+    from drawlib import mistakes
+
+    if mistakes._growing or type(model).__name__ not in ("DRAW", "GLAS"):
+        return False
+    kind = getattr(model.config, "latent_attention", "none")
+    memory = getattr(model.config, "memory", "inference")
+    rows = getattr(model.config, "rows", "exact")
+    plain = kind in KERNELS and memory == "inference" and rows == "exact"
+    return kind == "none" or plain
+
+
+def layers_of(model: Recurrent, x: Images | None) -> Layers:
+    """The model's affine maps as the step wants them, with their gradients."""
+    config = model.config
+    m: Any = model
+    W_e, b_e = m.encoder.weight, m.encoder.bias[None]
+    if config.attention == "none" and x is not None:
+        # W₁x + W₂(x − σ(c)) = (W₁ + W₂) x − W₂ σ(c): the first part once.
+        W_1, W_2, _ = W_e.split([n := x[0].numel(), n, W_e.shape[1] - 2 * n], 1)
+        b_e = b_e + F.linear(x.flatten(1), W_1 + W_2)
+        W_e = W_e[:, n:]
+    heads = [m.writer]
+    if config.attention != "none":
+        heads = [m.write_head, m.writer, m.read_head]
+    if getattr(config, "prior", "standard") == "learned":
+        heads.append(m.prior_head)
+    W_h = torch.cat([head.weight for head in heads])
+    b_h = torch.cat([head.bias for head in heads])[None]
+    latent = None
+    if getattr(config, "latent_attention", "none") != "none":
+        latent = Layer(m.latent_head.weight, m.latent_head.bias[None])
+    return Layers(
+        Layer(W_e, b_e),
+        Layer(m.q_head.linear.weight, m.q_head.linear.bias[None]),
+        Layer(m.decoder.weight, m.decoder.bias[None]),
+        Layer(W_h, b_h),
+        latent,
+    )
+
+
+def rounded(layers: Layers, low: torch.dtype, exact_heads: bool) -> Constants:
+    """The constants of the step. Windows are placed in full precision."""
+
+    def constant(layer: Layer, exact: bool) -> Constant:
+        weight = layer.weight.detach()
+        less = weight.to(low)
+        return Constant(weight if exact else less, less, -layer.rows.detach())
+
+    return Constants(
+        constant(layers.encoder, False),
+        constant(layers.q, False),
+        constant(layers.decoder, False),
+        constant(layers.heads, exact_heads),
+        None if layers.latent is None else constant(layers.latent, True),
+    )
+
+
+def start(model: Recurrent, n: int, layers: Layers, last: bool) -> State:
+    """h_0 and c_0, and what h_dec_0 says of the first step."""
+    first = model.start(n)
+    drawn = model.config.write**2 * model.image_shape[0] + 5
+    if model.config.attention == "none":
+        drawn = first.canvas[0].numel()
+    ahead = None
+    if len(layers.heads.weight) > drawn:
+        # All of it is computed, so that it lies in memory as in the later steps.
+        ahead = F.linear(first.h_dec, layers.heads.weight, layers.heads.rows[0])
+        ahead = ahead[:, drawn:]
+    canvas = batch_last(first.canvas) if last else first.canvas
+    return State(*first[:4], canvas, ahead)
+
+
+def batch_last(images: Tensor) -> Tensor:
+    """(n, channels, height, width) as (channels, height, width, n), in that order."""
+    return images.permute(1, 2, 3, 0).contiguous()
+
+
+def piece(T: int) -> int:
+    """How many steps to compile as one: a divisor of T, for eight calls or more.
+
+    Example:
+        >>> piece(64), piece(10), piece(16)
+        (2, 1, 2)
+    """
+    most = max(1, min(TOGETHER, T // 8))
+    return max(d for d in range(1, most + 1) if T % d == 0)
+
+
+def low_precision(x: Tensor) -> torch.dtype:
+    """What products are rounded to: autocast's choice, or nothing."""
+    kind = x.device.type
+    on = torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if on else x.dtype
+
+
+def fused_on(x: Tensor) -> bool:
+    """Whether the step is compiled for the device of x."""
+    if x.device.type == "cpu" and not has_compiler():
+        compiled(len)  # which says so, once
+        return False
+    return True
+
+
+_met: set[tuple[object, ...]] = set()
+
+
+def met_before(*size: object) -> bool:
+    """Whether this has been asked before: what comes once is not worth compiling.
+
+    Example:
+        >>> met_before("a"), met_before("a")
+        (False, True)
+    """
+    known = size in _met
+    _met.add(size)
+    return known
+
+
+def bound(
+    model: Recurrent,
+    x: Images,
+    noise: Noise,
+    *,
+    fused: bool | None = None,
+    recompute: int = 0,
+) -> Bound:
+    """``model.bound``, by the fast step.
+
+    ``fused=False`` runs the same step without the compiler. ``recompute=S`` keeps, of
+    S steps at a time, only the state before the first and computes the rest again in
+    the backward pass: a third more work, and an S-th of the memory.
+
+    Example:
+        >>> from drawlib import DRAW, DRAWConfig
+        >>> model = DRAW(DRAWConfig.preset("tiny", attention="gaussian"))
+        >>> x, noise = torch.ones(2, 1, 28, 28), model.noise(2)
+        >>> quick = bound(model, x, noise, fused=False)
+        >>> torch.allclose(quick.elbo, model.bound(x, noise).elbo)
+        True
+    """
+    low, T = low_precision(x), noise.shape[1]
+    config = replace(model.config, T=1)  # T is the loop's: all T share one step
+    if fused is None:
+        # An evaluation ends with a smaller batch: that one runs eagerly.
+        often = torch.is_grad_enabled() or met_before(config, x.shape, low)
+        fused = often and fused_on(x)
+    S = recompute or T
+    steps = make_steps(config, fused, piece(math.gcd(T, S)))
+    with torch.autocast(x.device.type, enabled=False):
+        layers = layers_of(model, x)
+        constants = rounded(layers, low, config.attention != "none")
+        state = start(model, len(x), layers, steps.last)
+        image = batch_last(x) if steps.last else x
+        L = model.latent_space() if layers.latent is not None else None  # type: ignore[operator]
+        used: list[list[Any]] = [[None] * T for _ in layers]
+        taps: list[Any] = [None] * T
+        if torch.is_grad_enabled():
+            zeros = [
+                [None] * T
+                if layer is None or fixed is None
+                else Deferred.apply(*layer, u, fixed.low, (T, len(x)))
+                for layer, fixed, u in zip(layers, constants, used, strict=True)
+            ]
+            taps = list(zip(*zeros, strict=True))
+        eps, begun = noise.unbind(1), set[int]()
+
+        def some(state: State, first: int, last: int) -> tuple[State, list[Tensor]]:
+            nats = []
+            for t in range(first, last, steps.together):
+                now = slice(t, t + steps.together)
+                state, results = steps.step(
+                    state, image, eps[now], constants, L, taps[now]
+                )
+                for s, (kl, log_ratio, inputs) in enumerate(results, t):
+                    nats += [kl, log_ratio]
+                    if not recompute or first in begun:
+                        for kept, u in zip(used, inputs, strict=False):
+                            kept[s] = u
+            begun.add(first)
+            return state, nats
+
+        nats: list[Tensor] = []
+        for first in range(0, T, S):
+            last = min(first + S, T)
+            if recompute and torch.is_grad_enabled():
+                with set_checkpoint_early_stop(False):
+                    state, each = checkpoint(
+                        some, state, first, last, use_reentrant=False
+                    )
+            else:
+                state, each = some(state, first, last)
+            nats += each
+        kl, log_ratio = torch.stack(nats[::2], 1), torch.stack(nats[1::2], 1)
+        canvas = state.canvas
+        if steps.last:
+            canvas = canvas.permute(3, 0, 1, 2).contiguous()
+        log_likelihood = model.likelihood(model.output(canvas), x)
+    return Bound(log_likelihood, kl, log_likelihood + log_ratio.sum(1))
+
+
+def dream(
+    model: Recurrent, noise: Noise, *, fused: bool | None = None
+) -> Iterator[Images]:
+    """The canvases of a generation, step by step: ``model.dream`` by the fast step.
+
+    Example:
+        >>> from drawlib import DRAW, DRAWConfig
+        >>> model = DRAW(DRAWConfig.preset("tiny"))
+        >>> len(list(dream(model, model.noise(2), fused=False)))
+        4
+    """
+    low, T = low_precision(noise), noise.shape[1]
+    config = replace(model.config, T=1)
+    if fused is None:
+        fused = met_before("dream", config, noise.shape, low) and fused_on(noise)
+    steps = make_steps(config, fused, piece(T))
+    # Not around the ``yield``: between two steps the caller's settings hold.
+    plain = torch.autocast(noise.device.type, enabled=False)
+    with torch.no_grad(), plain:
+        layers = layers_of(model, None)
+        constants = rounded(layers, low, config.attention != "none")
+        state, eps = start(model, len(noise), layers, steps.last), noise.unbind(1)
+    for t in range(0, T, steps.together):
+        with torch.no_grad(), plain:
+            now = eps[t : t + steps.together]
+            state, canvases = steps.decode(state, now, constants)
+        for canvas in canvases:
+            yield canvas.permute(3, 0, 1, 2) if steps.last else canvas

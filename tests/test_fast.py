@@ -1,0 +1,347 @@
+"""The fast path computes what the plain step computes: loss and every gradient."""
+
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+from small_recurrent import draw, glas, some_bits
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from drawlib import fast, faststep
+from drawlib.evaluate import estimate
+from drawlib.fastparts import Deferred, Window, turned, window
+from drawlib.filterbank import filterbank
+from drawlib.graphed import TrainingStep, _say_once
+from drawlib.mistakes import planted
+
+FAST = {
+    "draw": lambda: draw(),
+    "draw-gaussian": lambda: draw(attention="gaussian"),
+    "draw-cauchy": lambda: draw(attention="cauchy"),
+    "draw-prior": lambda: draw(attention="gaussian", prior="learned"),
+    "draw-prior-dense": lambda: draw(prior="learned"),
+    "draw-colour": lambda: draw(
+        image_shape=(3, 5, 4), attention="gaussian", likelihood="discretised-logistic"
+    ),
+    "draw-zeros": lambda: draw(initial_state="zeros", canvas="zeros"),
+    "glas-none": lambda: glas(latent_attention="none"),
+    "glas-cauchy": lambda: glas(),
+    "glas-gaussian": lambda: glas(latent_attention="gaussian", grid="legacy"),
+    "glas-masked": lambda: glas(space="masked"),
+    "glas-gaussian-image": lambda: glas(attention="gaussian"),
+}
+SLOW = {
+    "glas-content": lambda: glas(latent_attention="content"),
+    "glas-generative": lambda: glas(memory="generative"),
+    "glas-floor": lambda: glas(rows="floor"),
+}
+
+
+@pytest.fixture(params=["as-compiled", "eager"])
+def fused(request, monkeypatch):
+    """The step that is given to the compiler, run without it; or the eager step."""
+    monkeypatch.setattr(faststep, "compiled", lambda function, device="cpu": function)
+    faststep.make_steps.cache_clear()
+    yield request.param == "as-compiled"
+    faststep.make_steps.cache_clear()
+
+
+@pytest.fixture(params=FAST)
+def model(request):
+    torch.manual_seed(1)
+    return FAST[request.param]()
+
+
+def gradients(model, bound):
+    """Of a loss in which every term of the bound takes part."""
+    model.zero_grad()
+    loss = bound.elbo.sum() + 0.3 * bound.log_weight.sum() + bound.kl[:, 1].sum()
+    loss.backward()
+    return {name: p.grad for name, p in model.named_parameters()}
+
+
+def assert_same(model, found, wanted, **tolerance):
+    for name in ("log_likelihood", "kl", "log_weight"):
+        a, b = getattr(found, name), getattr(wanted, name)
+        torch.testing.assert_close(a, b, **tolerance)
+    a, b = gradients(model, found), gradients(model, wanted)
+    for name in b:
+        torch.testing.assert_close(a[name], b[name], **tolerance, msg=name)
+
+
+@pytest.mark.parametrize("recompute", [0, 1, 3])
+def test_loss_and_every_gradient_equal_the_plain_steps(model, fused, recompute):
+    """Exact in float64, also where states are computed again in the backward pass."""
+    assert fast.fits(model)
+    x = some_bits(3, model.image_shape)
+    noise = model.noise(3)
+    found = fast.bound(model, x, noise, fused=fused, recompute=recompute)
+    assert_same(model, found, model.bound(x, noise), rtol=1e-10, atol=1e-12)
+
+
+def test_without_gradients_the_bound_is_the_same(model, fused):
+    x, noise = some_bits(3, model.image_shape), model.noise(3)
+    with torch.no_grad():
+        found = fast.bound(model, x, noise, fused=fused)
+        wanted = model.bound(x, noise)
+    torch.testing.assert_close(found.log_weight, wanted.log_weight, rtol=1e-10, atol=0)
+
+
+def test_generation_equals_the_plain_steps(model, fused):
+    noise = model.noise(3)
+    with torch.no_grad():
+        wanted = [state.canvas for state in model.dream(noise)]
+    found = list(fast.dream(model, noise, fused=fused))
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+        assert not a.requires_grad
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_what_the_fast_path_does_not_know_runs_its_plain_step(name):
+    model = SLOW[name]()
+    assert not fast.fits(model)
+    model.compiled = lambda *step: type(model).step(*step)
+    assert not model.quick
+    x, noise = some_bits(), model.noise(3)
+    before = model.bound(x, noise)
+    model.compiled = None
+    assert torch.equal(before.elbo, model.bound(x, noise).elbo)
+
+
+def test_a_planted_mistake_switches_the_fast_path_off():
+    model = draw(attention="gaussian")
+    x, noise = some_bits(), model.noise(3)
+    with planted("half-pixel"):
+        wrong = model.bound(x, noise).elbo
+        model.compiled = lambda *step: type(model).step(*step)
+        assert not model.quick
+        assert torch.equal(model.bound(x, noise).elbo, wrong)
+    assert model.quick
+
+
+@pytest.mark.parametrize("low", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["draw-gaussian", "draw", "glas-cauchy"])
+def test_rounded_products_stay_within_their_rounding(kind, low, fused):
+    """float32: 1e-4. bfloat16: 2 % of the loss, 10 % of each gradient's norm."""
+    torch.manual_seed(1)
+    model = FAST[kind]()
+    x, noise = some_bits(), model.noise(3)
+    wanted_bound = model.bound(x, noise)
+    wanted = {k: g.clone() for k, g in gradients(model, wanted_bound).items()}
+    model, x, noise = model.float(), x.float(), noise.float()
+    with torch.autocast("cpu", torch.bfloat16, enabled=low is torch.bfloat16):
+        found = fast.bound(model, x, noise, fused=fused)
+    loss, near = (1e-4, 1e-4) if low is torch.float32 else (2e-2, 0.1)
+    error = (found.elbo - wanted_bound.elbo).abs().max() / wanted_bound.elbo.abs().max()
+    assert error < loss
+    for name, gradient in gradients(model, found).items():
+        error = (gradient - wanted[name]).norm() / (wanted[name].norm() + 1e-3)
+        assert error < near, name
+
+
+# The parts
+
+
+def test_deferred_weight_gradients_are_those_of_the_loop():
+    """Σ_t δ_t u_tᵀ as products over sixteen steps at a time; 20 steps make two."""
+    W = torch.randn(4, 3).double().requires_grad_()
+    b = torch.randn(1, 4).double().requires_grad_()
+    u = torch.randn(20, 6, 3).double()
+    plain = sum((v @ W.T + b).tanh().pow(2).sum() for v in u)
+    wanted = torch.autograd.grad(plain, (W, b))
+    taps = Deferred.apply(W, b, list(u), W.detach(), (20, 6))
+    fixed = W.detach(), b.detach()
+    y = [v @ fixed[0].T + fixed[1] + tap for v, tap in zip(u, taps, strict=True)]
+    found = torch.autograd.grad(sum(v.tanh().pow(2).sum() for v in y), (W, b))
+    for a, c in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, c, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kernel", ["gaussian", "cauchy"])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_the_window_with_the_batch_last_is_the_filterbank(kernel, legacy):
+    raw, x = 0.5 * torch.randn(4, 5).double(), torch.randn(4, 2, 9, 7).double()
+    w = torch.randn(4, 2, 3, 3).double()
+    ours = window(raw, (9, 7), 3, kernel, legacy)
+    theirs = filterbank(raw, (9, 7), 3, kernel, legacy=legacy)
+    last = (1, 2, 3, 0)
+    read = ours.read(x.permute(last)).permute(3, 0, 1, 2)
+    torch.testing.assert_close(read, theirs.read(x), rtol=1e-9, atol=1e-12)
+    write = ours.write(w.permute(last)).permute(3, 0, 1, 2)
+    torch.testing.assert_close(write, theirs.write(w), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("kernel", ["gaussian", "cauchy"])
+def test_a_window_far_outside_is_finite_with_its_gradient(kernel):
+    raw = torch.tensor(
+        [[90.0, -90, -8, 2, 0], [0.3, 0, -20, -9, 1]], requires_grad=True
+    )
+    made = window(raw, (28, 28), 5, kernel)
+    assert isinstance(made, Window)
+    torch.testing.assert_close(made.F_x.sum(1), torch.ones(5, 2))
+    made.F_x.pow(2).sum().backward()
+    assert torch.isfinite(raw.grad).all()
+
+
+def test_turned_is_the_transpose():
+    for shape in ((5, 3), (1, 4), (8, 1)):
+        t = torch.randn(*shape)
+        assert torch.equal(turned(t), t.T)
+        assert turned(t).is_contiguous()
+
+
+# Memory
+
+
+class Largest(TorchDispatchMode):
+    """The largest tensor that any operation makes, in numbers."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for value in made if isinstance(made, (tuple, list)) else (made,):
+            if isinstance(value, torch.Tensor):
+                stored = value.untyped_storage().nbytes() // value.element_size()
+                self.numbers = max(self.numbers, stored)
+        return made
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_memory_of_the_weighted_bound_is_bounded_by_the_chunk_not_by_k(
+    quick, monkeypatch
+):
+    monkeypatch.setattr(fast, "fused_on", lambda x: False)
+    model = draw(attention="gaussian")
+    model.compiled = (lambda: None) if quick else None
+    assert model.quick is quick
+    x, largest, rows = some_bits(2), {}, []
+    right = type(model).bound
+
+    def watched(self, x, noise):
+        rows.append(len(x))
+        return right(self, x, noise)
+
+    monkeypatch.setattr(type(model), "bound", watched)
+    for K in (20, 1000):
+        with Largest() as mode:
+            estimate(model, x, K, torch.Generator().manual_seed(0), chunk=40)
+        largest[K] = mode.numbers
+    assert largest[1000] == largest[20]
+    assert max(rows) == 40 and sum(rows) == 2 * 1020
+
+
+def test_recomputing_keeps_less(monkeypatch):
+    """Of six steps at a time only the first state is kept: fewer saved tensors."""
+    model = draw(attention="gaussian", T=6)
+    x, noise, kept = some_bits(), model.noise(3), {}
+    for recompute in (0, 3):
+        seen: list[int] = []
+
+        def pack(t, seen=seen):
+            seen.append(t.numel())
+            return t
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+            fast.bound(model, x, noise, fused=False, recompute=recompute)
+        kept[recompute] = sum(seen)
+    assert kept[3] < kept[0] / 2
+
+
+# With no compiler, with one, and on no GPU
+
+
+def test_without_a_compiler_it_runs_eagerly_and_says_so_once(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    faststep._say_once.cache_clear()
+    faststep.make_steps.cache_clear()
+    model = draw(attention="gaussian")
+    x, noise = some_bits(), model.noise(3)
+    wanted = model.bound(x, noise)
+    with pytest.warns(UserWarning, match="no C\\+\\+ compiler .* runs eagerly"):
+        model.compile_hot()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert model.quick
+        found = model.bound(x, noise)
+        model.compile_hot()
+        model.generate(2)
+    assert_same(model, found, wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_without_a_gpu_a_training_step_runs_without_a_graph_and_says_so():
+    _say_once.cache_clear()
+    plain, model = draw(attention="gaussian"), None
+    torch.manual_seed(3)
+    import copy
+
+    model = copy.deepcopy(plain)
+    x, noise = some_bits(), plain.noise(3)
+    with pytest.warns(UserWarning, match="no CUDA device"):
+        step = TrainingStep(model, torch.optim.Adam(model.parameters(), 1e-2))
+    optimiser = torch.optim.Adam(plain.parameters(), 1e-2)
+    for _ in range(3):
+        optimiser.zero_grad()
+        loss = -plain.bound(x, noise).elbo.mean()
+        loss.backward()
+        optimiser.step()
+        assert torch.equal(step(x, noise), loss.detach())
+    for a, b in zip(model.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+COMPILED = """
+import torch
+from drawlib import fast
+from drawlib.draw import DRAW, DRAWConfig
+from drawlib.glas import GLAS, GLASConfig
+torch.set_num_threads(1)
+torch.manual_seed(0)
+sizes = dict(image_shape=(1, 6, 5), T=2, hidden=16, z=3)
+for model in (DRAW(DRAWConfig(attention="gaussian", **sizes)),
+              GLAS(GLASConfig(M=4, N=2, **sizes))):
+    for p in model.parameters():
+        p.data.add_(0.1 * torch.randn_like(p))
+    x, noise = (torch.rand(16, 1, 6, 5) < 0.4).float(), model.noise(16)
+    wanted = model.bound(x, noise)
+    wanted.elbo.mean().backward()
+    gradients = {k: p.grad.clone() for k, p in model.named_parameters()}
+    model.compile_hot()
+    for low, loss, near in ((False, 1e-5, 1e-4), (True, 2e-2, 0.1)):
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            found = model.bound(x, noise)
+        error = (found.elbo - wanted.elbo).abs().max() / wanted.elbo.abs().max()
+        assert error < loss, error
+        model.zero_grad()
+        found.elbo.mean().backward()
+        for k, p in model.named_parameters():
+            error = (p.grad - gradients[k]).norm() / (gradients[k].norm() + 1e-3)
+            assert error < near, (k, error)
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    print(type(model).__name__, graphs)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not fast.has_compiler(), reason="torch.compile needs a compiler")
+def test_the_compiled_step_in_float32_and_bfloat16_equals_the_plain_one():
+    """One graph a model and precision. In a process of its own: see test_recurrent."""
+    env = {**os.environ, "DRAWLIB_NO_TYPECHECK": "1", "OMP_NUM_THREADS": "1"}
+    env["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
+    run = subprocess.run(
+        [sys.executable, "-c", COMPILED],
+        capture_output=True,
+        text=True,
+        env=env,
+        timeout=580,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert run.stdout.split() == ["DRAW", "2", "GLAS", "2"]

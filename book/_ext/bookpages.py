@@ -2,8 +2,9 @@
 
 `<!-- chapters -->` in a page becomes the list of chapters in `_toc.yml`,
 `<!-- downloads -->` their notebooks as files, and `<!-- api -->` the documentation of
-every public module of drawlib, so none can name something that is not there. Docstrings are written for people who read code;
-here the characters that reStructuredText would take for markup are escaped.
+every public module of drawlib, so none can name something that is not there.
+Docstrings are written for people who read code; here the characters that
+reStructuredText would take for markup are escaped.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # The order in which the modules build on each other.
 MODULES = (
-    "gaussian likelihood bound layers config filterbank lstm trace recurrentconfig recurrent "
-    "vae ladder draw glas classifier objectives models "
+    "gaussian likelihood bound layers config filterbank lstm trace "
+    "recurrentconfig recurrent vae ladder draw glas classifier objectives models "
     "data protocols clutter download formats "
     "train schedule runstate distributed evaluate checkpoint runs zoo "
     "classification plan intervals tables tables_show "
     "plots live explorer web pad livebook notebook textbook "
     "mistakes plants catalogue catalogue_filters "
-    "reproduce reproduce_check batch jobs fast faststep fastparts partition graphed bench"
+    "reproduce reproduce_check batch jobs "
+    "fast faststep fastparts partition graphed bench"
 ).split()
 PRIVATE = {"__init__", "__main__"}
 SECTIONS = {

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -469,6 +470,7 @@ def test_a_signal_saves_and_the_run_goes_on_later(tmp_path, number, kind):
 def test_a_second_signal_acts_at_once(tmp_path):
     def twice(_):
         os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)  # two signals at once would count as one
         os.kill(os.getpid(), signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)

@@ -159,7 +159,26 @@ def run(work: Any, turns: int, limit: dict[str, float]) -> dict[str, Any]:
         row["profile"] = profile_of(work.rivals[quick])
         if row["measured"] < work.goal:
             row["why"] = reason(row, times[plain].summary()["seconds"])
+    elif row["measured"] < work.goal:
+        row["why"] = dearest(work.rivals[quick])
     return row
+
+
+def dearest(call: Any, most: int = 4) -> str:
+    """The operations that a call without a model spends its time in."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        for _ in range(20):
+            call()
+    spent = {e.key: e.self_cpu_time_total for e in seen.key_averages()}
+    total = sum(spent.values())
+    first = sorted(spent, key=spent.__getitem__, reverse=True)[:most]
+    parts = [f"{spent[name] / total:.0%} {name.split('::')[-1]}" for name in first]
+    return (
+        f"of the time measured {', '.join(parts)}, the rest in {len(spent) - most} "
+        "other operations on small tensors"
+    )
 
 
 def profile_of(call: Any) -> dict[str, float]:

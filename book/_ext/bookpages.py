@@ -65,6 +65,8 @@ def chapters() -> list[tuple[str, str, str]]:
             if re.match(r"[A-Z*_]", block.strip())
         ]
         first = re.split(r"(?<=[.?!])\s", prose[0])[0] if prose else ""
+        # Its links start from the folder of the notebooks: here, only their words.
+        first = re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", first)
         found.append((name, title.group(1).strip() if title else name, first))
     return found
 

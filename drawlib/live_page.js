@@ -249,6 +249,8 @@ function livePage(page, host, data) {
   column("dreamt", "It dreams.", "z from the prior: no image is looked at.");
   page.row("pictures");
   const dream = page.picture("pair", height / width);
+  for (const one of [canvas, error, patch, errorPatch, memory, bars, dream])
+    one.canvas.setAttribute("aria-label", "not there yet"); // until the model has come
   page.row("controls");
   const sliders = range(4, (k) => page.slider(`direction ${k + 1}`,
     [-FARTHEST, FARTHEST, 0.05, 0], (v) => `${fixed(v, 1)} σ`));

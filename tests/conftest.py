@@ -7,6 +7,9 @@ is not there is skipped with the reason.
 """
 
 import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,3 +63,21 @@ def mnist_dynamic() -> Any:
 def _seeded() -> None:
     """Every test starts from the same global seed, in whatever order it runs."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A Chromium of this machine, one for each worker."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+    from chromium import ARGUMENTS, find_chromium
+
+    executable = find_chromium()
+    if executable is None:
+        pytest.skip("no Chromium was found; DRAWLIB_CHROMIUM can name one")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(
+            executable_path=executable, args=ARGUMENTS, headless=True
+        )
+        yield running
+        running.close()

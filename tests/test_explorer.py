@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_pages import ARGUMENTS, PHONE, WIDE, find_chromium
+from test_pages import PHONE, WIDE
 
 from drawlib import explorer
 from drawlib.filterbank import Filters, filterbank
@@ -157,20 +157,6 @@ def test_player_of_a_model_without_attention_has_no_windows():
 
 
 # The browser's side
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    executable = find_chromium()
-    if executable is None:
-        pytest.skip("no Chromium was found; DRAWLIB_CHROMIUM can name one")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(
-            executable_path=executable, args=ARGUMENTS, headless=True
-        )
-        yield running
-        running.close()
 
 
 class Opened:

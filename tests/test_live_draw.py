@@ -242,20 +242,6 @@ def test_picture_of_the_front_page_is_made_with_its_alternative_text(
 # The page
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    executable = find_chromium()
-    if executable is None:
-        pytest.skip("no Chromium was found; DRAWLIB_CHROMIUM can name one")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(
-            executable_path=executable, args=ARGUMENTS, headless=True
-        )
-        yield running
-        running.close()
-
-
 HOST = "document.querySelector('[data-drawlib=pad]')"
 # Everything that was asked for is computed, and of the newest image.
 AT_REST = f"""model => {{

@@ -232,20 +232,6 @@ def test_wrong_input_is_refused_in_one_line(tmp_path, capsys):
 # The browser's side
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    executable = find_chromium()
-    if executable is None:
-        pytest.skip("no Chromium was found; DRAWLIB_CHROMIUM can name one")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(
-            executable_path=executable, args=ARGUMENTS, headless=True
-        )
-        yield running
-        running.close()
-
-
 # Numbers as float32 in base64: a list of a million numbers takes seconds.
 TEXT = """const text = values => {
   const bytes = new Uint8Array(Float32Array.from(values).buffer);

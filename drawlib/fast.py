@@ -19,6 +19,7 @@ The parts are in ``fastparts``, the step is in ``faststep``.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from drawlib.bound import Bound, Images, Noise
-from drawlib.fastparts import Constant, Deferred, Layer
+from drawlib.fastparts import LANES, Constant, Deferred, Layer, lanes
 from drawlib.faststep import (
     Constants,
     Layers,
@@ -43,9 +44,10 @@ from drawlib.filterbank import KERNELS
 if TYPE_CHECKING:
     from drawlib.recurrent import Recurrent
 
-__all__ = ["bound", "compiled", "dream", "fits", "has_compiler"]
+__all__ = ["bound", "compiled", "dream", "fits", "generate", "has_compiler"]
 
-TOGETHER = 2  # steps that are compiled as one piece: more cost more to compile
+TOGETHER = 4  # steps that are compiled as one piece: more cost more to compile
+NEAR = 256  # images whose states stay in a processor's cache, where nothing is kept
 
 
 def fits(model: Recurrent) -> bool:
@@ -126,13 +128,19 @@ def start(model: Recurrent, n: int, layers: Layers, last: bool) -> State:
         # All of it is computed, so that it lies in memory as in the later steps.
         ahead = F.linear(first.h_dec, layers.heads.weight, layers.heads.rows[0])
         ahead = ahead[:, drawn:]
-    canvas = batch_last(first.canvas) if last else first.canvas
+    canvas = in_lanes(first.canvas) if last else first.canvas
     return State(*first[:4], canvas, ahead)
 
 
-def batch_last(images: Tensor) -> Tensor:
-    """(n, channels, height, width) as (channels, height, width, n), in that order."""
-    return images.permute(1, 2, 3, 0).contiguous()
+def in_lanes(images: Tensor) -> Tensor:
+    """(n, channels, height, width) as (blocks, channels, height, width, lanes)."""
+    blocks = images.unflatten(0, (-1, lanes(len(images))))
+    return blocks.permute(0, 2, 3, 4, 1).contiguous()
+
+
+def out_of_lanes(blocks: Tensor) -> Tensor:
+    """The way back."""
+    return blocks.permute(0, 4, 1, 2, 3).flatten(0, 1)
 
 
 def piece(T: int) -> int:
@@ -204,13 +212,18 @@ def bound(
         # An evaluation ends with a smaller batch: that one runs eagerly.
         often = torch.is_grad_enabled() or met_before(config, x.shape, low)
         fused = often and fused_on(x)
+    if len(x) > NEAR and x.device.type == "cpu" and not torch.is_grad_enabled():
+        parts = [bound(model, *part, fused=fused) for part in equal_parts(x, noise)]
+        names = ("log_likelihood", "kl", "log_weight")
+        whole = (torch.cat([getattr(part, name) for part in parts]) for name in names)
+        return Bound(*(values[: len(x)] for values in whole))
     S = recompute or T
     steps = make_steps(config, fused, piece(math.gcd(T, S)))
     with torch.autocast(x.device.type, enabled=False):
         layers = layers_of(model, x)
         constants = rounded(layers, low, config.attention != "none")
         state = start(model, len(x), layers, steps.last)
-        image = batch_last(x) if steps.last else x
+        image = in_lanes(x) if steps.last else x
         L = model.latent_space() if layers.latent is not None else None  # type: ignore[operator]
         used: list[list[Any]] = [[None] * T for _ in layers]
         taps: list[Any] = [None] * T
@@ -253,7 +266,7 @@ def bound(
         kl, log_ratio = torch.stack(nats[::2], 1), torch.stack(nats[1::2], 1)
         canvas = state.canvas
         if steps.last:
-            canvas = canvas.permute(3, 0, 1, 2).contiguous()
+            canvas = out_of_lanes(canvas)
         log_likelihood = model.likelihood(model.output(canvas), x)
     return Bound(log_likelihood, kl, log_likelihood + log_ratio.sum(1))
 
@@ -269,20 +282,65 @@ def dream(
         >>> len(list(dream(model, model.noise(2), fused=False)))
         4
     """
-    low, T = low_precision(noise), noise.shape[1]
-    config = replace(model.config, T=1)
+    for canvas in drawn(model, noise, fused):
+        yield out_of_lanes(canvas) if canvas.ndim == 5 else canvas
+
+
+def generate(model: Recurrent, noise: Noise, *, fused: bool | None = None) -> Images:
+    """The last canvas of ``dream``, of some images after the other.
+
+    Example:
+        >>> from drawlib import DRAW, DRAWConfig
+        >>> model = DRAW(DRAWConfig.preset("tiny"))
+        >>> generate(model, model.noise(300), fused=False).shape
+        torch.Size([300, 1, 28, 28])
+    """
     if fused is None:
-        fused = met_before("dream", config, noise.shape, low) and fused_on(noise)
-    steps = make_steps(config, fused, piece(T))
+        fused = dreamt_before(model, noise) and fused_on(noise)
+    near = len(noise) <= NEAR or noise.device.type != "cpu"
+    parts = [(noise,)] if near else equal_parts(noise)
+    last = [deque(drawn(model, part, fused), maxlen=1)[0] for (part,) in parts]
+    canvas = torch.cat(last)
+    return (out_of_lanes(canvas) if canvas.ndim == 5 else canvas)[: len(noise)]
+
+
+def equal_parts(*batches: Tensor) -> list[tuple[Tensor, ...]]:
+    """Batches in parts of one size, the last filled up with zeros.
+
+    One size, so that one program does for all; not above ``NEAR``.
+
+    Example:
+        >>> [len(part) for (part,) in equal_parts(torch.ones(1000, 1))]
+        [256, 256, 256, 256]
+    """
+    n = len(batches[0])
+    count = math.ceil(n / NEAR)
+    size = LANES * math.ceil(n / (LANES * count))
+    missing = count * size - n
+    full = [torch.cat([b, b.new_zeros(missing, *b.shape[1:])]) for b in batches]
+    return list(zip(*(b.split(size) for b in full), strict=True))
+
+
+def dreamt_before(model: Recurrent, noise: Noise) -> bool:
+    """``met_before`` for generations of this size."""
+    config = replace(model.config, T=1)
+    return met_before("dream", config, noise.shape, low_precision(noise))
+
+
+def drawn(model: Recurrent, noise: Noise, fused: bool | None) -> Iterator[Tensor]:
+    """The canvases of ``dream``, as they lie in memory."""
+    low, T = low_precision(noise), noise.shape[1]
+    if fused is None:
+        fused = dreamt_before(model, noise) and fused_on(noise)
+    steps = make_steps(replace(model.config, T=1), fused, piece(T))
     # Not around the ``yield``: between two steps the caller's settings hold.
     plain = torch.autocast(noise.device.type, enabled=False)
     with torch.no_grad(), plain:
         layers = layers_of(model, None)
-        constants = rounded(layers, low, config.attention != "none")
+        constants = rounded(layers, low, model.config.attention != "none")
         state, eps = start(model, len(noise), layers, steps.last), noise.unbind(1)
     for t in range(0, T, steps.together):
         with torch.no_grad(), plain:
             now = eps[t : t + steps.together]
             state, canvases = steps.decode(state, now, constants)
-        for canvas in canvases:
-            yield canvas.permute(3, 0, 1, 2) if steps.last else canvas
+        yield from canvases

@@ -18,8 +18,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from drawlib.bound import Images
-from drawlib.fastparts import Constant, Layer, Turn, affine, lstm, window
+from drawlib.fastparts import (
+    Constant,
+    FromLanes,
+    Layer,
+    ToLanes,
+    affine,
+    lstm,
+    window,
+)
 from drawlib.filterbank import filterbank
 from drawlib.recurrentconfig import RecurrentConfig
 
@@ -154,7 +161,7 @@ def make_steps(config: RecurrentConfig, fused: bool, together: int) -> Steps:
         mu, log_sigma = state.ahead[:, -2 * config.z :].chunk(2, 1)
         return mu, log_sigma
 
-    def look(state: State, x: Images, mean: Tensor) -> Tensor:
+    def look(state: State, x: Tensor, mean: Tensor) -> Tensor:
         """What is read of x and of x̂ = x − σ(c), which is linear in both."""
         if not seen:
             return -mean.flatten(1)  # x itself is in the encoder's rows
@@ -163,17 +170,18 @@ def make_steps(config: RecurrentConfig, fused: bool, together: int) -> Steps:
         if last:
             seeing = window(raw, (H, W), M, kernel)
             r = seeing.read(x)
-            return Turn.apply(torch.cat([r, r - seeing.read(mean)]).flatten(0, 2))
+            both = torch.cat([r, r - seeing.read(mean)], 1)
+            return FromLanes.apply(both.flatten(1, 3))
         filters = filterbank(raw, (H, W), M, kernel)
         return filters.read(torch.cat([x, x - mean], 1)).flatten(1)
 
-    def draw(y: Tensor) -> Images:
+    def draw(y: Tensor) -> Tensor:
         """What is added to the canvas, of the numbers that h_dec gives for it."""
         if not seen:
             return y.unflatten(1, (C, H, W))
         raw, w = y.split([5, C * N * N], 1)
         if last:
-            w = Turn.apply(w).unflatten(0, (C, N, N))
+            w = ToLanes.apply(w).unflatten(1, (C, N, N))
             return window(raw, (H, W), N, kernel).write(w)
         filters = filterbank(raw, (H, W), N, kernel)
         return filters.write(w.unflatten(1, (C, N, N)))
@@ -182,8 +190,8 @@ def make_steps(config: RecurrentConfig, fused: bool, together: int) -> Steps:
         """a_t = γ vec(F_Y L F_Xᵀ)."""
         size, n, shape = (latent.M, latent.M), latent.N, latent.latent_attention
         if fused:
-            a = window(raw, size, n, shape, legacy).read(L[None, :, :, None])
-            return Turn.apply(a.flatten(0, 2))
+            a = window(raw, size, n, shape, legacy).read(L[None, None, :, :, None])
+            return FromLanes.apply(a.flatten(1, 3))
         filters = filterbank(raw, size, n, shape, legacy=legacy)
         return filters.read(L.expand(len(raw), 1, -1, -1)).flatten(1)
 
@@ -200,7 +208,7 @@ def make_steps(config: RecurrentConfig, fused: bool, together: int) -> Steps:
         return State(state.h_enc, state.c_enc, h_dec, c_dec, canvas, ahead), (u, v)
 
     def step(
-        state: State, x: Images, eps: Tensor, layers: Constants, L: Any, taps: Any
+        state: State, x: Tensor, eps: Tensor, layers: Constants, L: Any, taps: Any
     ) -> tuple[State, Tensor, Tensor, tuple[Tensor, ...]]:
         """Eqs. (3) to (8): the next state, KL_t, log p(z_t) − log q(z_t), all u_t."""
         taps = taps or (None,) * 5
@@ -231,7 +239,7 @@ def make_steps(config: RecurrentConfig, fused: bool, together: int) -> Steps:
         return new, kl, log_ratio, tuple(u.detach() for u in used)
 
     def steps(
-        state: State, x: Images, eps: Any, layers: Constants, L: Any, taps: Any
+        state: State, x: Tensor, eps: Any, layers: Constants, L: Any, taps: Any
     ) -> tuple[State, list[Any]]:
         results = []
         for each, tap in zip(eps, taps, strict=True):

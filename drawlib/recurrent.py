@@ -243,8 +243,11 @@ class Recurrent(LatentModel):
     def generate(
         self, n: int, *, noise: Noise | None = None, generator: Source = None
     ) -> Images:
-        canvases = self.canvases(self.take_noise(n, noise, generator))
-        return self.mean(deque(canvases, maxlen=1)[0])  # Eq. (16)
+        taken = self.take_noise(n, noise, generator)
+        if self.quick:
+            return self.mean(fast.generate(self, taken))
+        (last,) = deque(self.dream(taken), maxlen=1)
+        return self.mean(last.canvas)  # Eq. (16)
 
     def canvases(self, noise: Noise) -> Iterator[Images]:
         """The canvases of ``dream``."""

@@ -148,7 +148,7 @@ def piece(T: int) -> int:
 
     Example:
         >>> piece(64), piece(10), piece(16)
-        (2, 1, 2)
+        (4, 1, 2)
     """
     most = max(1, min(TOGETHER, T // 8))
     return max(d for d in range(1, most + 1) if T % d == 0)

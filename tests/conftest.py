@@ -7,6 +7,7 @@ is not there is skipped with the reason.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,10 @@ if not os.environ.get("DRAWLIB_NO_TYPECHECK"):
     install_import_hook("drawlib", f"beartype.beartype(conf={conf})")
 
 os.environ.setdefault("MPLBACKEND", "agg")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what goes to the background so, and all its children inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import torch  # noqa: E402
 

@@ -72,13 +72,20 @@ class Constants(NamedTuple):
     latent: Constant | None
 
 
+TRUSTED = (
+    "2.15"  # with the oldest PyTorch that runs drawlib, compiled gradients are off
+)
+
+
 def has_compiler() -> bool:
-    """Whether a C++ compiler is on the path, without which nothing compiles on a CPU.
+    """Whether the step can be compiled: PyTorch 2.15, and a C++ compiler on the path.
 
     Example:
         >>> has_compiler() in (True, False)
         True
     """
+    if torch.__version__ < TRUSTED:
+        return False
     names = ("cl",) if sys.platform == "win32" else ("g++", "clang++", "c++")
     return any(shutil.which(name) for name in names)
 
@@ -123,7 +130,10 @@ def compiled(function: Callable[..., Any], device: str = "cpu") -> Callable[...,
         True
     """
     if device == "cpu" and not has_compiler():
-        _say_once("no C++ compiler (g++, clang++) was found: the step runs eagerly")
+        missing = "no C++ compiler (g++, clang++) was found"
+        if torch.__version__ < TRUSTED:
+            missing = f"PyTorch {torch.__version__} is older than {TRUSTED}"
+        _say_once(f"{missing}: the step runs eagerly")
         return function
     keep_memory()
     # It would tell every user that a CUDA compiler is there and no GPU.

@@ -324,6 +324,15 @@ def test_without_a_compiler_it_runs_eagerly_and_says_so_once(monkeypatch):
     assert_same(model, found, wanted, rtol=1e-10, atol=1e-12)
 
 
+def test_an_older_pytorch_does_not_compile_and_is_told(monkeypatch):
+    """The lowest version compiled wrong gradients: chapter 10, run with it, asserts."""
+    monkeypatch.setattr(torch, "__version__", type(torch.__version__)("2.9.1"))
+    faststep._say_once.cache_clear()
+    assert not faststep.has_compiler()
+    with pytest.warns(UserWarning, match="2.9.1 is older than 2.15: .* eagerly"):
+        assert faststep.compiled(len) is len
+
+
 def test_without_a_gpu_a_training_step_runs_without_a_graph_and_says_so():
     _say_once.cache_clear()
     plain, model = draw(attention="gaussian"), None

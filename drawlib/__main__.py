@@ -20,7 +20,8 @@ from drawlib.evaluate import evaluate
 from drawlib.jobs import BatchFailed
 from drawlib.models import CONFIGS, config_of
 from drawlib.runs import Run, load_run, publish, train_run
-from drawlib.train import Terminated, TrainConfig, TrainingStopped, pick_device
+from drawlib.stopping import Terminated
+from drawlib.train import TrainConfig, TrainingStopped, pick_device
 
 USAGE = """python -m drawlib COMMAND
 

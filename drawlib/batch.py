@@ -16,7 +16,7 @@ from typing import Any
 from drawlib.checkpoint import write_atomically
 from drawlib.jobs import Job, clock
 from drawlib.runstate import History
-from drawlib.train import Terminated
+from drawlib.stopping import Terminated
 
 __all__ = ["EXTRA", "Outcome", "run_batch", "run_job", "say_at_once"]
 

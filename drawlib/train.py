@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,27 +24,9 @@ from drawlib.distributed import ALONE, Team, join
 from drawlib.evaluate import check_likelihood, evaluate
 from drawlib.runstate import History, RunState, TrainingStopped
 from drawlib.schedule import TrainConfig
+from drawlib.stopping import Terminated, stop_signals
 
-__all__ = [
-    "History",
-    "Terminated",
-    "TrainConfig",
-    "TrainingStopped",
-    "fit",
-    "pick_device",
-]
-
-
-class Terminated(SystemExit):
-    """SIGTERM came, and the training ended after it had saved a checkpoint."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(128 + signal.SIGTERM)
-        self.message = message
-
-    def __str__(self) -> str:
-        return self.message
-
+__all__ = ["History", "TrainConfig", "TrainingStopped", "fit", "pick_device"]
 
 Loss = Callable[[nn.Module, Tensor, Tensor | None, torch.Generator], Tensor]
 
@@ -391,36 +372,3 @@ def matmul_precision(config: TrainConfig) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-@contextmanager
-def stop_signals(patient: bool = False) -> Iterator[dict[str, int]]:
-    """Turn SIGINT and SIGTERM into a request that the loop honours after its step.
-
-    A second signal acts as it did before: whoever is in a hurry is not held up, and
-    the checkpoint on the disk is whole at any moment. ``patient`` takes a second one
-    for the same request: a scheduler and ``torchrun`` both pass a signal on.
-    """
-    stop: dict[str, int] = {}
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    # None stands for a handler that was not installed from Python.
-    before = {
-        number: signal.getsignal(number) or signal.SIG_DFL
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-
-    def ask(number: int, frame: Any) -> None:
-        stop["signal"] = number
-        if not patient:
-            signal.signal(number, before[signal.Signals(number)])
-
-    try:
-        for number in before:
-            signal.signal(number, ask)
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -24,12 +24,12 @@ from toy_runs import (
     weights,
 )
 
-from drawlib import checkpoint, train
+from drawlib import checkpoint, stopping, train
 from drawlib.data import Data
 from drawlib.evaluate import evaluate
+from drawlib.stopping import Terminated
 from drawlib.train import (
     History,
-    Terminated,
     TrainingStopped,
     clip_gradients,
     epoch_order,
@@ -495,8 +495,10 @@ def test_handlers_that_were_not_set_from_python_are_no_obstacle(monkeypatch):
     real, before = signal.getsignal, signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
         none = {signal.SIGTERM: None}
-        patch.setattr(train.signal, "getsignal", lambda n: none.get(n, signal.SIG_DFL))
-        with train.stop_signals() as stop:
+        patch.setattr(
+            stopping.signal, "getsignal", lambda n: none.get(n, signal.SIG_DFL)
+        )
+        with stopping.stop_signals() as stop:
             assert stop == {}
     assert real(signal.SIGTERM) == signal.SIG_DFL
     signal.signal(signal.SIGINT, before)

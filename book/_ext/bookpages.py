@@ -24,7 +24,7 @@ MODULES = (
     "gaussian likelihood bound layers config filterbank lstm trace "
     "recurrentconfig recurrent vae ladder draw glas classifier objectives models "
     "data protocols clutter download formats "
-    "train schedule runstate distributed evaluate checkpoint runs zoo "
+    "train schedule stopping runstate distributed evaluate checkpoint runs zoo "
     "classification plan intervals tables tables_show "
     "plots live explorer web pad livebook notebook textbook "
     "mistakes plants catalogue catalogue_filters "

@@ -20,7 +20,7 @@ from drawlib.stopping import Terminated
 
 __all__ = ["EXTRA", "Outcome", "run_batch", "run_job", "say_at_once"]
 
-EXTRA = "batches need two more packages: pip install 'drawlib[batches]'"
+EXTRA = "batches need two more packages: in a clone, pip install '.[batches]'"
 TOPIC = "drawlib-jobs"
 BUSY = "another process trains in"
 

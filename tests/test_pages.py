@@ -27,6 +27,12 @@ RUN_AXE = """() => axe.run(
   document, { preload: false, resultTypes: ["violations"] }
 ).then(result => result.violations)"""
 WIDE, PHONE = (1280, 900), (390, 844)
+DARK = (
+    "book/notation.html",
+    "book/how-to-read.html",
+    "book/api.html",
+    "notebooks/14-all-results.html",
+)
 PAGES = sorted(
     path.relative_to(HTML).as_posix()
     for path in HTML.rglob("*.html")
@@ -160,7 +166,7 @@ def test_page_from_a_file_is_whole_and_accessible(visit, axe_script, page, size)
 def test_page_in_dark_colours_has_enough_contrast(visit, axe_script):
     if not PAGES:
         pytest.skip("the book is not built: make book")
-    for page in ("book/notation.html", "book/how-to-read.html", "book/api.html"):
+    for page in DARK:
         seen = visit(WIDE, HTML.resolve().as_uri())
         seen.page.add_init_script(
             "localStorage.setItem('mode', 'dark'); localStorage.setItem('theme','dark')"

@@ -112,7 +112,7 @@ def link(target: Path, sheets: int) -> None:
     """Say on the book's page of downloads that the file is there."""
     page = HTML / "book" / "downloads.html"
     size = target.stat().st_size / 1e6
-    text = f'<a href="../{target.name}">The whole book as one PDF</a>'
+    text = f'<a href="../{target.name}">The book as one PDF</a>'
     text = f'<p id="printable-edition">{text} ({sheets} sheets A4, {size:.0f} MB).</p>'
     old = page.read_text(encoding="utf-8")
     page.write_text(PLACE.sub(text, old), encoding="utf-8")

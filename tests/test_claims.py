@@ -1,4 +1,4 @@
-"""What the page *Paper against code* says about whole trainings and about L1.
+"""What the page *Paper against code* says about whole trainings, L1 and GLAS's grid.
 
 Its numbers are those of the records that ship, or of a ladder whose log p(x) is known.
 """
@@ -10,6 +10,7 @@ import torch
 from exact_models import TwoLayerLinearGaussian, affine_head, hermite_grid, seeded
 from torch.distributions import MultivariateNormal
 
+from drawlib.intervals import Difference
 from drawlib.mistakes import planted
 from drawlib.zoo import published, records
 
@@ -53,6 +54,47 @@ def test_l1_costs_nats_and_with_l2_and_l3_tens_of_them():
     together = cost("ladder-source-L1-L2-L3", SHORT)
     assert min(alone) > 1 and max(alone) < 20
     assert min(together) > 30
+
+
+def test_with_all_three_a_whole_training_ends_just_above_the_published_ladder():
+    theirs = published()["ladder-source"]["value"]
+    for test in bounds_of("ladder-source-L1-L2-L3-long").values():
+        assert 0 < test["neg_elbo"] - theirs < 8
+        assert max(map(abs, test["kl_groups"][:-1])) < 0.2
+    assert min(cost("ladder-source-L1-L2-L3-long", "ladder-source")) > 30
+
+
+def glas_difference(weights: dict[str, int]) -> Difference:
+    """The weighted sum of rows of GLAS, seed by seed among those of three epochs."""
+    ends = {
+        row: {
+            r["seed"]: r["bounds"]["test"]["neg_elbo"]
+            for r in records("mnist-fixed", f"glas-{row}-t16")
+            if r["epochs"] == 3
+        }
+        for row in weights
+    }
+    shared = set.intersection(*(set(seeds) for seeds in ends.values()))
+    return Difference.of(
+        [sum(w * ends[row][s] for row, w in weights.items()) for s in sorted(shared)]
+    )
+
+
+def test_with_grid_and_rows_repaired_the_gaussian_is_ahead_of_the_cauchy():
+    repaired = glas_difference({"cauchy": 1, "gaussian": -1})
+    assert repaired.low is not None and repaired.low > 0
+
+
+def test_as_in_the_code_neither_filter_is_ahead_for_certain():
+    in_code = glas_difference({"cauchy-legacy-floor": 1, "gaussian-legacy-floor": -1})
+    assert in_code.low is not None and in_code.high is not None
+    assert in_code.low < 0 < in_code.high
+
+
+def test_the_faults_of_the_code_cost_the_gaussian_more_than_the_cauchy():
+    lead = {"cauchy-legacy-floor": 1, "gaussian-legacy-floor": -1}
+    rescue = glas_difference({**lead, "cauchy": -1, "gaussian": 1})
+    assert rescue.high is not None and rescue.high < 0
 
 
 def best_with_l1(model: TwoLayerLinearGaussian, x: torch.Tensor) -> torch.Tensor:

@@ -161,12 +161,15 @@ def low_precision(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if on else x.dtype
 
 
-def fused_on(x: Tensor) -> bool:
-    """Whether the step is compiled for the device of x."""
-    if x.device.type == "cpu" and not has_compiler():
-        compiled(len)  # which says so, once
-        return False
-    return True
+def may_fuse() -> bool:
+    """Whether the step is compiled, on a GPU as on a CPU.
+
+    Where it is not, batched products are faster than what is written for the compiler.
+    """
+    if has_compiler():
+        return True
+    compiled(len)  # which says so, once
+    return False
 
 
 _met: set[tuple[object, ...]] = set()
@@ -211,7 +214,7 @@ def bound(
     if fused is None:
         # An evaluation ends with a smaller batch: that one runs eagerly.
         often = torch.is_grad_enabled() or met_before(config, x.shape, low)
-        fused = often and fused_on(x)
+        fused = often and may_fuse()
     if len(x) > NEAR and x.device.type == "cpu" and not torch.is_grad_enabled():
         parts = [bound(model, *part, fused=fused) for part in equal_parts(x, noise)]
         names = ("log_likelihood", "kl", "log_weight")
@@ -296,7 +299,7 @@ def generate(model: Recurrent, noise: Noise, *, fused: bool | None = None) -> Im
         torch.Size([300, 1, 28, 28])
     """
     if fused is None:
-        fused = dreamt_before(model, noise) and fused_on(noise)
+        fused = dreamt_before(model, noise) and may_fuse()
     near = len(noise) <= NEAR or noise.device.type != "cpu"
     parts = [(noise,)] if near else equal_parts(noise)
     last = [deque(drawn(model, part, fused), maxlen=1)[0] for (part,) in parts]
@@ -331,7 +334,7 @@ def drawn(model: Recurrent, noise: Noise, fused: bool | None) -> Iterator[Tensor
     """The canvases of ``dream``, as they lie in memory."""
     low, T = low_precision(noise), noise.shape[1]
     if fused is None:
-        fused = dreamt_before(model, noise) and fused_on(noise)
+        fused = dreamt_before(model, noise) and may_fuse()
     steps = make_steps(replace(model.config, T=1), fused, piece(T))
     # Not around the ``yield``: between two steps the caller's settings hold.
     plain = torch.autocast(noise.device.type, enabled=False)

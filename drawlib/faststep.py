@@ -119,7 +119,7 @@ def _say_once(message: str) -> None:
     warnings.warn(message, stacklevel=4)
 
 
-def compiled(function: Callable[..., Any], device: str = "cpu") -> Callable[..., Any]:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` compiled, or itself where there is no compiler: that is said once.
 
     Example:
@@ -129,7 +129,7 @@ def compiled(function: Callable[..., Any], device: str = "cpu") -> Callable[...,
         ...     callable(compiled(len))
         True
     """
-    if device == "cpu" and not has_compiler():
+    if not has_compiler():
         missing = "no C++ compiler (g++, clang++) was found"
         if torch.__version__ < TRUSTED:
             missing = f"PyTorch {torch.__version__} is older than {TRUSTED}"
@@ -138,7 +138,8 @@ def compiled(function: Callable[..., Any], device: str = "cpu") -> Callable[...,
     keep_memory()
     # It would tell every user that a CUDA compiler is there and no GPU.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    return torch.compile(function, dynamic=False, options=keep_activations())
+    options = keep_activations()
+    return torch.compile(function, dynamic=False, options=options)
 
 
 class Steps(NamedTuple):

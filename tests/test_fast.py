@@ -44,7 +44,7 @@ SLOW = {
 @pytest.fixture(params=["as-compiled", "in-blocks", "eager"])
 def fused(request, monkeypatch):
     """The step that is given to the compiler, run without it; or the eager step."""
-    monkeypatch.setattr(faststep, "compiled", lambda function, device="cpu": function)
+    monkeypatch.setattr(faststep, "compiled", lambda function: function)
     if request.param == "in-blocks":
         monkeypatch.setattr(fastparts, "LANES", 1)  # three images are three blocks
     faststep.make_steps.cache_clear()
@@ -266,7 +266,7 @@ class Largest(TorchDispatchMode):
 def test_memory_of_the_weighted_bound_is_bounded_by_the_chunk_not_by_k(
     quick, monkeypatch
 ):
-    monkeypatch.setattr(fast, "fused_on", lambda x: False)
+    monkeypatch.setattr(fast, "may_fuse", lambda: False)
     model = draw(attention="gaussian")
     model.compiled = (lambda: None) if quick else None
     assert model.quick is quick
@@ -331,6 +331,31 @@ def test_an_older_pytorch_does_not_compile_and_is_told(monkeypatch):
     assert not faststep.has_compiler()
     with pytest.warns(UserWarning, match="2.9.1 is older than 2.15: .* eagerly"):
         assert faststep.compiled(len) is len
+
+
+def test_no_device_gets_the_compilers_layout_where_nothing_is_compiled(monkeypatch):
+    """On a GPU with an older PyTorch it was slower than the plain step."""
+    monkeypatch.setattr(faststep, "has_compiler", lambda: False)
+    monkeypatch.setattr(fast, "has_compiler", lambda: False)
+    monkeypatch.setattr(fast, "low_precision", lambda x: x.dtype)  # meta has none
+    asked = []
+
+    def stop(config, fused, together):
+        asked.append(fused)
+        raise InterruptedError
+
+    monkeypatch.setattr(fast, "make_steps", stop)
+    model = draw(attention="gaussian").to("meta")  # any device that is not the CPU
+    x = torch.empty(3, *model.image_shape, device="meta", dtype=torch.float64)
+    noise = torch.empty(model.noise_shapes(3)[0], device="meta", dtype=torch.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(2):  # what comes for the first time is not compiled anyway
+            with pytest.raises(InterruptedError):
+                fast.bound(model, x, noise)
+            with pytest.raises(InterruptedError):
+                fast.generate(model, noise)
+    assert asked == [False] * 4
 
 
 def test_without_a_gpu_a_training_step_runs_without_a_graph_and_says_so():

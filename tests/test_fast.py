@@ -358,6 +358,30 @@ def test_no_device_gets_the_compilers_layout_where_nothing_is_compiled(monkeypat
     assert asked == [False] * 4
 
 
+@pytest.mark.skipif(not fast.has_compiler(), reason="torch.compile needs a compiler")
+def test_each_step_is_compiled_however_many_came_before(monkeypatch):
+    """Dynamo has a limit for each code object, and all closures of one share it."""
+    right, programs = torch.compile, []
+
+    def backend(graph, inputs):
+        programs.append(graph)
+        return graph.forward
+
+    def cheap(function, dynamic, options):
+        return right(function, backend=backend, dynamic=dynamic)
+
+    def step(factor):
+        return lambda x, *, plus=1: factor * x + plus
+
+    monkeypatch.setattr(torch, "compile", cheap)
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(recompile_limit=1):
+        made = [faststep.compiled(step(factor)) for factor in range(4)]
+        for factor, function in enumerate(made):
+            assert function(torch.ones(2)).tolist() == 2 * [factor + 1]
+    assert len(programs) == 4
+
+
 def test_without_a_gpu_a_training_step_runs_without_a_graph_and_says_so():
     _say_once.cache_clear()
     plain, model = draw(attention="gaussian"), None

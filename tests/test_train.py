@@ -493,11 +493,10 @@ def test_a_signal_after_the_check_for_one_ends_the_next_step_with_a_checkpoint(
     (end,) = (first + k for k, line in enumerate(lines) if line.strip() == "if stop:")
 
     def trace(frame, event, _):
-        if frame.f_code is not train.train_loop.__code__:
+        if frame.f_code.co_name != "train_loop":
             return None
-        if (event, frame.f_lineno) == ("line", end) and frame.f_locals[
-            "state"
-        ].step == 5:
+        here = (event, frame.f_lineno) == ("line", end)
+        if here and frame.f_locals["state"].step == 5:
             signal.raise_signal(signal.SIGTERM)
         return trace
 

@@ -1,5 +1,6 @@
 """The fast path computes what the plain step computes: loss and every gradient."""
 
+import copy
 import os
 import shutil
 import subprocess
@@ -8,7 +9,7 @@ import warnings
 
 import pytest
 import torch
-from small_recurrent import draw, glas, some_bits
+from small_recurrent import SHAPE, draw, glas, shaken, some_bits
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from drawlib import fast, fastparts, faststep
@@ -16,6 +17,7 @@ from drawlib.evaluate import estimate
 from drawlib.fastparts import Deferred, Window, from_lanes, to_lanes, window
 from drawlib.filterbank import filterbank
 from drawlib.graphed import TrainingStep, _say_once
+from drawlib.ladder import LadderConfig, LadderVAE
 from drawlib.mistakes import planted
 
 FAST = {
@@ -384,10 +386,7 @@ def test_each_step_is_compiled_however_many_came_before(monkeypatch):
 
 def test_without_a_gpu_a_training_step_runs_without_a_graph_and_says_so():
     _say_once.cache_clear()
-    plain, model = draw(attention="gaussian"), None
-    torch.manual_seed(3)
-    import copy
-
+    plain = draw(attention="gaussian")
     model = copy.deepcopy(plain)
     x, noise = some_bits(), plain.noise(3)
     with pytest.warns(UserWarning, match="no CUDA device"):
@@ -401,6 +400,42 @@ def test_without_a_gpu_a_training_step_runs_without_a_graph_and_says_so():
         assert torch.equal(step(x, noise), loss.detach())
     for a, b in zip(model.parameters(), plain.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def batch_normed():
+    config = LadderConfig(image_shape=SHAPE, hidden=(6, 5), z=(3, 2), decoder=(6,))
+    return shaken(LadderVAE(config))
+
+
+@pytest.mark.parametrize("earlier", [0, 2])
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.SGD])
+@pytest.mark.parametrize("make", [lambda: draw(attention="gaussian"), batch_normed])
+def test_the_warm_up_of_a_graph_leaves_no_trace(make, kind, earlier):
+    """Nor with an optimiser of earlier steps, batch statistics, or noise by layers."""
+    how = {"lr": 1e-2, **({"momentum": 0.9} if kind is torch.optim.SGD else {})}
+    model = make()
+    twin = copy.deepcopy(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        step = TrainingStep(model, kind(model.parameters(), **how))
+        same = TrainingStep(twin, kind(twin.parameters(), **how))
+    batches = [(some_bits(), model.noise(3)) for _ in range(earlier + 2)]
+    for batch in batches[:earlier]:
+        assert torch.equal(step(*batch), same(*batch))
+    step.take(*batches[-1])
+    where = [value.data_ptr() for value in step.tensors()]
+    step.warm_up()
+    assert [value.data_ptr() for value in step.tensors()] == where
+    for batch in batches[earlier:]:
+        step.fill(*batch)  # as a replay takes it
+        assert torch.equal(step.run(step.x, step.noise), same(*batch))
+    wanted = twin.state_dict()
+    assert set(wanted) == set(model.state_dict())
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, wanted[name]), name
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        for name, value in step.optimiser.state[p].items():
+            assert torch.equal(value, same.optimiser.state[q][name]), name
 
 
 COMPILED = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -103,10 +104,16 @@ class Job:
     def logs(self) -> list[Path]:
         """The logs of its trainings, also while they run; the newest one first."""
         runs, part = self.folder.parent.parent, f"{self.mode}-{self.seed}"
-        found = list(runs.glob(f"{self.notebook.stem[:2]}-*/{part}/**/log.jsonl"))
+        found, changed = [], {}
+        # Somebody may throw trainings away meanwhile, which is no reason to fail.
+        with contextlib.suppress(FileNotFoundError):
+            found = list(runs.glob(f"{self.notebook.stem[:2]}-*/{part}/**/log.jsonl"))
         if self.chosen:
             found = [p for p in found if p.parent == self.folder / self.rows[0]]
-        return sorted(found, key=lambda path: -path.stat().st_mtime)
+        for path in found:
+            with contextlib.suppress(FileNotFoundError):
+                changed[path] = path.stat().st_mtime
+        return sorted(changed, key=lambda path: -changed[path])
 
     def seconds(self) -> float:
         """About how long it still takes on a CPU core."""

@@ -9,11 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from drawlib.plan import find_records, load_row, plan, train_rows
+from drawlib.reproduce import reproduce
+from drawlib.runstate import History
+from drawlib.tables import table
 from toy_batch import BAD, QUICK, SLOW, make_toy, undisturbed
 from toy_runs import toy_data, use_toy_data
 
@@ -21,15 +26,13 @@ from drawlib import plan as planning
 from drawlib import zoo
 from drawlib.__main__ import main
 from drawlib.jobs import BatchFailed, Job, adopt, describe, gather, jobs_for
-from drawlib.plan import find_records, load_row, plan, train_rows
-from drawlib.reproduce import reproduce
-from drawlib.runstate import History
-from drawlib.tables import table
 
 papermill = pytest.importorskip("papermill", reason="needs the extra batches")
-pytest.importorskip("distributed", reason="needs the extra batches")
+dask = pytest.importorskip("distributed", reason="needs the extra batches")
 
-from drawlib.batch import run_batch  # noqa: E402
+from drawlib.batch import (  # noqa: E402
+    run_batch,
+)
 
 
 @pytest.fixture
@@ -146,19 +149,50 @@ def test_finished_records_can_be_adopted(toy, monkeypatch):
     assert [r.name for r in gather(toy / "runs")] == [f"{QUICK}-0"]
 
 
+def test_a_log_that_is_gone_again_is_left_out(toy, monkeypatch):
+    job = Job(toy / "06-toy.ipynb", 0, (SLOW, QUICK), False)
+    for row in job.rows:
+        (job.folder / row).mkdir(parents=True)
+        (job.folder / row / "log.jsonl").touch()
+    kept, lost = (job.folder / row / "log.jsonl" for row in job.rows)
+    stat, gone = Path.stat, FileNotFoundError(str(lost))
+
+    def vanish(path: Path, **options: Any) -> os.stat_result:
+        if path == lost:
+            raise gone
+        return stat(path, **options)
+
+    def unreadable(path: Path, pattern: str) -> Iterator[Path]:
+        """As where a folder goes while it is looked through."""
+        raise gone
+
+    with monkeypatch.context() as patch:
+        # What was found a moment ago.
+        patch.setattr(Path, "glob", lambda path, pattern: iter([kept, lost]))
+        patch.setattr(Path, "stat", vanish)
+        assert job.logs() == [kept]
+        patch.setattr(Path, "glob", unreadable)
+        assert job.logs() == []
+    assert set(job.logs()) == {kept, lost}
+
+
+# Single runs and workers
+
+
 # Real schedulers, workers and kernels
 
 
 class Cluster:
-    """A scheduler and two workers, each a process of its own."""
+    """A scheduler and its workers, each a process of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, names: str = "one two", threads: int = 1) -> None:
+        self.threads = threads
         self.file = folder / "scheduler.json"
         self.folder = folder
         self.started: list[subprocess.Popen[bytes]] = []
         local = ["--host", "127.0.0.1", "--port", "0"]
         self.start("scheduler", *local, "--scheduler-file", str(self.file))
-        self.workers = {name: self.worker(name) for name in ("one", "two")}
+        self.workers = {name: self.worker(name) for name in names.split()}
         end = time.monotonic() + 120
         while not self.file.exists():
             assert time.monotonic() < end, "no scheduler came"
@@ -179,7 +213,7 @@ class Cluster:
         return process
 
     def worker(self, name: str) -> subprocess.Popen[bytes]:
-        options = ["--name", name, "--nthreads", "1", "--no-nanny"]
+        options = ["--name", name, "--nthreads", str(self.threads), "--no-nanny"]
         folder = ["--local-directory", str(self.folder)]
         return self.start(
             "worker", "--scheduler-file", str(self.file), *options, *folder
@@ -293,9 +327,8 @@ def test_the_package_zoo_is_never_written_by_these_tests(toy):
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory):
     """A zoo with one record and its weights, whose bounds are right."""
-    from toy_runs import TOY, toy_config
-
     from drawlib.runs import Run, publish, train_run
+    from toy_runs import TOY, toy_config
 
     folder = tmp_path_factory.mktemp("shipped")
     with pytest.MonkeyPatch.context() as patch:

@@ -117,19 +117,34 @@ def outlive_interrupts(client: Any) -> None:
     client.register_plugin(Patient())
 
 
-def local_cluster(at_once: int, device: str) -> Any:
-    """Dask workers on this machine: one a GPU where there are any, else on the CPU."""
+def visible_gpus() -> list[str]:
+    """What ``CUDA_VISIBLE_DEVICES`` calls each GPU that this process may use.
+
+    torch counts them from 0, whichever they are: its numbers would name others' GPUs.
+    """
     import torch
+
+    count = torch.cuda.device_count()
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = given.split(",") if given else [str(k) for k in range(count)]
+    return [name.strip() for name in names[:count]]
+
+
+def local_cluster(at_once: int, device: str) -> Any:
+    """Dask workers on this machine: one a GPU where there are any, else on the CPU.
+
+    ``CUDA_VISIBLE_DEVICES`` says which GPUs may be had; each worker gets one of them.
+    """
     from distributed import Nanny, Scheduler, SpecCluster
 
-    gpus = torch.cuda.device_count() if device.startswith(("auto", "cuda")) else 0
-    count = min(at_once, gpus) if gpus else at_once
+    gpus = visible_gpus() if device in ("auto", "cuda") else []
+    count = min(at_once, len(gpus)) if gpus else at_once
     cores = max(1, (os.cpu_count() or 1) // count)
     workers = {}
     for k in range(count):
         environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cores))}
         if gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = str(k)
+            environment["CUDA_VISIBLE_DEVICES"] = gpus[k]
         workers[k] = {
             "cls": Nanny,
             "options": {

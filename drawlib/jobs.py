@@ -26,6 +26,8 @@ __all__ = [
     "runs_folder",
 ]
 
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
 
 class BatchFailed(RuntimeError):
     """Some runs of a batch failed; the message names them."""
@@ -153,10 +155,11 @@ def jobs_for(
     """The runs that the tables need, and what no notebook can run.
 
     ``names``: tables; none of them stands for all. ``unfinished`` leaves out the rows
-    whose shipped record has as many epochs as planned.
+    whose shipped record has as many epochs as planned. ``device`` is a kind: each run
+    has one GPU, and ``CUDA_VISIBLE_DEVICES`` says which ones there are to be had.
 
     Raises:
-        ValueError: for an unknown table, or no seed.
+        ValueError: for an unknown table, no seed, or a device that is no kind.
     """
     titles = tables.table_names()
     for name in names:
@@ -164,6 +167,11 @@ def jobs_for(
             raise ValueError(f"table is {name!r}; allowed: {', '.join(titles)}")
     if not seeds or min(seeds) < 0:
         raise ValueError(f"seeds is {tuple(seeds)}; allowed: one or more, from 0")
+    if device not in DEVICES:
+        raise ValueError(
+            f"device is {device!r}; allowed: {', '.join(DEVICES)} "
+            "(CUDA_VISIBLE_DEVICES says which GPUs are used)"
+        )
     known, wanted, missing, jobs = plan(), {}, [], []
     for name in names or titles:
         for entry in tables.definitions()[name]["rows"]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from drawlib.plan import find_records, load_row, plan, train_rows
 from drawlib.reproduce import reproduce
 from drawlib.runstate import History
@@ -31,6 +32,7 @@ papermill = pytest.importorskip("papermill", reason="needs the extra batches")
 dask = pytest.importorskip("distributed", reason="needs the extra batches")
 
 from drawlib.batch import (  # noqa: E402
+    local_cluster,
     run_batch,
 )
 
@@ -103,6 +105,11 @@ def test_what_is_finished_in_the_zoo_can_be_left_out(toy, tmp_path):
         (["--seeds", "-1"], "seeds is (-1,); allowed: one or more, from 0"),
         (["--jobs", "0"], "jobs is 0; allowed: 1 or more"),
         (["--mode", "read"], "mode is 'read'; allowed: smoke, full"),
+        (
+            ["--device", "cuda:1"],
+            "device is 'cuda:1'; allowed: auto, cpu, cuda, mps "
+            "(CUDA_VISIBLE_DEVICES says which GPUs are used)",
+        ),
     ],
 )
 def test_a_wrong_option_gets_one_line(toy, capsys, options, told):
@@ -177,6 +184,33 @@ def test_a_log_that_is_gone_again_is_left_out(toy, monkeypatch):
 
 
 # Single runs and workers
+
+
+@pytest.mark.parametrize(
+    ("given", "count", "device", "used"),
+    [
+        (None, 2, "auto", ["0", "1"]),
+        ("2,3", 2, "auto", ["2", "3"]),
+        ("2, 3,5", 3, "cuda", ["2", "3"]),  # two runs at a time
+        ("GPU-a1,GPU-b2", 2, "cuda", ["GPU-a1", "GPU-b2"]),
+        ("MIG-c3", 1, "auto", ["MIG-c3"]),
+        ("4,-1,5", 1, "auto", ["4"]),  # CUDA takes what stands before the -1
+        ("", 0, "auto", [None, None]),
+        ("2,3", 2, "cpu", [None, None]),
+    ],
+)
+def test_each_worker_gets_one_of_the_gpus_that_may_be_used(
+    monkeypatch, given, count, device, used
+):
+    if given is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(dask, "SpecCluster", lambda workers, *rest, **options: workers)
+    options = [worker["options"] for worker in local_cluster(2, device).values()]
+    assert [o["env"].get("CUDA_VISIBLE_DEVICES") for o in options] == used
+    assert [o["resources"] for o in options] == [{"GPU": 1} if u else {} for u in used]
 
 
 # Real schedulers, workers and kernels

@@ -41,10 +41,11 @@ def run_job(job: Job) -> Outcome:
     from papermill.exceptions import PapermillExecutionError
 
     tell(job.name)
-    start, told = time.monotonic(), ""
+    start = time.monotonic()
     job.folder.mkdir(parents=True, exist_ok=True)
     # The kernel of a worker that was killed may take some seconds to notice it.
     for patience in (*[2.0] * 15, 0.0):
+        told = ""  # what the attempt before said is over
         try:
             papermill.execute_notebook(
                 str(job.notebook),

@@ -34,6 +34,7 @@ dask = pytest.importorskip("distributed", reason="needs the extra batches")
 from drawlib.batch import (  # noqa: E402
     local_cluster,
     run_batch,
+    run_job,
 )
 
 
@@ -184,6 +185,30 @@ def test_a_log_that_is_gone_again_is_left_out(toy, monkeypatch):
 
 
 # Single runs and workers
+
+
+def test_a_run_that_waited_for_a_busy_directory_and_then_ended_well_is_finished(
+    toy, monkeypatch
+):
+    from papermill.exceptions import PapermillExecutionError
+
+    job = Job(toy / "06-toy.ipynb", 0, (QUICK,), True)
+    record = job.folder / "zoo" / f"{QUICK}-0.json"
+    attempts = []
+
+    def execute(*paths: str, **options: Any) -> None:
+        attempts.append(options["parameters"])
+        if len(attempts) < 3:
+            told = f"another process trains in {job.folder}"
+            raise PapermillExecutionError(2, 2, "", "TrainingStopped", told, [])
+        record.parent.mkdir(parents=True)
+        record.touch()
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    outcome = run_job(job)
+    assert (outcome.good, outcome.told, len(attempts)) == (True, "", 3)
+    assert job.done()
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,8 @@ _met: set[tuple[object, ...]] = set()
 def met_before(*size: object) -> bool:
     """Whether this has been asked before: what comes once is not worth compiling.
 
+    Only pictures depend on it: compiled numbers differ from eager ones by rounding.
+
     Example:
         >>> met_before("a"), met_before("a")
         (False, True)
@@ -197,7 +199,8 @@ def bound(
 ) -> Bound:
     """``model.bound``, by the fast step.
 
-    ``fused=False`` runs the same step without the compiler. ``recompute=S`` keeps, of
+    ``fused=False`` runs the same step without the compiler; left out, training is
+    compiled, and so are batches of more than ``NEAR`` images. ``recompute=S`` keeps, of
     S steps at a time, only the state before the first and computes the rest again in
     the backward pass: a third more work, and an S-th of the memory.
 
@@ -212,8 +215,10 @@ def bound(
     low, T = low_precision(x), noise.shape[1]
     config = replace(model.config, T=1)  # T is the loop's: all T share one step
     if fused is None:
-        # An evaluation ends with a smaller batch: that one runs eagerly.
-        often = torch.is_grad_enabled() or met_before(config, x.shape, low)
+        # An evaluation ends with a smaller batch, which is not worth compiling. Its
+        # size decides, not what came before: a resumed training has met nothing, and
+        # must log the same numbers, and so must several processes that share one.
+        often = torch.is_grad_enabled() or len(x) > NEAR
         fused = often and may_fuse()
     if len(x) > NEAR and x.device.type == "cpu" and not torch.is_grad_enabled():
         parts = [bound(model, *part, fused=fused) for part in equal_parts(x, noise)]

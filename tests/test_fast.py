@@ -9,16 +9,19 @@ import warnings
 
 import pytest
 import torch
-from small_recurrent import SHAPE, draw, glas, shaken, some_bits
+from small_recurrent import SHAPE, SMALL, draw, glas, shaken, some_bits
 from torch.utils._python_dispatch import TorchDispatchMode
+from toy_runs import toy_config, toy_data
 
-from drawlib import fast, fastparts, faststep
+from drawlib import fast, fastparts, faststep, train
+from drawlib.draw import DRAW, DRAWConfig
 from drawlib.evaluate import estimate
 from drawlib.fastparts import Deferred, Window, from_lanes, to_lanes, window
 from drawlib.filterbank import filterbank
 from drawlib.graphed import TrainingStep, _say_once
 from drawlib.ladder import LadderConfig, LadderVAE
 from drawlib.mistakes import planted
+from drawlib.train import fit
 
 FAST = {
     "draw": lambda: draw(),
@@ -358,6 +361,37 @@ def test_no_device_gets_the_compilers_layout_where_nothing_is_compiled(monkeypat
             with pytest.raises(InterruptedError):
                 fast.generate(model, noise)
     assert asked == [False] * 4
+
+
+@pytest.mark.parametrize("others", [300, 40])
+def test_a_resumed_training_logs_the_numbers_of_an_uninterrupted_one(
+    others, tmp_path, monkeypatch
+):
+    """Compiled or not: that must not depend on what this process has met before."""
+    monkeypatch.setattr(faststep, "compiled", lambda function: function)
+    monkeypatch.setattr(fast, "may_fuse", lambda: True)
+    faststep.make_steps.cache_clear()
+    config, data = toy_config(epochs=2, compile=True), toy_data(other=others)
+    sizes = {**SMALL, "image_shape": (1, 6, 6), "attention": "gaussian"}
+
+    def run(folder):
+        torch.manual_seed(1)
+        fast._met.clear()  # as in a new process
+        return fit(DRAW(DRAWConfig(**sizes)), data, config, folder, progress=False)
+
+    whole = run(tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        right, left = train.negative_elbo, iter(range(6))
+
+        def until_cut(*given):
+            if next(left) == 5:  # after the first epoch and its checkpoint
+                raise InterruptedError
+            return right(*given)
+
+        patch.setattr(train, "negative_elbo", until_cut)
+        run(tmp_path / "cut")
+    assert run(tmp_path / "cut").column("valid") == whole.column("valid")
+    faststep.make_steps.cache_clear()
 
 
 @pytest.mark.skipif(not fast.has_compiler(), reason="torch.compile needs a compiler")

@@ -10,28 +10,30 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from toy_batch import BAD, QUICK, SLOW, make_toy, undisturbed
+from toy_runs import toy_data, use_toy_data
+
+from drawlib import checkpoint, zoo
+from drawlib import plan as planning
+from drawlib.__main__ import main
+from drawlib.jobs import BatchFailed, Job, adopt, describe, gather, jobs_for
 from drawlib.plan import find_records, load_row, plan, train_rows
 from drawlib.reproduce import reproduce
 from drawlib.runstate import History
 from drawlib.tables import table
-from toy_batch import BAD, QUICK, SLOW, make_toy, undisturbed
-from toy_runs import toy_data, use_toy_data
-
-from drawlib import plan as planning
-from drawlib import zoo
-from drawlib.__main__ import main
-from drawlib.jobs import BatchFailed, Job, adopt, describe, gather, jobs_for
 
 papermill = pytest.importorskip("papermill", reason="needs the extra batches")
 dask = pytest.importorskip("distributed", reason="needs the extra batches")
 
 from drawlib.batch import (  # noqa: E402
+    Batch,
+    interrupt_kernels,
     local_cluster,
     run_batch,
     run_job,
@@ -238,6 +240,39 @@ def test_each_worker_gets_one_of_the_gpus_that_may_be_used(
     assert [o["resources"] for o in options] == [{"GPU": 1} if u else {} for u in used]
 
 
+def test_a_stopped_batch_asks_only_the_workers_that_have_its_runs(toy):
+    @dataclass(frozen=True)
+    class Key:
+        """A future, as far as it is needed."""
+
+        key: str
+
+    class Stub:
+        """A client of a scheduler that others use too."""
+
+        def scheduler_info(self, n_workers: int) -> dict[str, Any]:
+            return {"workers": {}}
+
+        def subscribe_topic(self, *_: Any) -> None: ...
+
+        def submit(self, *_: Any, key: str, **options: Any) -> Key:
+            return Key(key)
+
+        def processing(self) -> dict[str, tuple[str, ...]]:
+            (own,) = (future.key for future in batch.running)
+            return {"idle": (), "theirs": ("other",), "both": ("other", own)}
+
+        def run(self, *arguments: Any, **options: Any) -> None:
+            asked.append((arguments, options))
+
+    asked: list[Any] = []
+    job = Job(toy / "06-toy.ipynb", 0, (QUICK,), True)
+    batch = Batch(Stub(), [job], 1, 1.0, lambda line: None)
+    batch.submit()
+    batch.stop()
+    assert asked == [((interrupt_kernels, batch.name), {"workers": ["both"]})]
+
+
 # Real schedulers, workers and kernels
 
 
@@ -368,6 +403,41 @@ def test_a_killed_workers_run_goes_on_elsewhere_and_the_tables_are_the_same(
     assert f"T,slow,{SLOW},mnist-dynamic,test," in written.read_text()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_stopped_batch_leaves_the_runs_of_others_on_its_worker_alone(
+    tmp_path, monkeypatch
+):
+    use_toy_data(monkeypatch.setattr, side=6)
+    notebooks = make_toy(tmp_path, monkeypatch.setattr, epochs=300)
+    own, other = (
+        Job(notebooks / "06-toy.ipynb", k, (SLOW,), True, "cpu") for k in (0, 1)
+    )
+
+    def epochs(job: Job) -> int:
+        return len(History.read(job.folder / SLOW).rows)
+
+    def stop(line: str) -> None:
+        """Ctrl-C once both of them train."""
+        if not line.startswith("stopping") and min(epochs(own), epochs(other)) >= 5:
+            raise KeyboardInterrupt
+
+    cluster = Cluster(tmp_path, "one", threads=2)
+    try:
+        with dask.Client(cluster.address) as client:
+            theirs = client.submit(run_job, other, "theirs", pure=False)
+            with pytest.raises(KeyboardInterrupt):
+                run_batch([own], scheduler=cluster.address, every=0.2, say=stop)
+            assert epochs(other) < 300
+            outcome = theirs.result(timeout=300)
+    finally:
+        cluster.close()
+    assert outcome.good and other.done(), outcome.told
+    state = checkpoint.load(own.folder / SLOW / "checkpoint.pt")
+    assert state is not None and 20 <= state["step"] < 1200
+    assert not (own.folder / SLOW / "run.json").exists()
+
+
 def test_a_run_without_its_record_is_not_done(toy):
     from drawlib.batch import mark_done
 
@@ -386,8 +456,9 @@ def test_the_package_zoo_is_never_written_by_these_tests(toy):
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory):
     """A zoo with one record and its weights, whose bounds are right."""
-    from drawlib.runs import Run, publish, train_run
     from toy_runs import TOY, toy_config
+
+    from drawlib.runs import Run, publish, train_run
 
     folder = tmp_path_factory.mktemp("shipped")
     with pytest.MonkeyPatch.context() as patch:

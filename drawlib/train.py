@@ -251,6 +251,10 @@ def train_loop(
                     bar.set_postfix_str(
                         f"validation −ELBO {valid['valid']:.2f} nats", refresh=False
                     )
+                if team.size == 1:
+                    # Validation takes long: what came meanwhile counts, also after
+                    # the last step, which no other one follows.
+                    stop = dict(asked)
                 state.save(model, optimiser, average)
             elif state.due() or stop:
                 state.save(model, optimiser, average)

@@ -469,6 +469,21 @@ def test_a_signal_saves_and_the_run_goes_on_later(tmp_path, number, kind):
     assert_same_bits(weights(whole), weights(resumed))
 
 
+def test_a_signal_during_the_last_validation_is_not_lost(tmp_path, monkeypatch):
+    real = train.validate
+
+    def signalled(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        return real(*arguments)
+
+    monkeypatch.setattr(train, "validate", signalled)
+    with pytest.raises(KeyboardInterrupt, match="stopped at step 4"):
+        run(tmp_path, epochs=1)
+    assert checkpoint.load(tmp_path / "checkpoint.pt")["step"] == 4
+    monkeypatch.undo()
+    assert len(run(tmp_path, epochs=1)[1].rows) == 1
+
+
 def test_a_second_signal_acts_at_once(tmp_path):
     def twice(_):
         os.kill(os.getpid(), signal.SIGINT)

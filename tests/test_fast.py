@@ -200,6 +200,16 @@ def test_a_window_far_outside_is_finite_with_its_gradient(kernel):
     assert torch.isfinite(raw.grad).all()
 
 
+def test_no_digits_are_lost_far_outside():
+    """As a difference of two squares, the exponent has their rounding error."""
+    mu = torch.tensor([1000.3, -777.7, 3e4])[None, :, None, None]
+    precision = torch.tensor([1e-3, 2e-3, 2e-5])[None, :, None, None]
+    found = fastparts.rows_of(mu, precision, 28, "gaussian")
+    wanted = fastparts.rows_of(mu.double(), precision.double(), 28, "gaussian")
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=0)
+    assert (found.amax(2) == 1).all()
+
+
 @pytest.mark.parametrize("shape", [(5, 3), (1, 4), (8, 1), (32, 3), (48, 1)])
 def test_images_side_by_side_and_the_way_back(shape):
     rows = torch.randn(*shape)

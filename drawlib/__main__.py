@@ -123,6 +123,8 @@ class Reproduce:
     scheduler: str | None = None
     """The address of a running Dask scheduler; left out, workers on this machine."""
     device: str = "auto"
+    """auto, cpu, cuda or mps. Each run has one GPU; CUDA_VISIBLE_DEVICES says which
+    ones are used."""
     mode: str = "full"
     """full, or smoke to try the batch out with tiny models."""
     dry_run: bool = False

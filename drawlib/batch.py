@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,16 +36,20 @@ class Outcome:
     seconds: float
 
 
-def run_job(job: Job) -> Outcome:
-    """Execute one notebook, in a worker; never raises for what the notebook does."""
+def run_job(job: Job, batch: str = "") -> Outcome:
+    """Execute one notebook, in a worker; never raises for what the notebook does.
+
+    The command line of its kernel names the ``batch``, for ``interrupt_kernels``.
+    """
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
     tell(job.name)
-    start, told = time.monotonic(), ""
+    start = time.monotonic()
     job.folder.mkdir(parents=True, exist_ok=True)
     # The kernel of a worker that was killed may take some seconds to notice it.
     for patience in (*[2.0] * 15, 0.0):
+        told = ""  # what the attempt before said is over
         try:
             papermill.execute_notebook(
                 str(job.notebook),
@@ -53,6 +58,7 @@ def run_job(job: Job) -> Outcome:
                 kernel_name="python3",
                 cwd=str(job.notebook.parent),
                 progress_bar=False,
+                extra_arguments=[mark(batch)],
             )
         except PapermillExecutionError as error:
             told = f"{error.ename}: {error.evalue}".strip().splitlines()[0]
@@ -89,18 +95,22 @@ def tell(name: str) -> None:
         worker.log_event(TOPIC, {"job": name, "where": str(worker.name)})
 
 
-def interrupt_kernels() -> int:
-    """SIGINT for the kernels of this worker: their trainings save and end."""
+def mark(batch: str) -> str:
+    """What the kernels of a batch are known by: an argument that they ignore."""
+    return f"--Drawlib.batch={batch}"
+
+
+def interrupt_kernels(batch: str) -> int:
+    """SIGINT for a batch's kernels on this worker: their trainings save and end."""
     import psutil
 
-    kernels = [
-        child
-        for child in psutil.Process().children()
-        if any("ipykernel" in word for word in child.cmdline())
-    ]
-    for kernel in kernels:
-        kernel.send_signal(signal.SIGINT)
-    return len(kernels)
+    count = 0
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            if mark(batch) in child.cmdline():
+                child.send_signal(signal.SIGINT)
+                count += 1
+    return count
 
 
 def outlive_interrupts(client: Any) -> None:
@@ -117,19 +127,34 @@ def outlive_interrupts(client: Any) -> None:
     client.register_plugin(Patient())
 
 
-def local_cluster(at_once: int, device: str) -> Any:
-    """Dask workers on this machine: one a GPU where there are any, else on the CPU."""
+def visible_gpus() -> list[str]:
+    """What ``CUDA_VISIBLE_DEVICES`` calls each GPU that this process may use.
+
+    torch counts them from 0, whichever they are: its numbers would name others' GPUs.
+    """
     import torch
+
+    count = torch.cuda.device_count()
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = given.split(",") if given else [str(k) for k in range(count)]
+    return [name.strip() for name in names[:count]]
+
+
+def local_cluster(at_once: int, device: str) -> Any:
+    """Dask workers on this machine: one a GPU where there are any, else on the CPU.
+
+    ``CUDA_VISIBLE_DEVICES`` says which GPUs may be had; each worker gets one of them.
+    """
     from distributed import Nanny, Scheduler, SpecCluster
 
-    gpus = torch.cuda.device_count() if device.startswith(("auto", "cuda")) else 0
-    count = min(at_once, gpus) if gpus else at_once
+    gpus = visible_gpus() if device in ("auto", "cuda") else []
+    count = min(at_once, len(gpus)) if gpus else at_once
     cores = max(1, (os.cpu_count() or 1) // count)
     workers = {}
     for k in range(count):
         environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cores))}
         if gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = str(k)
+            environment["CUDA_VISIBLE_DEVICES"] = gpus[k]
         workers[k] = {
             "cls": Nanny,
             "options": {
@@ -228,7 +253,7 @@ class Batch:
         self.waiting, self.at_once, self.total = list(todo), at_once, len(todo)
         self.running: dict[Any, Job] = {}
         self.outcomes: list[Outcome] = []
-        self.begun = time.monotonic()
+        self.begun, self.name = time.monotonic(), uuid.uuid4().hex
         workers = client.scheduler_info(n_workers=-1)["workers"].values()
         gpu = any("GPU" in worker["resources"] for worker in workers)
         self.resources = {"GPU": 1} if gpu else None
@@ -243,8 +268,8 @@ class Batch:
         while self.waiting and len(self.running) < self.at_once:
             job = self.waiting.pop(0)
             future = self.client.submit(
-                run_job, job, key=f"{job.name} {time.time_ns()}", pure=False,
-                resources=self.resources,
+                run_job, job, self.name, key=f"{job.name} {time.time_ns()}",
+                pure=False, resources=self.resources,
             )  # fmt: skip
             self.running[future] = job
 
@@ -295,8 +320,15 @@ class Batch:
         self.say("stopping: the running trainings write their checkpoints")
         # Workers may be gone as well: Ctrl-C in a terminal reaches them too.
         with contextlib.suppress(Exception):
-            self.client.run(interrupt_kernels)
+            workers = self.workers()
+            self.client.run(interrupt_kernels, self.name, workers=workers)
             wait(list(self.running), 30)
+
+    def workers(self) -> list[str]:
+        """Where this batch's runs are: others may use the same scheduler."""
+        own = {future.key for future in self.running}
+        processing = self.client.processing().items()
+        return [worker for worker, keys in processing if own.intersection(keys)]
 
 
 def newest_epoch(job: Job) -> str:

@@ -96,7 +96,7 @@ def measure_errors(
         logits = model.answers(x).float()
         wrong += (logits.argmax(-1) != y).sum(1).cpu()
         chosen = logits.log_softmax(-1)[:, torch.arange(len(y)), y]
-        nats -= chosen.double().sum(1).cpu()
+        nats -= chosen.cpu().double().sum(1)
     model.train(was_training)
     n = len(index)
     share = wrong / n

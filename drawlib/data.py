@@ -22,6 +22,7 @@ from torch import Tensor
 
 from drawlib import download as _download
 from drawlib.clutter import clutter, generator_on, place
+from drawlib.device import pick_device
 from drawlib.download import DataError
 from drawlib.protocols import DATASETS, Protocol
 
@@ -91,7 +92,7 @@ class Split:
         >>> Split(torch.zeros(1, 1, 2, 2, dtype=torch.uint8)).to("cpu").images.device
         device(type='cpu')
         """
-        device = _device(device)
+        device = pick_device(device)
         return replace(
             self,
             images=self.images.to(device),
@@ -237,7 +238,7 @@ class Data:
             raise ValueError(f"the {name} split of {self.name} is empty")
         if with_labels and source.labels is None:
             raise ValueError(f"the {name} split of {self.name} has no labels")
-        where = source.images.device if device is None else _device(device)
+        where = source.images.device if device is None else pick_device(device)
         return self._batches(source, size, generator, shuffle, where, with_labels)
 
     def _batches(
@@ -480,11 +481,3 @@ _SPLITTERS = {
     "cifar10-10k": _split_cifar_10k,
     "cluttered-mnist": _split_clutter,
 }
-
-
-def _device(device: str | torch.device) -> torch.device:
-    if device != "auto":
-        return torch.device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

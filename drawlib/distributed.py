@@ -188,7 +188,9 @@ class Team:
         or a gradient that is not finite on one process is so on all of them.
         """
         if self.size == 1:
-            return value, shown, stop
+            # A copy: a signal may fill ``stop`` at any line of the loop, also between
+            # the one that saves and the one that ends the training.
+            return value, shown, dict(stop)
         shared = [p.grad for p in model.parameters() if p.grad is not None]
         for norm in norms(model):
             if not isinstance(norm, nn.SyncBatchNorm):

@@ -83,8 +83,8 @@ def estimate(
     at once, whatever K is (or one sample of each image, where there are more images).
 
     Returns:
-        float64 tensors over images: ``reconstruction``, ``kl`` (images, groups),
-        ``log_iw`` (log p̂_K) and ``ess``.
+        float64 tensors over images, in main memory, since not every GPU has float64:
+        ``reconstruction``, ``kl`` (images, groups), ``log_iw`` (log p̂_K) and ``ess``.
 
     Example:
         >>> from drawlib import VAE, VAEConfig
@@ -94,16 +94,16 @@ def estimate(
         torch.Size([2])
     """
     n = len(x)
-    reconstruction = torch.zeros(n, dtype=torch.float64, device=x.device)
-    kl = torch.zeros(n, 1, dtype=torch.float64, device=x.device)
-    log_sum = torch.full((n,), -math.inf, dtype=torch.float64, device=x.device)
+    reconstruction = torch.zeros(n, dtype=torch.float64)
+    kl = torch.zeros(n, 1, dtype=torch.float64)
+    log_sum = torch.full((n,), -math.inf, dtype=torch.float64)
     log_sum_squares = log_sum.clone()
     for k in passes(n, samples, chunk):
         repeated = x.repeat_interleave(k, dim=0)
         bound = model.bound(repeated, model.noise(n * k, generator))
-        reconstruction -= bound.log_likelihood.double().view(n, k).sum(1)
-        kl = kl + bound.kl.double().view(n, k, -1).sum(1)
-        log_w = bound.log_weight.double().view(n, k)
+        reconstruction -= bound.log_likelihood.cpu().double().view(n, k).sum(1)
+        kl = kl + bound.kl.cpu().double().view(n, k, -1).sum(1)
+        log_w = bound.log_weight.cpu().double().view(n, k)
         log_sum = torch.logaddexp(log_sum, log_w.logsumexp(1))
         log_sum_squares = torch.logaddexp(log_sum_squares, (2 * log_w).logsumexp(1))
     return {
@@ -213,8 +213,7 @@ def evaluate(
                 for k in passes(len(block), samples, chunk):
                     model.noise(len(block) * k, generator)
                 continue
-            found = estimate(model, x, samples, generator, chunk)
-            mine[number] = {name: value.cpu() for name, value in found.items()}
+            mine[number] = estimate(model, x, samples, generator, chunk)
     finally:
         model.train(training)
     rows = {k: row for part in team.gather(mine) for k, row in part.items()}

@@ -161,12 +161,15 @@ def low_precision(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if on else x.dtype
 
 
-def fused_on(x: Tensor) -> bool:
-    """Whether the step is compiled for the device of x."""
-    if x.device.type == "cpu" and not has_compiler():
-        compiled(len)  # which says so, once
-        return False
-    return True
+def may_fuse() -> bool:
+    """Whether the step is compiled, on a GPU as on a CPU.
+
+    Where it is not, batched products are faster than what is written for the compiler.
+    """
+    if has_compiler():
+        return True
+    compiled(len)  # which says so, once
+    return False
 
 
 _met: set[tuple[object, ...]] = set()
@@ -174,6 +177,8 @@ _met: set[tuple[object, ...]] = set()
 
 def met_before(*size: object) -> bool:
     """Whether this has been asked before: what comes once is not worth compiling.
+
+    Only pictures depend on it: compiled numbers differ from eager ones by rounding.
 
     Example:
         >>> met_before("a"), met_before("a")
@@ -194,7 +199,8 @@ def bound(
 ) -> Bound:
     """``model.bound``, by the fast step.
 
-    ``fused=False`` runs the same step without the compiler. ``recompute=S`` keeps, of
+    ``fused=False`` runs the same step without the compiler; left out, training is
+    compiled, and so are batches of more than ``NEAR`` images. ``recompute=S`` keeps, of
     S steps at a time, only the state before the first and computes the rest again in
     the backward pass: a third more work, and an S-th of the memory.
 
@@ -209,9 +215,11 @@ def bound(
     low, T = low_precision(x), noise.shape[1]
     config = replace(model.config, T=1)  # T is the loop's: all T share one step
     if fused is None:
-        # An evaluation ends with a smaller batch: that one runs eagerly.
-        often = torch.is_grad_enabled() or met_before(config, x.shape, low)
-        fused = often and fused_on(x)
+        # An evaluation ends with a smaller batch, which is not worth compiling. Its
+        # size decides, not what came before: a resumed training has met nothing, and
+        # must log the same numbers, and so must several processes that share one.
+        often = torch.is_grad_enabled() or len(x) > NEAR
+        fused = often and may_fuse()
     if len(x) > NEAR and x.device.type == "cpu" and not torch.is_grad_enabled():
         parts = [bound(model, *part, fused=fused) for part in equal_parts(x, noise)]
         names = ("log_likelihood", "kl", "log_weight")
@@ -296,7 +304,7 @@ def generate(model: Recurrent, noise: Noise, *, fused: bool | None = None) -> Im
         torch.Size([300, 1, 28, 28])
     """
     if fused is None:
-        fused = dreamt_before(model, noise) and fused_on(noise)
+        fused = dreamt_before(model, noise) and may_fuse()
     near = len(noise) <= NEAR or noise.device.type != "cpu"
     parts = [(noise,)] if near else equal_parts(noise)
     last = [deque(drawn(model, part, fused), maxlen=1)[0] for (part,) in parts]
@@ -331,7 +339,7 @@ def drawn(model: Recurrent, noise: Noise, fused: bool | None) -> Iterator[Tensor
     """The canvases of ``dream``, as they lie in memory."""
     low, T = low_precision(noise), noise.shape[1]
     if fused is None:
-        fused = dreamt_before(model, noise) and fused_on(noise)
+        fused = dreamt_before(model, noise) and may_fuse()
     steps = make_steps(replace(model.config, T=1), fused, piece(T))
     # Not around the ``yield``: between two steps the caller's settings hold.
     plain = torch.autocast(noise.device.type, enabled=False)

@@ -277,11 +277,15 @@ def window(
 def rows_of(mu: Tensor, precision: Tensor, length: int, kernel: str) -> Tensor:
     """Filter rows up to their sums Z: eqs. (25), (26), or their Cauchy form.
 
-    The largest weight is that of the pixel nearest to μ. Divided by it, no row is 0/0,
-    and no pass over the row is needed to find it.
+    The largest weight is that of the pixel m nearest to μ. Divided by it, no row is
+    0/0, and no pass over the row is needed to find it.
     """
     a = torch.arange(length, dtype=mu.dtype, device=mu.device)[:, None]
-    nearest = (mu.detach().round().clamp(0, length - 1) - mu.detach()) ** 2
+    m = mu.detach().round().clamp(0, length - 1)
     if kernel == "gaussian":
-        return torch.exp((nearest - (a - mu) ** 2) * (precision / 2))
+        # (m − μ)² − (a − μ)², as a product: of two squares a GPU may round only one,
+        # and what is left at a = m would overflow where σ² is small and μ far away.
+        # The gradient is another by a factor of the whole row, which Z divides out.
+        return torch.exp((m - a) * (m + a - 2 * mu) * (precision / 2))
+    nearest = (m - mu.detach()) ** 2
     return (1 + nearest * precision) / (1 + (a - mu) ** 2 * precision)

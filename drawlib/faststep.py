@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import torch
@@ -119,7 +120,32 @@ def _say_once(message: str) -> None:
     warnings.warn(message, stacklevel=4)
 
 
-def compiled(function: Callable[..., Any], device: str = "cpu") -> Callable[..., Any]:
+def own_code(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A copy of a Python function with a code object of its own.
+
+    Dynamo counts its programs by code object, and after ``recompile_limit`` of them (8)
+    runs what it is given eagerly. Without a copy, the steps that ``make_steps`` writes
+    for different configurations would count as one function.
+
+    Example:
+        >>> copy = own_code(own_code)
+        >>> copy.__code__ is own_code.__code__, copy.__code__ == own_code.__code__
+        (False, True)
+    """
+    if not isinstance(function, FunctionType):
+        return function  # a builtin has no code
+    copy = FunctionType(
+        function.__code__.replace(),
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` compiled, or itself where there is no compiler: that is said once.
 
     Example:
@@ -129,7 +155,7 @@ def compiled(function: Callable[..., Any], device: str = "cpu") -> Callable[...,
         ...     callable(compiled(len))
         True
     """
-    if device == "cpu" and not has_compiler():
+    if not has_compiler():
         missing = "no C++ compiler (g++, clang++) was found"
         if torch.__version__ < TRUSTED:
             missing = f"PyTorch {torch.__version__} is older than {TRUSTED}"
@@ -138,7 +164,8 @@ def compiled(function: Callable[..., Any], device: str = "cpu") -> Callable[...,
     keep_memory()
     # It would tell every user that a CUDA compiler is there and no GPU.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    return torch.compile(function, dynamic=False, options=keep_activations())
+    options = keep_activations()
+    return torch.compile(own_code(function), dynamic=False, options=options)
 
 
 class Steps(NamedTuple):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from drawlib.bound import Images, Noise
+from drawlib.ladder import as_tuple
 
 __all__ = ["TrainingStep"]
 
@@ -31,9 +32,15 @@ class TrainingStep:
     """−ELBO, its gradients and the optimiser's step, for batches of one size.
 
     On a CUDA device the first call captures a graph, after ``WARM_UP`` steps whose
-    effect on weights and optimiser is undone; later calls copy their batch into its
-    inputs and replay it. The optimiser must then be ``capturable=True``. Elsewhere each
-    call runs the step as it is, and the first one says so.
+    effect on parameters, buffers and optimiser is undone; later calls copy their batch
+    into its inputs and replay it. Elsewhere each call runs the step as it is, and the
+    first one says so.
+
+    For a graph the optimiser must be ``capturable=True``. A learning rate that is a
+    number is recorded as it was at the capture; one that varies must be a tensor, and
+    be filled in place. Optimiser state that the warm-up made is set to zero, where Adam
+    begins, and SGD without dampening; an optimiser that begins elsewhere, such as
+    NAdam, must have made a step before.
 
     Example:
         >>> from drawlib import DRAW, DRAWConfig
@@ -66,13 +73,13 @@ class TrainingStep:
         if self.device.type != "cuda":
             return self.run(x, noise)
         if self.graph is None:
-            self.capture(x, noise)
+            self.take(x, noise)
+            self.capture()
         if x.shape != self.x.shape:
             raise ValueError(
                 f"a batch of {len(x)}; allowed: {len(self.x)}, as it was captured"
             )
-        self.x.copy_(x)
-        self.noise.copy_(noise)
+        self.fill(x, noise)
         self.graph.replay()
         return self.loss.clone()
 
@@ -86,23 +93,52 @@ class TrainingStep:
         self.optimiser.step()
         return loss.detach()
 
-    def capture(self, x: Images, noise: Noise) -> None:
-        """Warm up on a stream of its own, put everything back, and record one step."""
-        self.x, self.noise = x.clone(), noise.clone()
-        weights = [p.detach().clone() for p in self.model.parameters()]
+    def take(self, x: Images, noise: Noise) -> None:
+        """Make the inputs of the graph; every later batch is copied into them."""
+        self.x = x.clone()
+        several = isinstance(noise, tuple)
+        self.noise = tuple(n.clone() for n in noise) if several else noise.clone()
+
+    def fill(self, x: Images, noise: Noise) -> None:
+        """Copy a batch and its noise, a tensor or one a layer, into the inputs."""
+        self.x.copy_(x)
+        for kept, new in zip(as_tuple(self.noise), as_tuple(noise), strict=True):
+            kept.copy_(new)
+
+    def tensors(self) -> list[Tensor]:
+        """All that a step changes in the model, batch statistics too."""
+        return [*self.model.parameters(), *self.model.buffers()]
+
+    @torch.no_grad()
+    def warm_up(self) -> None:
+        """``WARM_UP`` steps, and everything put back: in place, where a graph looks."""
+        model = [value.clone() for value in self.tensors()]
+        kept = {
+            (p, name): value.clone()
+            for p, state in self.optimiser.state.items()
+            for name, value in state.items()
+            if isinstance(value, Tensor)
+        }
+        with torch.enable_grad():
+            for _ in range(WARM_UP):
+                self.run(self.x, self.noise)
+        for value, before in zip(self.tensors(), model, strict=True):
+            value.copy_(before)
+        for p, state in self.optimiser.state.items():
+            for name, value in state.items():
+                if (p, name) in kept:
+                    value.copy_(kept[p, name])
+                elif isinstance(value, Tensor):
+                    value.zero_()
+
+    def capture(self) -> None:
+        """Warm up on a stream of its own, and record one step, which does not run."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            for _ in range(WARM_UP):
-                self.run(self.x, self.noise)
+            self.warm_up()
         torch.cuda.current_stream().wait_stream(stream)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
             self.loss = self.run(self.x, self.noise)
-        with torch.no_grad():
-            for p, before in zip(self.model.parameters(), weights, strict=True):
-                p.copy_(before)
-            for state in self.optimiser.state.values():
-                for value in state.values():
-                    if isinstance(value, Tensor):
-                        value.zero_()
+        self.graph = graph

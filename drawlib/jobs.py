@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ __all__ = [
     "jobs_for",
     "runs_folder",
 ]
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 class BatchFailed(RuntimeError):
@@ -103,10 +106,16 @@ class Job:
     def logs(self) -> list[Path]:
         """The logs of its trainings, also while they run; the newest one first."""
         runs, part = self.folder.parent.parent, f"{self.mode}-{self.seed}"
-        found = list(runs.glob(f"{self.notebook.stem[:2]}-*/{part}/**/log.jsonl"))
+        found, changed = [], {}
+        # Somebody may throw trainings away meanwhile, which is no reason to fail.
+        with contextlib.suppress(FileNotFoundError):
+            found = list(runs.glob(f"{self.notebook.stem[:2]}-*/{part}/**/log.jsonl"))
         if self.chosen:
             found = [p for p in found if p.parent == self.folder / self.rows[0]]
-        return sorted(found, key=lambda path: -path.stat().st_mtime)
+        for path in found:
+            with contextlib.suppress(FileNotFoundError):
+                changed[path] = path.stat().st_mtime
+        return sorted(changed, key=lambda path: -changed[path])
 
     def seconds(self) -> float:
         """About how long it still takes on a CPU core."""
@@ -146,10 +155,11 @@ def jobs_for(
     """The runs that the tables need, and what no notebook can run.
 
     ``names``: tables; none of them stands for all. ``unfinished`` leaves out the rows
-    whose shipped record has as many epochs as planned.
+    whose shipped record has as many epochs as planned. ``device`` is a kind: each run
+    has one GPU, and ``CUDA_VISIBLE_DEVICES`` says which ones there are to be had.
 
     Raises:
-        ValueError: for an unknown table, or no seed.
+        ValueError: for an unknown table, no seed, or a device that is no kind.
     """
     titles = tables.table_names()
     for name in names:
@@ -157,6 +167,11 @@ def jobs_for(
             raise ValueError(f"table is {name!r}; allowed: {', '.join(titles)}")
     if not seeds or min(seeds) < 0:
         raise ValueError(f"seeds is {tuple(seeds)}; allowed: one or more, from 0")
+    if device not in DEVICES:
+        raise ValueError(
+            f"device is {device!r}; allowed: {', '.join(DEVICES)} "
+            "(CUDA_VISIBLE_DEVICES says which GPUs are used)"
+        )
     known, wanted, missing, jobs = plan(), {}, [], []
     for name in names or titles:
         for entry in tables.definitions()[name]["rows"]:

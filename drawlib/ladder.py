@@ -201,10 +201,10 @@ class LadderVAE(LatentModel):
         One Gaussian p serves both the merge and the KL, and the z that goes down is
         the draw from q: two places where public code differs from the model.
         """
-        q_hat = self.up_heads[i](d)
+        q_hat = self.up_heads[i](d).to(noise.dtype)
         if above is None:
             return Rung(q_hat.sample(noise), q_hat, standard(q_hat.mu))
-        p = self.prior(i, above)
+        p = self.prior(i, above).to(noise.dtype)
         q = merge(q_hat, p)
         return Rung(q.sample(noise), q, p)
 

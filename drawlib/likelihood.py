@@ -36,6 +36,7 @@ class Bernoulli(nn.Module):
         return torch.sigmoid(c)
 
     def forward(self, c: Canvas, x: Canvas) -> Float[Tensor, "batch"]:
+        c = c.to(x.dtype)  # bfloat16 under autocast, too coarse for a sum over pixels
         return (x * c - F.softplus(c)).flatten(1).sum(1)
 
 
@@ -63,6 +64,7 @@ class DiscretisedLogistic(nn.Module):
         return torch.sigmoid(c)
 
     def forward(self, c: Canvas, x: Canvas) -> Float[Tensor, "batch"]:
+        c = c.to(x.dtype)  # as above
         inverse = (-self.log_scale).exp()
         above = (x + 0.5 / 255 - self.mean(c)) * inverse
         below = (x - 0.5 / 255 - self.mean(c)) * inverse

@@ -2,9 +2,10 @@
 
 `MISTAKES` says for each what is right, what is wrong, whose it is, what it does and
 which tests see it. `planted` makes one mistake, or several together, in the running
-program: right functions give way to wrong ones, and come back at the end. The rest of
-the library knows nothing of it. Most are from public sources that taught us the
-subject; a few are of our own making.
+program: right functions give way to wrong ones, and come back at the end. The
+models know nothing of it; a training asks which mistakes are `active`, since a run may
+go on only with those that it began with. Most are from public sources that taught us
+the subject; a few are of our own making.
 
 Not here, since no number changes: loops over pixels (F3 of simonamtoft's code, only
 slow) and an ε inside an exponent (F7, below the precision of a float).
@@ -23,7 +24,7 @@ from drawlib.catalogue import MODELS, OWN
 from drawlib.catalogue_filters import FILTERS
 from drawlib.plants import Function, Mistake, Plant
 
-__all__ = ["MISTAKES", "Mistake", "planted"]
+__all__ = ["MISTAKES", "Mistake", "active", "planted"]
 
 MISTAKES: dict[str, Mistake] = {
     mistake.key: mistake for mistake in (*MODELS, *FILTERS, *OWN)
@@ -69,6 +70,23 @@ def planted(*keys: str) -> Iterator[tuple[Mistake, ...]]:
         for key in keys:
             undo.enter_context(_one(MISTAKES[key]))
         yield tuple(MISTAKES[key] for key in keys)
+
+
+def active() -> tuple[str, ...]:
+    """The mistakes that are being made now, each by its first name in the catalogue.
+
+    Example:
+        >>> with planted("L2", "V1"):
+        ...     active()
+        ('V1', 'L2')
+        >>> active()
+        ()
+    """
+    now: dict[tuple[Plant, ...], str] = {}
+    for key, mistake in MISTAKES.items():
+        if mistake.plants in _growing:
+            now.setdefault(mistake.plants, key)
+    return tuple(now.values())
 
 
 @contextmanager

@@ -150,7 +150,7 @@ class Recurrent(LatentModel):
         """
         h_enc, c_enc = self.encode(state, x, fixed)
         # Under autocast the head rounds; densities and KL are summed in full precision.
-        q = Gaussian(*(v.to(state.canvas.dtype) for v in self.posterior(h_enc)))
+        q = self.posterior(h_enc).to(state.canvas.dtype)
         p = self.prior(state.h_dec)
         z = q.sample(eps)  # Eq. (6)
         state = self.decode(state._replace(h_enc=h_enc, c_enc=c_enc), z)

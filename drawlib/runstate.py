@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from drawlib import checkpoint
 from drawlib.data import Data
 from drawlib.distributed import ALONE, Team
+from drawlib.mistakes import active
 from drawlib.schedule import TrainConfig
 
 __all__ = ["History", "RunState", "TrainingStopped"]
@@ -83,6 +84,12 @@ class RunState:
                 "content": data.sha256.get("content"),
             },
         }
+        # Neither shows in the configuration of the model or of the training. Each is
+        # left out where there is nothing to say, as in checkpoints that lack it.
+        if data.fragments:
+            self.config["data"]["fragments"] = data.fragments
+        if active():
+            what["mistakes"] = list(active())
         described: Any = getattr(model, "config", None)
         if described is not None:
             self.config["model"] = described.to_dict()

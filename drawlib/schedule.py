@@ -90,10 +90,10 @@ class TrainConfig(Config):
 
     def learning_rate(self, step: int, images: int) -> float:
         """The learning rate of a step (counted from 0)."""
-        total, done = self.steps(images), step / self.steps(images)
+        done = step / self.steps(images)
         rate = self.lr
         if self.schedule == "cosine":
-            rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
+            rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
         elif self.schedule == "linear":
             rate *= 1 - 0.5 * done
         elif self.schedule == "staircase":

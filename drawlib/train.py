@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from drawlib import checkpoint
 from drawlib.bound import LatentModel, check_images
 from drawlib.data import Data, stratified_subset
+from drawlib.device import pick_device
 from drawlib.distributed import ALONE, Team, join
 from drawlib.evaluate import check_likelihood, evaluate
 from drawlib.runstate import History, RunState, TrainingStopped
@@ -29,30 +30,6 @@ from drawlib.stopping import Terminated, stop_signals
 __all__ = ["History", "TrainConfig", "TrainingStopped", "fit", "pick_device"]
 
 Loss = Callable[[nn.Module, Tensor, Tensor | None, torch.Generator], Tensor]
-
-
-def pick_device(name: str) -> torch.device:
-    """``auto`` is a GPU where there is one; anything else is taken as it stands.
-
-    Raises:
-        ValueError: for a name that is no device, or one that this machine lacks.
-
-    Example:
-        >>> pick_device("cpu")
-        device(type='cpu')
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(
-            f"device is {name!r}; allowed: auto, cpu, or a GPU of this machine"
-        ) from error
-    return device
 
 
 def derived_seed(seed: int, purpose: str, index: int) -> int:
@@ -274,6 +251,10 @@ def train_loop(
                     bar.set_postfix_str(
                         f"validation −ELBO {valid['valid']:.2f} nats", refresh=False
                     )
+                if team.size == 1:
+                    # Validation takes long: what came meanwhile counts, also after
+                    # the last step, which no other one follows.
+                    stop = dict(asked)
                 state.save(model, optimiser, average)
             elif state.due() or stop:
                 state.save(model, optimiser, average)

@@ -104,7 +104,7 @@ class VAE(LatentModel):
         return self.output(self.decoder(z)).unflatten(1, self.image_shape)
 
     def bound(self, x: Images, noise: Noise) -> Bound:
-        q = self.encode(x)
+        q = self.encode(x).to(x.dtype)
         z = q.sample(noise)
         log_likelihood = self.likelihood(self.decode(z), x)
         # log w = log p(x|z) + log p(z) − log q(z|x), at the sampled z

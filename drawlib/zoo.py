@@ -227,8 +227,10 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
     commit, changed = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", PY)
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
-    else:
+    elif device.type == "cpu":
         name = f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)"
+    else:
+        name = f"{platform.machine()} {device.type}"
     return {
         "commit": commit,
         "commit_dirty": None if changed is None else bool(changed),

@@ -231,3 +231,14 @@ def test_one_nan_among_good_pixels_is_found():
     x[1, 0, 5, 5] = math.nan
     with pytest.raises(ValueError, match="allowed: finite values in"):
         check_images(x, (1, 28, 28))
+
+
+@pytest.mark.parametrize("name", ["vae", "ladder"])
+def test_under_autocast_what_is_summed_is_in_full_precision(name):
+    torch.manual_seed(0)
+    model = MODELS[name]().eval()
+    x, noise = bits(4, (1, 28, 28)).float(), model.noise(4)
+    with torch.autocast("cpu", torch.bfloat16):
+        bound = model.bound(x, noise)
+    for part in (bound.log_likelihood, bound.kl, bound.log_weight):
+        assert part.dtype == torch.float32

@@ -1,5 +1,6 @@
 """The fast path computes what the plain step computes: loss and every gradient."""
 
+import copy
 import os
 import shutil
 import subprocess
@@ -8,15 +9,19 @@ import warnings
 
 import pytest
 import torch
-from small_recurrent import draw, glas, some_bits
+from small_recurrent import SHAPE, SMALL, draw, glas, shaken, some_bits
 from torch.utils._python_dispatch import TorchDispatchMode
+from toy_runs import toy_config, toy_data
 
-from drawlib import fast, fastparts, faststep
+from drawlib import fast, fastparts, faststep, train
+from drawlib.draw import DRAW, DRAWConfig
 from drawlib.evaluate import estimate
 from drawlib.fastparts import Deferred, Window, from_lanes, to_lanes, window
 from drawlib.filterbank import filterbank
 from drawlib.graphed import TrainingStep, _say_once
+from drawlib.ladder import LadderConfig, LadderVAE
 from drawlib.mistakes import planted
+from drawlib.train import fit
 
 FAST = {
     "draw": lambda: draw(),
@@ -44,7 +49,7 @@ SLOW = {
 @pytest.fixture(params=["as-compiled", "in-blocks", "eager"])
 def fused(request, monkeypatch):
     """The step that is given to the compiler, run without it; or the eager step."""
-    monkeypatch.setattr(faststep, "compiled", lambda function, device="cpu": function)
+    monkeypatch.setattr(faststep, "compiled", lambda function: function)
     if request.param == "in-blocks":
         monkeypatch.setattr(fastparts, "LANES", 1)  # three images are three blocks
     faststep.make_steps.cache_clear()
@@ -195,6 +200,16 @@ def test_a_window_far_outside_is_finite_with_its_gradient(kernel):
     assert torch.isfinite(raw.grad).all()
 
 
+def test_no_digits_are_lost_far_outside():
+    """As a difference of two squares, the exponent has their rounding error."""
+    mu = torch.tensor([1000.3, -777.7, 3e4])[None, :, None, None]
+    precision = torch.tensor([1e-3, 2e-3, 2e-5])[None, :, None, None]
+    found = fastparts.rows_of(mu, precision, 28, "gaussian")
+    wanted = fastparts.rows_of(mu.double(), precision.double(), 28, "gaussian")
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=0)
+    assert (found.amax(2) == 1).all()
+
+
 @pytest.mark.parametrize("shape", [(5, 3), (1, 4), (8, 1), (32, 3), (48, 1)])
 def test_images_side_by_side_and_the_way_back(shape):
     rows = torch.randn(*shape)
@@ -266,7 +281,7 @@ class Largest(TorchDispatchMode):
 def test_memory_of_the_weighted_bound_is_bounded_by_the_chunk_not_by_k(
     quick, monkeypatch
 ):
-    monkeypatch.setattr(fast, "fused_on", lambda x: False)
+    monkeypatch.setattr(fast, "may_fuse", lambda: False)
     model = draw(attention="gaussian")
     model.compiled = (lambda: None) if quick else None
     assert model.quick is quick
@@ -333,12 +348,89 @@ def test_an_older_pytorch_does_not_compile_and_is_told(monkeypatch):
         assert faststep.compiled(len) is len
 
 
+def test_no_device_gets_the_compilers_layout_where_nothing_is_compiled(monkeypatch):
+    """On a GPU with an older PyTorch it was slower than the plain step."""
+    monkeypatch.setattr(faststep, "has_compiler", lambda: False)
+    monkeypatch.setattr(fast, "has_compiler", lambda: False)
+    monkeypatch.setattr(fast, "low_precision", lambda x: x.dtype)  # meta has none
+    asked = []
+
+    def stop(config, fused, together):
+        asked.append(fused)
+        raise InterruptedError
+
+    monkeypatch.setattr(fast, "make_steps", stop)
+    model = draw(attention="gaussian").to("meta")  # any device that is not the CPU
+    x = torch.empty(3, *model.image_shape, device="meta", dtype=torch.float64)
+    noise = torch.empty(model.noise_shapes(3)[0], device="meta", dtype=torch.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(2):  # what comes for the first time is not compiled anyway
+            with pytest.raises(InterruptedError):
+                fast.bound(model, x, noise)
+            with pytest.raises(InterruptedError):
+                fast.generate(model, noise)
+    assert asked == [False] * 4
+
+
+@pytest.mark.parametrize("others", [300, 40])
+def test_a_resumed_training_logs_the_numbers_of_an_uninterrupted_one(
+    others, tmp_path, monkeypatch
+):
+    """Compiled or not: that must not depend on what this process has met before."""
+    monkeypatch.setattr(faststep, "compiled", lambda function: function)
+    monkeypatch.setattr(fast, "may_fuse", lambda: True)
+    faststep.make_steps.cache_clear()
+    config, data = toy_config(epochs=2, compile=True), toy_data(other=others)
+    sizes = {**SMALL, "image_shape": (1, 6, 6), "attention": "gaussian"}
+
+    def run(folder):
+        torch.manual_seed(1)
+        fast._met.clear()  # as in a new process
+        return fit(DRAW(DRAWConfig(**sizes)), data, config, folder, progress=False)
+
+    whole = run(tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        right, left = train.negative_elbo, iter(range(6))
+
+        def until_cut(*given):
+            if next(left) == 5:  # after the first epoch and its checkpoint
+                raise InterruptedError
+            return right(*given)
+
+        patch.setattr(train, "negative_elbo", until_cut)
+        run(tmp_path / "cut")
+    assert run(tmp_path / "cut").column("valid") == whole.column("valid")
+    faststep.make_steps.cache_clear()
+
+
+@pytest.mark.skipif(not fast.has_compiler(), reason="torch.compile needs a compiler")
+def test_each_step_is_compiled_however_many_came_before(monkeypatch):
+    """Dynamo has a limit for each code object, and all closures of one share it."""
+    right, programs = torch.compile, []
+
+    def backend(graph, inputs):
+        programs.append(graph)
+        return graph.forward
+
+    def cheap(function, dynamic, options):
+        return right(function, backend=backend, dynamic=dynamic)
+
+    def step(factor):
+        return lambda x, *, plus=1: factor * x + plus
+
+    monkeypatch.setattr(torch, "compile", cheap)
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(recompile_limit=1):
+        made = [faststep.compiled(step(factor)) for factor in range(4)]
+        for factor, function in enumerate(made):
+            assert function(torch.ones(2)).tolist() == 2 * [factor + 1]
+    assert len(programs) == 4
+
+
 def test_without_a_gpu_a_training_step_runs_without_a_graph_and_says_so():
     _say_once.cache_clear()
-    plain, model = draw(attention="gaussian"), None
-    torch.manual_seed(3)
-    import copy
-
+    plain = draw(attention="gaussian")
     model = copy.deepcopy(plain)
     x, noise = some_bits(), plain.noise(3)
     with pytest.warns(UserWarning, match="no CUDA device"):
@@ -352,6 +444,42 @@ def test_without_a_gpu_a_training_step_runs_without_a_graph_and_says_so():
         assert torch.equal(step(x, noise), loss.detach())
     for a, b in zip(model.parameters(), plain.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def batch_normed():
+    config = LadderConfig(image_shape=SHAPE, hidden=(6, 5), z=(3, 2), decoder=(6,))
+    return shaken(LadderVAE(config))
+
+
+@pytest.mark.parametrize("earlier", [0, 2])
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.SGD])
+@pytest.mark.parametrize("make", [lambda: draw(attention="gaussian"), batch_normed])
+def test_the_warm_up_of_a_graph_leaves_no_trace(make, kind, earlier):
+    """Nor with an optimiser of earlier steps, batch statistics, or noise by layers."""
+    how = {"lr": 1e-2, **({"momentum": 0.9} if kind is torch.optim.SGD else {})}
+    model = make()
+    twin = copy.deepcopy(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        step = TrainingStep(model, kind(model.parameters(), **how))
+        same = TrainingStep(twin, kind(twin.parameters(), **how))
+    batches = [(some_bits(), model.noise(3)) for _ in range(earlier + 2)]
+    for batch in batches[:earlier]:
+        assert torch.equal(step(*batch), same(*batch))
+    step.take(*batches[-1])
+    where = [value.data_ptr() for value in step.tensors()]
+    step.warm_up()
+    assert [value.data_ptr() for value in step.tensors()] == where
+    for batch in batches[earlier:]:
+        step.fill(*batch)  # as a replay takes it
+        assert torch.equal(step.run(step.x, step.noise), same(*batch))
+    wanted = twin.state_dict()
+    assert set(wanted) == set(model.state_dict())
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, wanted[name]), name
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        for name, value in step.optimiser.state[p].items():
+            assert torch.equal(value, same.optimiser.state[q][name]), name
 
 
 COMPILED = """

@@ -137,3 +137,12 @@ def test_likelihood_by_name():
     assert likelihood("discretised-logistic", 3).log_scale.shape == (3, 1, 1)
     with pytest.raises(ValueError, match="likelihood is 'mse'; allowed: bernoulli, "):
         likelihood("mse", 1)
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "discretised-logistic"])
+def test_a_rounded_canvas_is_summed_in_the_precision_of_the_image(name):
+    seeded = torch.Generator().manual_seed(0)
+    canvas = (5 * torch.randn(4, 1, 6, 6, generator=seeded)).bfloat16()
+    x = torch.rand(4, 1, 6, 6, generator=seeded).round()
+    p = likelihood(name, 1)
+    assert torch.equal(p(canvas, x), p(canvas.float(), x))

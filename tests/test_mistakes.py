@@ -520,3 +520,10 @@ def test_a_model_is_trained_with_its_mistakes(keys, build, weights, tmp_path):
     after = getattr(model, weights)
     assert isinstance(after, nn.Module)
     assert any(not torch.equal(v, before[k]) for k, v in after.state_dict().items())
+
+
+def test_what_is_planted_is_told_by_its_first_name():
+    assert mistakes.active() == ()
+    with planted("hui-c", "V1"), planted("F5"):
+        assert mistakes.active() == ("V1", "F5")
+    assert mistakes.active() == ()

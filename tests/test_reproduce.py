@@ -9,16 +9,18 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from toy_batch import BAD, QUICK, SLOW, make_toy, undisturbed
 from toy_runs import toy_data, use_toy_data
 
+from drawlib import checkpoint, zoo
 from drawlib import plan as planning
-from drawlib import zoo
 from drawlib.__main__ import main
 from drawlib.jobs import BatchFailed, Job, adopt, describe, gather, jobs_for
 from drawlib.plan import find_records, load_row, plan, train_rows
@@ -27,9 +29,15 @@ from drawlib.runstate import History
 from drawlib.tables import table
 
 papermill = pytest.importorskip("papermill", reason="needs the extra batches")
-pytest.importorskip("distributed", reason="needs the extra batches")
+dask = pytest.importorskip("distributed", reason="needs the extra batches")
 
-from drawlib.batch import run_batch  # noqa: E402
+from drawlib.batch import (  # noqa: E402
+    Batch,
+    interrupt_kernels,
+    local_cluster,
+    run_batch,
+    run_job,
+)
 
 
 @pytest.fixture
@@ -100,6 +108,11 @@ def test_what_is_finished_in_the_zoo_can_be_left_out(toy, tmp_path):
         (["--seeds", "-1"], "seeds is (-1,); allowed: one or more, from 0"),
         (["--jobs", "0"], "jobs is 0; allowed: 1 or more"),
         (["--mode", "read"], "mode is 'read'; allowed: smoke, full"),
+        (
+            ["--device", "cuda:1"],
+            "device is 'cuda:1'; allowed: auto, cpu, cuda, mps "
+            "(CUDA_VISIBLE_DEVICES says which GPUs are used)",
+        ),
     ],
 )
 def test_a_wrong_option_gets_one_line(toy, capsys, options, told):
@@ -146,19 +159,134 @@ def test_finished_records_can_be_adopted(toy, monkeypatch):
     assert [r.name for r in gather(toy / "runs")] == [f"{QUICK}-0"]
 
 
+def test_a_log_that_is_gone_again_is_left_out(toy, monkeypatch):
+    job = Job(toy / "06-toy.ipynb", 0, (SLOW, QUICK), False)
+    for row in job.rows:
+        (job.folder / row).mkdir(parents=True)
+        (job.folder / row / "log.jsonl").touch()
+    kept, lost = (job.folder / row / "log.jsonl" for row in job.rows)
+    stat, gone = Path.stat, FileNotFoundError(str(lost))
+
+    def vanish(path: Path, **options: Any) -> os.stat_result:
+        if path == lost:
+            raise gone
+        return stat(path, **options)
+
+    def unreadable(path: Path, pattern: str) -> Iterator[Path]:
+        """As where a folder goes while it is looked through."""
+        raise gone
+
+    with monkeypatch.context() as patch:
+        # What was found a moment ago.
+        patch.setattr(Path, "glob", lambda path, pattern: iter([kept, lost]))
+        patch.setattr(Path, "stat", vanish)
+        assert job.logs() == [kept]
+        patch.setattr(Path, "glob", unreadable)
+        assert job.logs() == []
+    assert set(job.logs()) == {kept, lost}
+
+
+# Single runs and workers
+
+
+def test_a_run_that_waited_for_a_busy_directory_and_then_ended_well_is_finished(
+    toy, monkeypatch
+):
+    from papermill.exceptions import PapermillExecutionError
+
+    job = Job(toy / "06-toy.ipynb", 0, (QUICK,), True)
+    record = job.folder / "zoo" / f"{QUICK}-0.json"
+    attempts = []
+
+    def execute(*paths: str, **options: Any) -> None:
+        attempts.append(options["parameters"])
+        if len(attempts) < 3:
+            told = f"another process trains in {job.folder}"
+            raise PapermillExecutionError(2, 2, "", "TrainingStopped", told, [])
+        record.parent.mkdir(parents=True)
+        record.touch()
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    outcome = run_job(job)
+    assert (outcome.good, outcome.told, len(attempts)) == (True, "", 3)
+    assert job.done()
+
+
+@pytest.mark.parametrize(
+    ("given", "count", "device", "used"),
+    [
+        (None, 2, "auto", ["0", "1"]),
+        ("2,3", 2, "auto", ["2", "3"]),
+        ("2, 3,5", 3, "cuda", ["2", "3"]),  # two runs at a time
+        ("GPU-a1,GPU-b2", 2, "cuda", ["GPU-a1", "GPU-b2"]),
+        ("MIG-c3", 1, "auto", ["MIG-c3"]),
+        ("4,-1,5", 1, "auto", ["4"]),  # CUDA takes what stands before the -1
+        ("", 0, "auto", [None, None]),
+        ("2,3", 2, "cpu", [None, None]),
+    ],
+)
+def test_each_worker_gets_one_of_the_gpus_that_may_be_used(
+    monkeypatch, given, count, device, used
+):
+    if given is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(dask, "SpecCluster", lambda workers, *rest, **options: workers)
+    options = [worker["options"] for worker in local_cluster(2, device).values()]
+    assert [o["env"].get("CUDA_VISIBLE_DEVICES") for o in options] == used
+    assert [o["resources"] for o in options] == [{"GPU": 1} if u else {} for u in used]
+
+
+def test_a_stopped_batch_asks_only_the_workers_that_have_its_runs(toy):
+    @dataclass(frozen=True)
+    class Key:
+        """A future, as far as it is needed."""
+
+        key: str
+
+    class Stub:
+        """A client of a scheduler that others use too."""
+
+        def scheduler_info(self, n_workers: int) -> dict[str, Any]:
+            return {"workers": {}}
+
+        def subscribe_topic(self, *_: Any) -> None: ...
+
+        def submit(self, *_: Any, key: str, **options: Any) -> Key:
+            return Key(key)
+
+        def processing(self) -> dict[str, tuple[str, ...]]:
+            (own,) = (future.key for future in batch.running)
+            return {"idle": (), "theirs": ("other",), "both": ("other", own)}
+
+        def run(self, *arguments: Any, **options: Any) -> None:
+            asked.append((arguments, options))
+
+    asked: list[Any] = []
+    job = Job(toy / "06-toy.ipynb", 0, (QUICK,), True)
+    batch = Batch(Stub(), [job], 1, 1.0, lambda line: None)
+    batch.submit()
+    batch.stop()
+    assert asked == [((interrupt_kernels, batch.name), {"workers": ["both"]})]
+
+
 # Real schedulers, workers and kernels
 
 
 class Cluster:
-    """A scheduler and two workers, each a process of its own."""
+    """A scheduler and its workers, each a process of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, names: str = "one two", threads: int = 1) -> None:
+        self.threads = threads
         self.file = folder / "scheduler.json"
         self.folder = folder
         self.started: list[subprocess.Popen[bytes]] = []
         local = ["--host", "127.0.0.1", "--port", "0"]
         self.start("scheduler", *local, "--scheduler-file", str(self.file))
-        self.workers = {name: self.worker(name) for name in ("one", "two")}
+        self.workers = {name: self.worker(name) for name in names.split()}
         end = time.monotonic() + 120
         while not self.file.exists():
             assert time.monotonic() < end, "no scheduler came"
@@ -179,7 +307,7 @@ class Cluster:
         return process
 
     def worker(self, name: str) -> subprocess.Popen[bytes]:
-        options = ["--name", name, "--nthreads", "1", "--no-nanny"]
+        options = ["--name", name, "--nthreads", str(self.threads), "--no-nanny"]
         folder = ["--local-directory", str(self.folder)]
         return self.start(
             "worker", "--scheduler-file", str(self.file), *options, *folder
@@ -273,6 +401,41 @@ def test_a_killed_workers_run_goes_on_elsewhere_and_the_tables_are_the_same(
     assert not any("started" in line and SLOW in line for line in again)
     written = toy / "runs" / "tables" / "table-T.csv"
     assert f"T,slow,{SLOW},mnist-dynamic,test," in written.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_stopped_batch_leaves_the_runs_of_others_on_its_worker_alone(
+    tmp_path, monkeypatch
+):
+    use_toy_data(monkeypatch.setattr, side=6)
+    notebooks = make_toy(tmp_path, monkeypatch.setattr, epochs=300)
+    own, other = (
+        Job(notebooks / "06-toy.ipynb", k, (SLOW,), True, "cpu") for k in (0, 1)
+    )
+
+    def epochs(job: Job) -> int:
+        return len(History.read(job.folder / SLOW).rows)
+
+    def stop(line: str) -> None:
+        """Ctrl-C once both of them train."""
+        if not line.startswith("stopping") and min(epochs(own), epochs(other)) >= 5:
+            raise KeyboardInterrupt
+
+    cluster = Cluster(tmp_path, "one", threads=2)
+    try:
+        with dask.Client(cluster.address) as client:
+            theirs = client.submit(run_job, other, "theirs", pure=False)
+            with pytest.raises(KeyboardInterrupt):
+                run_batch([own], scheduler=cluster.address, every=0.2, say=stop)
+            assert epochs(other) < 300
+            outcome = theirs.result(timeout=300)
+    finally:
+        cluster.close()
+    assert outcome.good and other.done(), outcome.told
+    state = checkpoint.load(own.folder / SLOW / "checkpoint.pt")
+    assert state is not None and 20 <= state["step"] < 1200
+    assert not (own.folder / SLOW / "run.json").exists()
 
 
 def test_a_run_without_its_record_is_not_done(toy):

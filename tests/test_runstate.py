@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import math
 import os
+from dataclasses import replace
 
 import pytest
 from toy_runs import TOY, assert_same_bits, toy_config, toy_data, toy_model, weights
 
 from drawlib import checkpoint
+from drawlib.mistakes import planted
 from drawlib.runstate import History, RunState, TrainingStopped, differences
 from drawlib.train import fit
 from drawlib.vae import VAE
@@ -138,3 +140,22 @@ def test_left_overs_of_a_killed_process_are_swept(tmp_path):
     (tmp_path / ".checkpoint-new.pt.1.partial").write_bytes(b"half")
     trained(tmp_path)
     assert not list(tmp_path.glob(".*.partial"))
+
+
+def test_a_run_goes_on_only_under_the_mistakes_that_it_began_with(tmp_path):
+    with planted("V1"):
+        trained(tmp_path)
+    with pytest.raises(
+        TrainingStopped, match=r"train.mistakes was \['V1'\] and is None"
+    ):
+        trained(tmp_path)
+    with planted("V1"):
+        assert trained(tmp_path).rows
+
+
+def test_a_run_goes_on_only_with_the_clutter_that_it_began_with(tmp_path):
+    cluttered = replace(toy_data(), fragments=8)
+    trained(tmp_path, cluttered)
+    with pytest.raises(TrainingStopped, match="data.fragments was 8 and is 2"):
+        trained(tmp_path, replace(toy_data(), fragments=2))
+    assert trained(tmp_path, cluttered).rows

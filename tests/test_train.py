@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -467,6 +469,21 @@ def test_a_signal_saves_and_the_run_goes_on_later(tmp_path, number, kind):
     assert_same_bits(weights(whole), weights(resumed))
 
 
+def test_a_signal_during_the_last_validation_is_not_lost(tmp_path, monkeypatch):
+    real = train.validate
+
+    def signalled(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        return real(*arguments)
+
+    monkeypatch.setattr(train, "validate", signalled)
+    with pytest.raises(KeyboardInterrupt, match="stopped at step 4"):
+        run(tmp_path, epochs=1)
+    assert checkpoint.load(tmp_path / "checkpoint.pt")["step"] == 4
+    monkeypatch.undo()
+    assert len(run(tmp_path, epochs=1)[1].rows) == 1
+
+
 def test_a_second_signal_acts_at_once(tmp_path):
     def twice(_):
         os.kill(os.getpid(), signal.SIGINT)
@@ -481,6 +498,34 @@ def test_a_second_signal_acts_at_once(tmp_path):
     assert "stopped" not in str(caught.value)
     assert checkpoint.load(tmp_path / "checkpoint.pt")["step"] == 4  # the last epoch's
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_signal_after_the_check_for_one_ends_the_next_step_with_a_checkpoint(
+    tmp_path,
+):
+    """It comes between the line that saves and the one that ends the training."""
+    lines, first = inspect.getsourcelines(train.train_loop)
+    (end,) = (first + k for k, line in enumerate(lines) if line.strip() == "if stop:")
+
+    def trace(frame, event, _):
+        if frame.f_code.co_name != "train_loop":
+            return None
+        here = (event, frame.f_lineno) == ("line", end)
+        if here and frame.f_locals["state"].step == 5:
+            signal.raise_signal(signal.SIGTERM)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with pytest.raises(
+            Terminated, match="stopped at step 6; .* holds a checkpoint"
+        ):
+            run(tmp_path)
+    finally:
+        sys.settrace(before)
+    state = checkpoint.load(tmp_path / "checkpoint.pt")
+    assert state is not None and state["step"] == 6
 
 
 def test_training_works_in_a_thread(tmp_path):
@@ -561,6 +606,12 @@ def test_compile_calls_the_hot_function_of_a_model_that_has_one(tmp_path):
     model = toy_model(kind=Hot)
     run(tmp_path, model=model, compile=True, epochs=1)
     assert model.hot == 1
+
+
+def test_a_device_that_nobody_has_tried_is_taken_only_by_its_name(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert pick_device("auto") == torch.device("cpu")
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", "", "meta:1:2"])

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MODULES = (
     "gaussian likelihood bound layers config filterbank lstm trace "
     "recurrentconfig recurrent vae ladder draw glas classifier objectives models "
-    "data protocols clutter download formats "
+    "device data protocols clutter download formats "
     "train schedule stopping runstate distributed evaluate checkpoint runs zoo "
     "classification plan intervals tables tables_show "
     "plots live explorer web pad livebook notebook textbook "

@@ -1,0 +1,32 @@
+"""Which device a name stands for, in one place."""
+
+from __future__ import annotations
+
+import torch
+
+__all__ = ["pick_device"]
+
+
+def pick_device(name: str | torch.device) -> torch.device:
+    """``auto`` is a CUDA device where there is one, else the CPU.
+
+    Anything else is taken as it stands: ``mps``, Apple's, too. Nobody has run the
+    library there, so it must be asked for by name.
+
+    Raises:
+        ValueError: for a name that is no device, or one that this machine lacks.
+
+    Example:
+        >>> pick_device("cpu")
+        device(type='cpu')
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"device is {name!r}; allowed: auto, cpu, or a GPU of this machine"
+        ) from error
+    return device

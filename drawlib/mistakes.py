@@ -75,10 +75,12 @@ def planted(*keys: str) -> Iterator[tuple[Mistake, ...]]:
 def active() -> tuple[str, ...]:
     """The mistakes that are being made now, each by its first name in the catalogue.
 
+    L2, for one, is the line of V1 in a ladder.
+
     Example:
-        >>> with planted("L2", "V1"):
+        >>> with planted("L1", "L2"):
         ...     active()
-        ('V1', 'L2')
+        ('V1', 'L1')
         >>> active()
         ()
     """

@@ -175,7 +175,14 @@ def show_goal(row: Row) -> str:
     return f"≤ {row.goal:.2f}{verdict}"
 
 
+def show_split(row: Row) -> str:
+    return row.split if row.name else row.published_split
+
+
 def show_what(row: Row) -> str:
+    if not row.name:
+        samples = "" if row.published_K is None else f", K {row.published_K:,}"
+        return row.published_bound + samples
     if row.K is None:
         return row.bound
     images = "" if row.images is None else f", {row.images:,} images"
@@ -185,7 +192,7 @@ def show_what(row: Row) -> str:
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "row": lambda row: row.label,
     "protocol": lambda row: row.protocol or row.published_protocol,
-    "split": lambda row: row.split,
+    "split": show_split,
     "bound": show_what,
     "ours": show_ours,
     "seeds": show_seeds,

@@ -72,3 +72,16 @@ def test_tidy_makes_stored_figures_lighter():
     tidy(notebook)
     stored = base64.b64decode(notebook.cells[0].outputs[0].data["image/png"])
     assert stored == lighter(figure) != figure
+
+
+def test_tidy_joins_printed_text_that_came_in_pieces():
+    new = nbformat.v4.new_output
+    pieces = [new("stream", name="stdout", text=t) for t in ("a\n", "b", "c\n")]
+    figure = new("display_data", {"text/plain": "<Figure>"})
+    err = new("stream", name="stderr", text="e")
+    outputs = [*pieces, figure, new("stream", name="stdout", text="d\n"), err]
+    cell = nbformat.v4.new_code_cell("print()", outputs=outputs)
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    tidy(notebook)
+    found = notebook.cells[0].outputs
+    assert [o.get("text") for o in found] == ["a\nbc\n", None, "d\n", "e"]

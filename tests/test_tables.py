@@ -219,3 +219,11 @@ def test_one_run_is_named_by_protocol_and_row():
     assert plan_of(VAE).row == "vae-source" and plan_of(VAE).protocol == "mnist-dynamic"
     with pytest.raises(ValueError, match="is not planned; allowed: mnist-dynamic/vae"):
         plan_of("vae-source")
+
+
+def test_a_published_row_shows_its_own_split_and_bound_not_ours():
+    heads, lines = table("B-published", []).cells()
+    glas = dict(zip(heads, next(li for li in lines if li[0] == "GLAS"), strict=True))
+    assert glas["split"] == "unverified" and glas["bound"] == "−ELBO, K 1"
+    nade = dict(zip(heads, next(li for li in lines if li[0] == "NADE"), strict=True))
+    assert nade["split"] == "test" and nade["bound"] == "NLL"

@@ -46,6 +46,20 @@ def lighter(figure: bytes) -> bytes:
     return min(figure, packed.getvalue(), key=len)
 
 
+def joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Outputs whose printed text, cut by a slow machine, is in one piece again."""
+    kept: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        last = kept[-1] if kept else nbformat.from_dict({"output_type": ""})
+        if output.output_type == last.output_type == "stream" and (
+            output.name == last.name
+        ):
+            last.text += output.text
+        else:
+            kept.append(output)
+    return kept
+
+
 def tidy(notebook: nbformat.NotebookNode) -> None:
     """Drop what differs from one run or machine to the next; make figures lighter."""
     kept = {k: v for k, v in notebook.metadata.items() if k == "drawlib"}
@@ -56,6 +70,8 @@ def tidy(notebook: nbformat.NotebookNode) -> None:
         cell.metadata = nbformat.from_dict(
             {k: v for k, v in cell.metadata.items() if k in KEPT}
         )
+        if "outputs" in cell:
+            cell.outputs = joined(cell.outputs)
         for output in cell.get("outputs", []):
             if output.output_type in ("display_data", "execute_result"):
                 output.metadata = nbformat.from_dict({})

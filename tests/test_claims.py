@@ -10,6 +10,7 @@ import torch
 from exact_models import TwoLayerLinearGaussian, affine_head, hermite_grid, seeded
 from torch.distributions import MultivariateNormal
 
+from drawlib.forecast import forecast
 from drawlib.intervals import Difference
 from drawlib.mistakes import planted
 from drawlib.zoo import published, records
@@ -64,8 +65,8 @@ def test_with_all_three_a_whole_training_ends_just_above_the_published_ladder():
     assert min(cost("ladder-source-L1-L2-L3-long", "ladder-source")) > 30
 
 
-def glas_difference(weights: dict[str, int]) -> Difference:
-    """The weighted sum of rows of GLAS, seed by seed among those of three epochs."""
+def glas_pairs(weights: dict[str, int]) -> list[float]:
+    """The weighted sums of rows of GLAS, seed by seed among those of three epochs."""
     ends = {
         row: {
             r["seed"]: r["bounds"]["test"]["neg_elbo"]
@@ -75,9 +76,12 @@ def glas_difference(weights: dict[str, int]) -> Difference:
         for row in weights
     }
     shared = set.intersection(*(set(seeds) for seeds in ends.values()))
-    return Difference.of(
-        [sum(w * ends[row][s] for row, w in weights.items()) for s in sorted(shared)]
-    )
+    return [sum(w * ends[row][s] for row, w in weights.items()) for s in sorted(shared)]
+
+
+def glas_difference(weights: dict[str, int]) -> Difference:
+    """The same with its interval."""
+    return Difference.of(glas_pairs(weights))
 
 
 def test_with_grid_and_rows_repaired_the_gaussian_is_ahead_of_the_cauchy():
@@ -95,6 +99,17 @@ def test_the_faults_of_the_code_cost_the_gaussian_more_than_the_cauchy():
     lead = {"cauchy-legacy-floor": 1, "gaussian-legacy-floor": -1}
     rescue = glas_difference({**lead, "cauchy": -1, "gaussian": 1})
     assert rescue.high is not None and rescue.high < 0
+
+
+def test_in_the_sizes_of_the_settings_file_the_faults_make_either_filter_seem_ahead():
+    lead = {"config-cauchy-legacy-floor": 1, "config-gaussian-legacy-floor": -1}
+    pairs = glas_pairs(lead)
+    assert len(pairs) == 3 and min(pairs) < -8 and max(pairs) > 8
+    for kernel in ("cauchy", "gaussian"):
+        cost = {f"config-{kernel}-legacy-floor": 1, f"config-{kernel}": -1}
+        assert 0 < min(glas_pairs(cost)) < 4 and 12 < max(glas_pairs(cost)) < 18
+    repaired = glas_pairs({"config-cauchy": 1, "config-gaussian": -1})
+    assert len(repaired) == 3 and min(repaired) > 0
 
 
 def best_with_l1(model: TwoLayerLinearGaussian, x: torch.Tensor) -> torch.Tensor:
@@ -142,3 +157,26 @@ def test_l1_keeps_the_linear_ladder_from_its_known_log_p_whatever_the_encoder():
             assert abs(expected_elbo(best, image) - most) < 1e-6
             assert expected_elbo(right, image) < most
             assert expected_elbo(wrong, image) < most
+
+
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        ("mnist-dynamic/ladder-source-short", "mnist-dynamic/ladder-source"),
+        ("mnist-dynamic/ladder-source-L1", "mnist-dynamic/ladder-source-L1-long"),
+        (
+            "mnist-dynamic/ladder-source-L1-L2-L3",
+            "mnist-dynamic/ladder-source-L1-L2-L3-long",
+        ),
+        ("omniglot-ours/draw-attention-t16-short", "omniglot-ours/draw-attention-t16"),
+        ("omniglot-ours/glas-cauchy-t16-short", "omniglot-ours/glas-cauchy-t16"),
+    ],
+)
+def test_each_forecast_from_a_training_that_ended_was_too_high(short, long):
+    a, b = ({r["seed"]: r for r in records(*name.split("/"))} for name in (short, long))
+    shared = a.keys() & b.keys()
+    assert shared, "no seed in common"
+    for seed in shared:
+        assert b[seed]["epochs"] == 5 * a[seed]["epochs"]
+        then = b[seed]["curve"][-1]["valid"]
+        assert forecast(a[seed]["curve"], b[seed]["epochs"])[0] > then

@@ -32,11 +32,11 @@ def lighter(figure: bytes) -> bytes:
     page's weight is saved. A figure whose pixels would move by more than 0.2 of 255 in
     the mean (photographs), that is transparent or has a palette comes back as it was.
     """
-    image = Image.open(io.BytesIO(figure))
-    see_through = image.mode == "RGBA" and image.getextrema()[3][0] < 255
-    if image.mode == "P" or see_through:
+    stored = Image.open(io.BytesIO(figure))
+    see_through = stored.mode == "RGBA" and np.asarray(stored)[..., 3].min() < 255
+    if stored.mode == "P" or see_through:
         return figure
-    image = image.convert("RGB")
+    image = stored.convert("RGB")
     fewer = image.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     before, after = (np.asarray(i, float) for i in (image, fewer.convert("RGB")))
     if np.abs(after - before).max(2).mean() > 0.2:

@@ -260,6 +260,13 @@ def test_extension_keeps_the_lines_of_formulas_in_docstrings():
     assert bookpages.set_apart(given) == wanted
 
 
+def test_list_of_chapters_has_the_question_of_each():
+    listed = bookpages.chapter_list().splitlines()
+    assert len(listed) == len(NOTEBOOKS)
+    for line in listed:
+        assert re.search(r"\): \S.+[.?]$", line), line
+
+
 def test_api_page_lists_every_public_module():
     listed = bookpages.modules()
     assert len(listed) == len(set(listed))

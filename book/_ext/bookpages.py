@@ -39,11 +39,12 @@ SECTIONS = {
         "Raises References Returns See Todo Warning Warnings Warns Yields"
     ).split()
 }
+QUESTION = re.compile(r"^\*\*The question\.\*\*\s+(.+?)(?:\n\n|\Z)", re.M | re.S)
 INLINE_CODE = re.compile(r"(``.+?``|`[^`]+`_?)")
 
 
 def chapters() -> list[tuple[str, str, str]]:
-    """(file, title, first sentence) of every notebook that `_toc.yml` names."""
+    """(file, title, its question) of every notebook that `_toc.yml` names."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     files = [
         entry["file"]
@@ -59,23 +60,17 @@ def chapters() -> list[tuple[str, str, str]]:
             "".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"
         )
         title = re.search(r"^# +(.+)$", text, flags=re.MULTILINE)
-        prose = [
-            block.replace("\n", " ").strip()
-            for block in text.split("\n\n")
-            if re.match(r"[A-Z*_]", block.strip())
-        ]
-        first = re.split(r"(?<=[.?!])\s", prose[0])[0] if prose else ""
-        # Its links start from the folder of the notebooks: here, only their words.
-        first = re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", first)
-        found.append((name, title.group(1).strip() if title else name, first))
+        asked = QUESTION.search(text)
+        question = " ".join(asked.group(1).split()) if asked else ""
+        found.append((name, title.group(1).strip() if title else name, question))
     return found
 
 
 def chapter_list() -> str:
     """The chapters as a Markdown list."""
     lines = [
-        f"- [{title}](../{name}.ipynb)" + (f": {first}" if first else "")
-        for name, title, first in chapters()
+        f"- [{title}](../{name}.ipynb)" + (f": {question}" if question else "")
+        for name, title, question in chapters()
     ]
     return "\n".join(lines) or "No chapter is finished yet."
 

@@ -32,6 +32,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="folder of the records")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if min(*given.threads, given.turns) < 1:
+        parser.error(f"threads are {given.threads}, turns {given.turns}; allowed: 1 up")
     from drawlib.bench import BENCH, bench_records, bench_table
 
     out = given.out or (None if given.quick or given.only else BENCH)
@@ -39,7 +41,8 @@ def main() -> int:
         record = measure(given.threads[0], given.quick, given.only, given.turns)
         out.mkdir(parents=True, exist_ok=True)
         path = out / f"cpu-threads-{given.threads[0]}.json"
-        path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+        path.write_text(text, encoding="utf-8")
         return 0
     with tempfile.TemporaryDirectory() as scratch:
         folder = out or Path(scratch)

@@ -6,7 +6,7 @@ import contextlib
 import io
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ import tyro
 from drawlib import distributed, zoo
 from drawlib.checkpoint import CheckpointError
 from drawlib.data import DATASETS, DataError, load_data
-from drawlib.evaluate import evaluate
+from drawlib.evaluate import check_seed, evaluate
 from drawlib.jobs import BatchFailed
 from drawlib.models import CONFIGS, config_of
 from drawlib.runs import Run, load_run, publish, train_run
@@ -239,6 +239,7 @@ def sample_command(arguments: Sequence[str]) -> None:
     from torchvision.utils import save_image
 
     args = parse(Sample, arguments, "sample")
+    check_seed(args.seed)
     model, _ = load_any(args.model, args.device)
     generator = torch.Generator().manual_seed(args.seed)
     save_image(model.generate(args.n, generator=generator).cpu(), args.out)
@@ -277,6 +278,12 @@ def reproduce_command(arguments: Sequence[str]) -> None:
     if args.check:
         from drawlib.reproduce_check import check
 
+        known = {f.name: f.default for f in fields(Reproduce)}
+        own = ("check", "table")
+        given = [k for k in known if k not in own and getattr(args, k) != known[k]]
+        if given:
+            listed = ", ".join(given)
+            raise ValueError(f"--check was given with {listed}; allowed: --table")
         check(args.table)
         return
     reproduce(

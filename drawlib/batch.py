@@ -140,6 +140,12 @@ def visible_gpus() -> list[str]:
     return [name.strip() for name in names[:count]]
 
 
+def data_folders() -> dict[str, str]:
+    """Where data may lie, from any folder: kernels start in that of the notebooks."""
+    given = {name: os.environ.get(name) for name in ("DRAWLIB_DATA", "DRAWLIB_CACHE")}
+    return {k: os.path.abspath(os.path.expanduser(v)) for k, v in given.items() if v}
+
+
 def local_cluster(at_once: int, device: str) -> Any:
     """Dask workers on this machine: one a GPU where there are any, else on the CPU.
 
@@ -153,6 +159,7 @@ def local_cluster(at_once: int, device: str) -> Any:
     workers = {}
     for k in range(count):
         environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cores))}
+        environment |= data_folders()
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = gpus[k]
         workers[k] = {

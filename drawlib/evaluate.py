@@ -14,7 +14,7 @@ from drawlib.bound import LatentModel, check_images
 from drawlib.data import Data, stratified_subset
 from drawlib.distributed import ALONE, Team
 
-__all__ = ["Evaluation", "check_likelihood", "estimate", "evaluate"]
+__all__ = ["Evaluation", "check_likelihood", "check_seed", "estimate", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,16 @@ def check_likelihood(model: Any, data: Data) -> None:
         )
 
 
+def check_seed(seed: int) -> None:
+    """Refuse a seed that not every generator takes.
+
+    Raises:
+        ValueError: for a negative one, or one of more than 63 bits.
+    """
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed is {seed}; allowed: 0 to 2**63 - 1")
+
+
 def evaluate(
     model: LatentModel,
     data: Data,
@@ -165,9 +175,9 @@ def evaluate(
     those of a single process, and so is every digit. All of them must call this.
 
     Raises:
-        ValueError: for K below 1, an unknown or empty split, more images than there
-            are, images of another shape than the model's, or a likelihood that is not
-            the protocol's.
+        ValueError: for K below 1, a seed as ``check_seed`` has it, an unknown or empty
+            split, more images than there are, images of another shape than the
+            model's, or a likelihood that is not the protocol's.
 
     Example:
         >>> from drawlib import VAE, Data, Split, VAEConfig
@@ -182,6 +192,7 @@ def evaluate(
     """
     if samples < 1:
         raise ValueError(f"samples (K) is {samples}; allowed: 1 or more")
+    check_seed(seed)
     part = data.split(split)
     if not len(part):
         raise ValueError(f"the {split} split is empty; allowed: one image or more")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from drawlib import tables, zoo
+from drawlib.checkpoint import write_atomically
 from drawlib.plan import Planned, plan
 from drawlib.runstate import History
 from drawlib.zoo import Record, records
@@ -159,7 +159,8 @@ def jobs_for(
     has one GPU, and ``CUDA_VISIBLE_DEVICES`` says which ones there are to be had.
 
     Raises:
-        ValueError: for an unknown table, no seed, or a device that is no kind.
+        ValueError: for an unknown table, no seed, a device that is no kind, or
+            ``notebooks`` that are no folder.
     """
     titles = tables.table_names()
     for name in names:
@@ -171,6 +172,10 @@ def jobs_for(
         raise ValueError(
             f"device is {device!r}; allowed: {', '.join(DEVICES)} "
             "(CUDA_VISIBLE_DEVICES says which GPUs are used)"
+        )
+    if not notebooks.is_dir():
+        raise ValueError(
+            f"notebooks is {str(notebooks)!r}; allowed: the folder of the chapters"
         )
     known, wanted, missing, jobs = plan(), {}, [], []
     for name in names or titles:
@@ -188,7 +193,7 @@ def jobs_for(
             missing.append(f"{what}: {', '.join(rows)}")
             continue
         notebook, chosen = found[0].resolve(), chooses_rows(found[0])
-        for seed in seeds:
+        for seed in dict.fromkeys(seeds):  # one given twice is one
             need = [r for r in rows if not (unfinished and is_finished(known[r], seed))]
             groups = [(row,) for row in need] if chosen else [tuple(need)] * bool(need)
             jobs += [Job(notebook, seed, g, chosen, device, mode) for g in groups]
@@ -253,7 +258,8 @@ def adopt(jobs: Sequence[Job], root: Path | None = None) -> list[Path]:
             target.parent.mkdir(parents=True, exist_ok=True)
             weights = path.with_suffix(".safetensors")
             if weights.exists():  # first the weights: a record names what is there
-                shutil.copyfile(weights, target.with_suffix(".safetensors"))
-            shutil.copyfile(path, target)
+                there = target.with_suffix(".safetensors")
+                write_atomically(there, weights.read_bytes())
+            write_atomically(target, path.read_bytes())
             copied.append(target)
     return copied

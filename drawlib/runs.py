@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -152,13 +153,23 @@ def publish(
 
     Raises:
         ValueError: for a ``published`` that is no key of ``zoo/published.json``; for
-            ``ship`` where mistakes were planted, since nobody could use the weights.
+            a ``row`` that names no file, K or images below 1, or a run without a log;
+            for ``ship`` where mistakes were planted, since nobody could use the
+            weights. All of them before the work.
         FileNotFoundError, ZooError: as ``load_run``.
     """
     known = zoo.published()
     if published is not None and published not in known:
         raise ValueError(f"published is {published!r}; allowed: {', '.join(known)}")
+    if not re.fullmatch(r"[\w.-]+", row):
+        raise ValueError(f"row is {row!r}; allowed: letters, digits, '-', '_' and '.'")
+    for what, count in (("samples (K)", iw_samples), ("images", iw_images)):
+        if count < 1:
+            raise ValueError(f"{what} is {count}; allowed: 1 or more")
     run, model = load_run(run_dir)
+    history = History.read(run_dir)
+    if not history.rows:
+        raise ValueError(f"{run_dir} holds no log of its training (log.jsonl)")
     if ship and run.mistakes:
         raise ValueError(f"ship is True for a run with mistakes {run.mistakes}")
     team = join(run.train.device)
@@ -166,7 +177,6 @@ def publish(
     device = pick_device(team.device(run.train.device))
     model.to(device)
     progress = progress and team.first
-    history = History.read(run_dir)
     name = f"{run.data}/{row}-{run.train.seed}"
     shipped: dict[str, Any] | None = None
     if ship:

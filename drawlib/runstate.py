@@ -45,11 +45,17 @@ class History:
 
     @classmethod
     def read(cls, run_dir: str | Path) -> History:
-        """The log of a run directory, also while it trains."""
+        """The log of a run directory, also while it trains.
+
+        Raises:
+            ValueError: where it is truncated.
+        """
         path = Path(run_dir) / "log.jsonl"
         text = path.read_text(encoding="utf-8") if path.exists() else ""
-        lines = text.splitlines()
-        return cls(tuple(json.loads(line) for line in lines))
+        try:
+            return cls(tuple(json.loads(line) for line in text.splitlines()))
+        except ValueError as error:
+            raise ValueError(f"{path} is no whole log: {error}") from None
 
     def column(self, name: str) -> list[float]:
         """One number of every row."""

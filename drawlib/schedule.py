@@ -73,12 +73,18 @@ class TrainConfig(Config):
         at_least(self, 1, "epochs", "batch_size", "decay_epochs", "evaluate_every")
         at_least(self, 0, "warmup_steps", "kl_warmup", "ema", "valid_images", "seed")
         at_least(self, 0, "lr", "clip_norm", "checkpoint_seconds")
+        at_least(self, 0, "beta1", "beta2", "eps")
         one_of(self, "schedule", ("cosine", "constant", "linear", "staircase"))
         one_of(self, "clip", ("global", "tensor", "none"))
         one_of(self, "keep", ("best", "last"))
         one_of(self, "precision", ("float32", "medium", "bf16"))
-        if not self.ema < 1:
-            raise ValueError(f"TrainConfig.ema is {self.ema}; it must be below 1")
+        for name in ("beta1", "beta2", "ema"):
+            if not (value := getattr(self, name)) < 1:
+                raise ValueError(f"TrainConfig.{name} is {value}; it must be below 1")
+        if self.lr == math.inf:
+            raise ValueError("TrainConfig.lr is inf; it must be finite")
+        if not self.seed < 2**63:
+            raise ValueError(f"TrainConfig.seed is {self.seed}; it must be below 2**63")
 
     def steps_per_epoch(self, images: int) -> int:
         """Full batches in an epoch; what is left over comes up in another epoch."""

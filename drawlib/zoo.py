@@ -7,9 +7,10 @@ import json
 import math
 import platform
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from drawlib.bound import LatentModel
 from drawlib.checkpoint import write_atomically
-from drawlib.models import build, config_of
+from drawlib.models import CONFIGS, build, config_of
 
 __all__ = [
     "Record",
@@ -36,6 +37,7 @@ __all__ = [
 
 PY = "*.py"  # records, which are written one after another, change no number
 ZOO = Path(str(resources.files("drawlib"))) / "zoo"
+SCHEMA = "drawlib-record-1"
 
 
 class ZooError(RuntimeError):
@@ -77,6 +79,9 @@ def records(
 ) -> list[Record]:
     """All records, or those of one protocol and one row, sorted by name.
 
+    Raises:
+        ZooError: for a file that is truncated.
+
     Example:
         >>> all(r.protocol == "mnist-dynamic" for r in records("mnist-dynamic"))
         True
@@ -84,12 +89,24 @@ def records(
     root = root or ZOO
     found = []
     for path in sorted(root.glob("*/*-*.json")):
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if values.get("schema") != "drawlib-record-1":
+        values = read_json(path)
+        if values.get("schema") != SCHEMA:
             continue
         if protocol in (None, values["protocol"]) and row in (None, values["row"]):
             found.append(Record(f"{path.parent.name}/{path.stem}", values))
     return found
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a JSON file of a zoo holds.
+
+    Raises:
+        ZooError: where it is truncated.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ZooError(f"{path} is no whole JSON file: {error}") from None
 
 
 def published() -> dict[str, Any]:
@@ -109,8 +126,8 @@ def load_pretrained(name: str, *, root: Path | None = None) -> LatentModel:
     code (safetensors).
 
     Raises:
-        ZooError: for an unknown name, a record without weights, or weights whose
-            sha256 is not the recorded one.
+        ZooError: for an unknown name, a file that is no whole record of this schema,
+            a record without weights, or weights whose sha256 is not the recorded one.
 
     Example:
         >>> model = load_pretrained("mnist-dynamic/vae-gated-0")
@@ -120,9 +137,13 @@ def load_pretrained(name: str, *, root: Path | None = None) -> LatentModel:
     root = root or ZOO
     path = root / f"{name}.json"
     if not path.exists():
-        known = [r.name for r in records(root=root) if r["weights"]]
+        # A classifier has weights too, but is no latent variable model.
+        shipped = [r for r in records(root=root) if r["weights"]]
+        known = [r.name for r in shipped if r["kind"] in CONFIGS]
         raise ZooError(f"no record {name!r}; with weights: {', '.join(known) or '-'}")
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = read_json(path)
+    if (schema := values.get("schema")) != SCHEMA:
+        raise ZooError(f"{path.name} has the schema {schema!r}; allowed: {SCHEMA!r}")
     if not values["weights"]:
         raise ZooError(f"{name} ships no weights; one seed of each row does")
     model = build(config_of(values["kind"], **values["config"]))
@@ -182,7 +203,7 @@ def write_record(
     """
     path = (root or ZOO) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    values = strict({"schema": "drawlib-record-1", **values})
+    values = strict({"schema": SCHEMA, **values})
     text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomically(path, text.encode())
     return path
@@ -222,15 +243,24 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
     """Versions, device and commit of this run, for its record.
 
     ``commit_dirty`` says whether the library's Python files were others than those of
-    the commit; without a repository both are None.
+    the commit; without a repository both are None. An environment may lie inside of
+    another project's repository, whose commit says nothing of the library. ``drawlib``
+    among the versions is None in a clone that is not installed.
     """
-    commit, changed = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", PY)
+    commit: str | None = None
+    changed: str | None = None
+    if git("ls-files", "--error-unmatch", "--", Path(__file__).name) is not None:
+        commit = git("rev-parse", "HEAD")
+        changed = git("status", "--porcelain", "--", PY)
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     elif device.type == "cpu":
         name = f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)"
     else:
         name = f"{platform.machine()} {device.type}"
+    release: str | None = None
+    with suppress(PackageNotFoundError):
+        release = version("drawlib")
     return {
         "commit": commit,
         "commit_dirty": None if changed is None else bool(changed),
@@ -238,6 +268,6 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "drawlib": version("drawlib"),
+            "drawlib": release,
         },
     }

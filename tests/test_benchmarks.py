@@ -14,6 +14,7 @@ from drawlib.bench import BENCH, SCHEMA, bench_records, bench_table
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import __main__ as main  # noqa: E402
 from benchmarks.clock import Times, in_turn, ratio, timed  # noqa: E402
 from benchmarks.limit import forward_products, training_flops  # noqa: E402
 
@@ -74,6 +75,29 @@ def test_quick_benchmark_writes_records_that_make_a_table(tmp_path):
     rows = bench_table(record)
     assert rows[0]["goal"] == "3.5 times" and rows[-1]["measured"] == "not measured"
     assert "matrix products, GFLOP/s" in run.stdout
+
+
+def test_a_record_is_written_in_utf_8_on_any_system(tmp_path, monkeypatch):
+    write_text = Path.write_text
+
+    def as_on_windows(path, text, encoding="cp437", **options):
+        return write_text(path, text, encoding, **options)
+
+    record = {"schema": SCHEMA, "threads": 1, "works": [], "title": "9×9 −ELBO"}
+    monkeypatch.setattr(main, "measure", lambda *_: record)
+    monkeypatch.setattr(Path, "write_text", as_on_windows)
+    given = ["benchmarks", "--child", "--threads", "1", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", given)
+    assert main.main() == 0
+    assert bench_records(tmp_path) == [record]
+
+
+@pytest.mark.parametrize("given", [["--threads", "1", "0"], ["--turns", "0"]])
+def test_no_thread_or_no_turn_gets_one_line(capsys, monkeypatch, given):
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *given])
+    with pytest.raises(SystemExit):
+        main.main()
+    assert "allowed: 1 up" in capsys.readouterr().err
 
 
 def test_records_are_whole_and_none_is_from_a_quick_run():

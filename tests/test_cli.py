@@ -147,10 +147,14 @@ def one_line(capsys, arguments):
         (["evaluate"], "model"),
         (["evaluate", "nowhere"], "no record 'nowhere'; with weights: "),
         (["evaluate", "nowhere", "--smaples", "3"], "--smaples"),
+        (["evaluate", "published"], "published.json has the schema None; allowed"),
         (["sample", "nowhere"], "no record 'nowhere'"),
+        (["sample", "nowhere", "--seed", str(2**70)], "seed is 1180591620717411303424"),
         (["record", "nowhere", "--row", "a"], "nowhere holds no finished run"),
         (["record", "nowhere"], "row"),
         (["data", "--rot", "x"], "--rot"),
+        (["reproduce", "--check", "--dry-run"], "--check was given with dry_run"),
+        (["reproduce", "--check", "--seeds", "1"], "--check was given with seeds"),
     ],
 )
 def test_a_mistake_gets_one_line(tmp_path, toy, capsys, monkeypatch, arguments, told):

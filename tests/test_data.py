@@ -434,6 +434,21 @@ def test_52_sets_that_are_seldom_at_hand_are_divided_as_documented(
     assert not torch.equal(data.train.labels, official[: len(data.train)])
 
 
+@pytest.mark.parametrize("name", ["mnist-dynamic", "omniglot", "omniglot-ours"])
+def test_51_validation_and_test_bits_are_two_draws(name, monkeypatch):
+    raw = _zeros("mnist" if name == "mnist-dynamic" else name)
+    for key, a in raw.arrays.items():
+        if a.ndim == 3:
+            a += 128
+        elif key == "drawer":
+            raw.arrays[key] = np.arange(len(a)) % 20 + 1
+    monkeypatch.setattr(download, "obtain", lambda kind, **_: raw)
+    data = load_data(name)
+    valid, test = (split.images[:1000].float() for split in (data.valid, data.test))
+    # From one draw all would agree, from two of them half: 9 standard deviations.
+    assert (valid == test).float().mean() == pytest.approx(0.5, abs=0.005)
+
+
 def test_cifar10_10k_keeps_the_last_thousand_for_validation():
     data = _real("cifar10-10k")
     assert data.likelihood == "discretised-logistic"

@@ -63,6 +63,17 @@ def found(folder: Path) -> list[dict[str, Any]]:
     return [torch.load(folder / f"found-{rank}.pt") for rank in (0, 1)]
 
 
+@pytest.mark.parametrize("given", ["x", "0", "-1", "nan", "inf"])
+def test_a_timeout_that_is_none_gets_one_line(monkeypatch, given):
+    monkeypatch.setenv("DRAWLIB_TIMEOUT", given)
+    with pytest.raises(ValueError, match=f"DRAWLIB_TIMEOUT is '{given}'; allowed: sec"):
+        distributed.patience()
+    monkeypatch.setenv("DRAWLIB_TIMEOUT", "1.5")
+    assert distributed.patience().total_seconds() == 1.5
+    monkeypatch.delenv("DRAWLIB_TIMEOUT")
+    assert distributed.patience().total_seconds() == 600
+
+
 def test_a_job_of_two(found):
     assert [part["team"] for part in found] == [(0, 2), (1, 2)]
 

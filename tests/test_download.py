@@ -199,6 +199,30 @@ def test_root_that_is_no_folder_is_refused_in_one_line(tiny):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("variable", ["DRAWLIB_DATA", "DRAWLIB_CACHE"])
+def test_home_of_nobody_is_a_folder_like_any_other(tiny, monkeypatch, variable):
+    monkeypatch.setenv(variable, "~no-such-user/x")
+    with pytest.raises(DataError, match="~no-such-user"):
+        obtain("mnist")
+    with pytest.raises(ValueError, match="root='~no-such-user/x' is not a folder"):
+        obtain("mnist", root="~no-such-user/x")
+
+
+def test_folders_that_may_not_be_looked_into_are_followed_by_the_next_source(
+    tiny, server, monkeypatch
+):
+    def forbidden(path: Path, **options) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setenv("DRAWLIB_DATA", str(tiny))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "is_file", forbidden)
+        with pytest.raises(DataError) as error:
+            obtain("mnist", download=False)
+    assert str(error.value).count("permission denied") == 2  # the folder, the cache
+    assert f"{tiny} (DRAWLIB_DATA): permission denied" in str(error.value)
+
+
 def test_tampered_file_is_named_and_the_next_source_tried(tiny, server, monkeypatch):
     files = _tiny_files()
     name = "train-images-idx3-ubyte.gz"
@@ -613,12 +637,22 @@ def test_omniglot_zips_are_read_in_the_order_of_alphabet_character_drawer(tmp_pa
     assert out["images"][0, 4:].max() == 0
 
 
-def test_cifar_tarball_is_read_and_its_files_are_verified(tmp_path, monkeypatch):
+@pytest.mark.parametrize("python", ["3.11.3", "3.11.4"])
+@pytest.mark.filterwarnings("ignore:Python 3.14:DeprecationWarning")
+def test_cifar_tarball_is_read_and_its_files_are_verified(
+    tmp_path, monkeypatch, python
+):
     import pickle
     import tarfile
 
     from torchvision.datasets import CIFAR10
 
+    if python == "3.11.3":  # whose tarfile had no filters
+        extract = tarfile.TarFile.extractall
+        monkeypatch.delattr(tarfile, "data_filter")
+        monkeypatch.setattr(
+            tarfile.TarFile, "extractall", lambda tar, path: extract(tar, path)
+        )
     rng = np.random.default_rng(0)
     sums = {}
     with tarfile.open(tmp_path / "cifar-10-python.tar.gz", "w:gz") as tar:

@@ -241,6 +241,8 @@ def test_a_subset_is_stratified_by_class():
         ({"samples": 1, "split": "tset"}, "'tset' is unknown, allowed: train, valid"),
         ({"samples": 1, "images": 21}, "subset of 21 asked for, allowed: 1 to 20"),
         ({"samples": 1, "images": 0}, "subset of 0 asked for, allowed: 1 to 20"),
+        ({"samples": 1, "images": 5, "seed": -1}, "seed is -1; allowed: 0 to"),
+        ({"samples": 1, "seed": 2**70}, "seed is 1180591620717411303424; allowed"),
     ],
 )
 def test_bad_requests_get_one_line(how, told):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -74,6 +75,11 @@ def test_a_notebook_without_rows_is_one_run_a_seed(toy):
     assert f"trains {SLOW}, {BAD}, {QUICK}" in told and "2 of 2 runs to do" in told
 
 
+def test_a_seed_given_twice_is_one_run(toy):
+    once, twice = (jobs_for([], seeds, notebooks=toy)[0] for seeds in ([0], [0, 0]))
+    assert twice == once
+
+
 def test_the_plan_of_the_book_names_every_chapter_that_is_missing(tmp_path):
     jobs, missing = jobs_for(["A"], [0], notebooks=tmp_path)
     assert not jobs
@@ -109,6 +115,10 @@ def test_what_is_finished_in_the_zoo_can_be_left_out(toy, tmp_path):
         (["--jobs", "0"], "jobs is 0; allowed: 1 or more"),
         (["--mode", "read"], "mode is 'read'; allowed: smoke, full"),
         (
+            ["--notebooks", "nowhere"],
+            "notebooks is 'nowhere'; allowed: the folder of the chapters",
+        ),
+        (
             ["--device", "cuda:1"],
             "device is 'cuda:1'; allowed: auto, cpu, cuda, mps "
             "(CUDA_VISIBLE_DEVICES says which GPUs are used)",
@@ -116,7 +126,7 @@ def test_what_is_finished_in_the_zoo_can_be_left_out(toy, tmp_path):
     ],
 )
 def test_a_wrong_option_gets_one_line(toy, capsys, options, told):
-    assert main(["reproduce", *options, "--notebooks", str(toy), "--dry-run"]) == 1
+    assert main(["reproduce", "--notebooks", str(toy), "--dry-run", *options]) == 1
     assert capsys.readouterr().err == f"drawlib: {told}\n"
 
 
@@ -157,6 +167,23 @@ def test_finished_records_can_be_adopted(toy, monkeypatch):
     (path,) = adopt(jobs)
     assert path == zoo.ZOO / f"{QUICK}-0.json" and path.exists()
     assert [r.name for r in gather(toy / "runs")] == [f"{QUICK}-0"]
+
+
+def test_what_cannot_be_adopted_leaves_the_old_record(toy, monkeypatch):
+    monkeypatch.chdir(toy)
+    train_rows("06-toy", "full", 0, "cpu", QUICK, progress=False)
+    jobs, _ = jobs_for(["T"], [0], notebooks=toy)
+    (path,) = adopt(jobs)
+    path.write_text("old")
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        adopt(jobs)
+    assert path.read_text() == "old"
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
 def test_a_log_that_is_gone_again_is_left_out(toy, monkeypatch):
@@ -238,6 +265,19 @@ def test_each_worker_gets_one_of_the_gpus_that_may_be_used(
     options = [worker["options"] for worker in local_cluster(2, device).values()]
     assert [o["env"].get("CUDA_VISIBLE_DEVICES") for o in options] == used
     assert [o["resources"] for o in options] == [{"GPU": 1} if u else {} for u in used]
+
+
+def test_workers_find_data_that_lie_beside_the_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DRAWLIB_DATA", "my data")
+    monkeypatch.setenv("DRAWLIB_CACHE", "~/cache")
+    monkeypatch.setattr(dask, "SpecCluster", lambda workers, *rest, **options: workers)
+    (worker,) = local_cluster(1, "cpu").values()
+    assert worker["options"]["env"]["DRAWLIB_DATA"] == str(tmp_path / "my data")
+    assert worker["options"]["env"]["DRAWLIB_CACHE"] == str(Path.home() / "cache")
+    monkeypatch.delenv("DRAWLIB_DATA")
+    (worker,) = local_cluster(1, "cpu").values()
+    assert "DRAWLIB_DATA" not in worker["options"]["env"]
 
 
 def test_a_stopped_batch_asks_only_the_workers_that_have_its_runs(toy):

@@ -16,7 +16,7 @@ from toy_runs import (
     weights,
 )
 
-from drawlib import zoo
+from drawlib import runs, zoo
 from drawlib.evaluate import evaluate
 from drawlib.mistakes import planted
 from drawlib.runs import Run, load_run, publish, read_run, train_run
@@ -142,6 +142,42 @@ def test_altered_weights_of_a_run_are_refused(done):
 def test_an_unknown_published_number_is_refused_before_the_work(done):
     with pytest.raises(ValueError, match="'vae-sorce'; allowed: vae-source, "):
         publish(done.run_dir, "vae-tiny", published="vae-sorce")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"row": ""}, "row is ''; allowed: letters, digits"),
+        ({"row": "a/b"}, "row is 'a/b'; allowed"),
+        ({"row": "..\\b"}, "allowed: letters"),
+        ({"iw_samples": 0}, r"samples \(K\) is 0; allowed: 1 or more"),
+        ({"iw_images": -1}, "images is -1; allowed: 1 or more"),
+    ],
+)
+def test_what_cannot_be_published_is_refused_before_the_work(
+    done, tmp_path, monkeypatch, changes, told
+):
+    monkeypatch.setattr(runs, "evaluate", lambda *_, **options: 1 / 0)
+    how = {"row": "vae-tiny", "root": tmp_path / "zoo", **changes}
+    with pytest.raises(ValueError, match=told):
+        publish(done.run_dir, **how)
+    assert not (tmp_path / "zoo").exists()
+
+
+@pytest.mark.parametrize(
+    ("log", "told"), [(None, "holds no log"), ('{"epoch": 1', "is no whole log")]
+)
+def test_a_run_without_a_whole_log_is_refused_before_the_work(
+    done, monkeypatch, log, told
+):
+    monkeypatch.setattr(runs, "evaluate", lambda *_, **options: 1 / 0)
+    path = done.run_dir / "log.jsonl"
+    path.unlink()
+    if log is not None:
+        path.write_text(log)
+    with pytest.raises(ValueError, match=told) as caught:
+        publish(done.run_dir, "vae-tiny")
+    assert "\n" not in str(caught.value)
 
 
 def test_the_package_zoo_is_never_written_by_these_tests(done, tmp_path):

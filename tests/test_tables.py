@@ -101,6 +101,15 @@ def test_rows_without_a_record_are_there_and_short_ones_are_unfinished():
     assert "36 epochs (36 of 150 epochs)" in table("A", [short]).to_markdown()
 
 
+def test_a_row_is_as_long_as_its_shortest_seed_and_averages_equal_bounds_alone():
+    found = [record(VAE, 0, 90.0), record(VAE, 1, 90.0, epochs=36)]
+    row = table("A", found).rows[2]
+    assert (row.seeds, row.epochs, row.state) == ((0, 1), 36, "36 of 150 epochs")
+    assert row.weighted == 85.0
+    found[1].values["importance_weighted"]["samples"] = 50
+    assert table("A", found).rows[2].weighted is None
+
+
 def test_trainings_of_another_recipe_are_never_averaged():
     other = {"epochs": 6, "lr": 2e-3, "seed": 0, "device": "cpu"}
     odd = record(VAE, 0, 50.0, train_config=other, epochs=6)

@@ -614,7 +614,7 @@ def test_a_device_that_nobody_has_tried_is_taken_only_by_its_name(monkeypatch):
     assert pick_device("auto") == torch.device("cpu")
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:99", "", "meta:1:2"])
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "", "meta:1:2", "meta"])
 def test_a_device_that_is_none_gets_one_line(name):
     with pytest.raises(ValueError, match="allowed: auto, cpu, or a GPU") as caught:
         pick_device(name)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import subprocess
 from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 import torch
@@ -121,6 +123,27 @@ def test_an_unknown_name_lists_those_that_ship_weights(root):
         load_pretrained("mnist-dynamic/vae-tiny-1", root=root)
 
 
+def test_what_is_no_record_of_this_schema_is_refused_in_one_line(root):
+    path = root / "mnist-dynamic" / "vae-tiny-1.json"
+    whole = path.read_text(encoding="utf-8")
+    path.write_text(whole.replace("drawlib-record-1", "drawlib-record-2"))
+    with pytest.raises(ZooError, match="schema 'drawlib-record-2'; allowed: 'drawlib-"):
+        load_pretrained("mnist-dynamic/vae-tiny-1", root=root)
+    path.write_text(whole[:-9])
+    for ask in (lambda: load_pretrained(NAME[:-1] + "1", root=root),
+                lambda: records(root=root)):  # fmt: skip
+        with pytest.raises(ZooError, match="vae-tiny-1.json is no whole JSON") as error:
+            ask()
+        assert "\n" not in str(error.value)
+
+
+def test_a_classifier_is_not_listed_among_the_latent_variable_models():
+    with pytest.raises(ZooError, match="no record 'nowhere'") as caught:
+        load_pretrained("nowhere")
+    assert "mnist-dynamic/vae-source-0" in str(caught.value)
+    assert "classifier" not in str(caught.value)
+
+
 def test_altered_shipped_weights_are_refused(root):
     path = root / f"{NAME}.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
@@ -169,12 +192,39 @@ def test_the_environment_names_versions_and_commit():
 
 
 def test_a_changed_tree_is_said_to_be_dirty(monkeypatch):
-    answers = {"rev-parse": "0" * 40, "status": " M train.py"}
+    answers = {"rev-parse": "0" * 40, "status": " M train.py", "ls-files": "zoo.py"}
     monkeypatch.setattr(zoo, "git", lambda command, *_: answers[command])
     cpu = torch.device("cpu")
     assert zoo.describe_environment(cpu)["commit_dirty"] is True
     answers["status"] = ""
     assert zoo.describe_environment(cpu)["commit_dirty"] is False
+
+
+def test_the_commit_of_another_project_s_repository_is_not_ours(tmp_path, monkeypatch):
+    """An environment inside of a repository, which holds a copy of the library."""
+    site = tmp_path / ".venv" / "drawlib"
+    site.mkdir(parents=True)
+    (site / "zoo.py").touch()
+    (tmp_path / "theirs").touch()
+    nobody = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.org"]
+    git = ["git", "-C", str(tmp_path), *nobody, "-c", "commit.gpgsign=false"]
+    for command in (["init"], ["add", "theirs"], ["commit", "-m", "theirs"]):
+        done = subprocess.run([*git, *command], capture_output=True)
+        if done.returncode:
+            pytest.skip("git is not installed")
+    monkeypatch.setattr(zoo, "__file__", str(site / "zoo.py"))
+    assert zoo.git("rev-parse", "HEAD") is not None
+    found = zoo.describe_environment(torch.device("cpu"))
+    assert (found["commit"], found["commit_dirty"]) == (None, None)
+
+
+def test_a_clone_that_is_not_installed_has_an_environment_too(monkeypatch):
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(zoo, "version", missing)
+    found = zoo.describe_environment(torch.device("cpu"))
+    assert found["versions"]["drawlib"] is None and found["versions"]["torch"]
 
 
 # What ships

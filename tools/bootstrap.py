@@ -35,9 +35,9 @@ def version_of(command):
 
 
 def find_python():
-    """The interpreter to build with: the running one where it is a tested version."""
+    """The interpreter to build with: a tested version, else one that is newer."""
     named = ["python3.13", "python3.12", "python3.11", "python3", "python"]
-    found = []
+    found, newer = [], None
     for command in [sys.executable] + named:
         version = version_of(command)
         if version in TESTED:
@@ -45,10 +45,11 @@ def find_python():
         if version:
             found.append(f"{os.path.basename(command)} is {version[0]}.{version[1]}")
             if version > TESTED[-1]:
-                say(
-                    f"Python {version[0]}.{version[1]} is newer than any tested version"
-                )
-                return command, version
+                newer = newer or (command, version)
+    if newer:
+        version = newer[1]
+        say(f"Python {version[0]}.{version[1]} is newer than any tested version")
+        return newer
     sys.exit(
         "setup: Python 3.11, 3.12 or 3.13 is needed; found: "
         + ("; ".join(sorted(set(found))) or "no Python at all")

@@ -16,6 +16,8 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8000, help="0: any free port")
     parser.add_argument("--no-browser", action="store_true", help="only serve")
     arguments = parser.parse_args()
+    if not 0 <= arguments.port < 65536:
+        parser.error(f"--port is {arguments.port}; allowed: 0 to 65535")
     if not (PAGES / "index.html").exists():
         print("serve: no built book; run `make book` first", file=sys.stderr)
         return 1

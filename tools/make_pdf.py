@@ -45,8 +45,9 @@ STYLE = """
 UNFOLD = """() => {
   for (const box of document.querySelectorAll(".toggle-hidden"))
     box.classList.remove("toggle-hidden");
-  // What a solution's answer hides is shown; a chapter's plumbing stays folded.
-  for (const box of document.querySelectorAll(".tag_exercise-solution details"))
+  // What a solution's answer or a table hides is shown; a chapter's plumbing is not.
+  const answers = ".tag_exercise-solution details, details.provenance";
+  for (const box of document.querySelectorAll(answers))
     box.open = true;
   document.documentElement.dataset.theme = "light";
 }"""

@@ -17,7 +17,7 @@ Noise = Any
 Images = Float[Tensor, "batch channels height width"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # tensors have no single truth value
 class Bound:
     r"""The terms of a variational bound at one posterior sample, one row an image.
 
@@ -177,17 +177,19 @@ class LatentModel(nn.Module):
     def take_noise(
         self, n: int, noise: Noise | None, generator: torch.Generator | None
     ) -> Noise:
-        """The given noise, checked, or a fresh draw."""
+        """The given noise, checked, or a fresh draw; one tensor comes back bare."""
         if noise is None:
             return self.noise(n, generator)
-        if not isinstance(noise, (Tensor, tuple)):
-            raise TypeError(
-                f"noise is a {type(noise).__name__}; allowed: a tensor or a tuple"
-            )
         given = noise if isinstance(noise, tuple) else (noise,)
+        for eps in given:
+            if not isinstance(eps, Tensor):
+                raise TypeError(
+                    f"noise is a {type(eps).__name__}; allowed: a tensor or a tuple "
+                    "of tensors"
+                )
         shapes = tuple(tuple(eps.shape) for eps in given)
         if shapes != self.noise_shapes(n):
             raise ValueError(
                 f"noise has shape {shapes}; allowed: {self.noise_shapes(n)}"
             )
-        return noise
+        return given if len(given) > 1 else given[0]

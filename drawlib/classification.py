@@ -89,15 +89,17 @@ def measure_errors(
     was_training = model.training
     model.eval()
     wrong, nats = torch.zeros(2, model.config.glimpses, dtype=torch.float64)
-    for block in index.split(500):
-        x = data.binarise(part.images[block.to(part.images.device)], generator,
-                          split=split).to(device)  # fmt: skip
-        y = part.labels[block.to(part.labels.device)].to(device)
-        logits = model.answers(x).float()
-        wrong += (logits.argmax(-1) != y).sum(1).cpu()
-        chosen = logits.log_softmax(-1)[:, torch.arange(len(y)), y]
-        nats -= chosen.cpu().double().sum(1)
-    model.train(was_training)
+    try:
+        for block in index.split(500):
+            x = data.binarise(part.images[block.to(part.images.device)], generator,
+                              split=split).to(device)  # fmt: skip
+            y = part.labels[block.to(part.labels.device)].to(device)
+            logits = model.answers(x).float()
+            wrong += (logits.argmax(-1) != y).sum(1).cpu()
+            chosen = logits.log_softmax(-1)[:, torch.arange(len(y)), y]
+            nats -= chosen.cpu().double().sum(1)
+    finally:
+        model.train(was_training)
     n = len(index)
     share = wrong / n
     return Errors(

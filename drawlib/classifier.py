@@ -31,10 +31,11 @@ __all__ = ["Classifier", "ClassifierConfig", "loss"]
 class ClassifierConfig(Config):
     """Sizes of the classifier; the defaults are the paper's (from memory).
 
-    The last three fields are ours, for the paper leaves them open or does otherwise:
+    The last five fields are ours, for the paper leaves them open or does otherwise:
 
     ``start_sigma``: σ of the filters of the first window, in pixels; 0 leaves it to
-    the head's random bias, σ ≈ 1. A 12 × 12 grid over 100 pixels has a stride of 9:
+    the head's random bias, σ ≈ 1, and ``start_gamma`` and ``start_zoom`` without
+    effect. A 12 × 12 grid over 100 pixels has a stride of 9:
     filters of σ = 1 see less than a third of the image, and what lies between gives the
     window no gradient. Half a stride leaves no gap.
     ``start_gamma``: the intensity of the first window. Ink is rare, and so a blurred

@@ -61,8 +61,10 @@ def fits(model: Recurrent) -> bool:
         True
     """
     from drawlib import mistakes
+    from drawlib.draw import DRAW
+    from drawlib.glas import GLAS
 
-    if mistakes._growing or type(model).__name__ not in ("DRAW", "GLAS"):
+    if mistakes._growing or type(model) not in (DRAW, GLAS):
         return False
     kind = getattr(model.config, "latent_attention", "none")
     memory = getattr(model.config, "memory", "inference")

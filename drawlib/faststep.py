@@ -148,6 +148,9 @@ def own_code(function: Callable[..., Any]) -> Callable[..., Any]:
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` compiled, or itself where there is no compiler: that is said once.
 
+    Compiled anew for each set of planted mistakes. The compiler does not look again at
+    the methods that it has met: a mistake would not be made, or not be undone.
+
     Example:
         >>> import warnings
         >>> with warnings.catch_warnings():
@@ -165,7 +168,18 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     # It would tell every user that a CUDA compiler is there and no GPU.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     options = keep_activations()
-    return torch.compile(own_code(function), dynamic=False, options=options)
+    made: dict[Any, Callable[..., Any]] = {}
+
+    def run(*given: Any, **named: Any) -> Any:
+        from drawlib import mistakes
+
+        now = tuple(mistakes._growing)
+        if now not in made:
+            own = own_code(function)
+            made[now] = torch.compile(own, dynamic=False, options=options)
+        return made[now](*given, **named)
+
+    return run
 
 
 class Steps(NamedTuple):

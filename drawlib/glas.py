@@ -80,6 +80,11 @@ class GLASConfig(RecurrentConfig):
                 "GLASConfig.latent_attention is 'none' with a generative memory; "
                 f"allowed: {', '.join(LATENT[1:])}"
             )
+        if self.space == "masked" and self.latent_attention == "none":
+            raise ValueError(
+                "GLASConfig.latent_attention is 'none' with a masked space; "
+                f"allowed: {', '.join(LATENT[1:])}"
+            )
 
     @property
     def cells(self) -> int:

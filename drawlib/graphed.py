@@ -68,17 +68,13 @@ class TrainingStep:
         """One step; the loss in nats, a mean over the batch.
 
         Raises:
-            ValueError: for a batch of another size than the captured one.
+            ValueError: on a GPU, for images or noise of other shapes than the captured.
         """
         if self.device.type != "cuda":
             return self.run(x, noise)
         if self.graph is None:
             self.take(x, noise)
             self.capture()
-        if x.shape != self.x.shape:
-            raise ValueError(
-                f"a batch of {len(x)}; allowed: {len(self.x)}, as it was captured"
-            )
         self.fill(x, noise)
         self.graph.replay()
         return self.loss.clone()
@@ -101,8 +97,14 @@ class TrainingStep:
 
     def fill(self, x: Images, noise: Noise) -> None:
         """Copy a batch and its noise, a tensor or one a layer, into the inputs."""
-        self.x.copy_(x)
-        for kept, new in zip(as_tuple(self.noise), as_tuple(noise), strict=True):
+        inputs, given = (self.x, *as_tuple(self.noise)), (x, *as_tuple(noise))
+        # A copy would spread the noise of a single image over all of them.
+        shapes = [[tuple(each.shape) for each in batch] for batch in (given, inputs)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"a batch of {shapes[0]}; allowed: {shapes[1]}, as it was captured"
+            )
+        for kept, new in zip(inputs, given, strict=True):
             kept.copy_(new)
 
     def tensors(self) -> list[Tensor]:

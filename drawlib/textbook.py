@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from drawlib.config import one_of
 from drawlib.draw import DRAW
 from drawlib.glas import GLAS
 from drawlib.recurrent import Recurrent
@@ -24,6 +25,18 @@ from drawlib.recurrent import Recurrent
 __all__ = ["TextbookDRAW", "TextbookGLAS", "filterbank_by_loops"]
 
 Images = Float[Tensor, "batch 1 height width"]
+
+# Whose numbers it computes; of a model with anything else they would be another's.
+PLAIN: dict[str, tuple[str, ...]] = {
+    "attention": ("none", "gaussian"),
+    "likelihood": ("bernoulli",),
+    "prior": ("standard",),
+    "latent_attention": ("none", "cauchy", "gaussian"),
+    "grid": ("corrected",),
+    "rows": ("exact",),
+    "space": ("learned", "fixed"),
+    "memory": ("inference",),
+}
 
 
 def gaussian_filters(
@@ -84,6 +97,10 @@ class TextbookDRAW(nn.Module):
 
     Built from a library model, whose weights it copies: ``TextbookDRAW(model)``.
 
+    Raises:
+        ValueError: for a model with more than one channel, or with a choice that is not
+            in ``PLAIN``.
+
     Example:
         >>> from drawlib.draw import DRAW, DRAWConfig
         >>> model = DRAW(DRAWConfig.preset("tiny"))
@@ -96,7 +113,12 @@ class TextbookDRAW(nn.Module):
     def __init__(self, model: Recurrent) -> None:
         super().__init__()
         self.config = config = model.config
-        _, self.height, self.width = config.image_shape
+        for name, allowed in PLAIN.items():
+            if hasattr(config, name):
+                one_of(config, name, allowed)
+        channels, self.height, self.width = config.image_shape
+        if channels != 1:
+            raise ValueError(f"the model has {channels} channels; allowed: 1")
         hidden, z = config.hidden, config.z
         self.encoder = cell(model.encoder.weight, model.encoder.bias, hidden)
         self.decoder = cell(model.decoder.weight, model.decoder.bias, hidden)
@@ -107,10 +129,12 @@ class TextbookDRAW(nn.Module):
         if config.attention != "none":
             self.read_head = affine(model.read_head.weight, model.read_head.bias)
             self.write_head = affine(model.write_head.weight, model.write_head.bias)
-        self.start = [
-            nn.Parameter(getattr(model, f"start_{name}").detach().clone())
-            for name in ("h_enc", "c_enc", "h_dec", "c_dec", "canvas")
-        ]
+        names = ("h_enc", "c_enc", "h_dec", "c_dec", "canvas")
+        starts = (getattr(model, f"start_{name}") for name in names)
+        self.start = nn.ParameterList(
+            nn.Parameter(start.detach().clone(), start.requires_grad)
+            for start in starts
+        )
 
     def read(self, x: Images, x_hat: Images, h_dec: Tensor) -> Tensor:
         """Eq. (17), or with attention eq. (27)."""
@@ -228,6 +252,10 @@ class TextbookGLAS(TextbookDRAW):
 
 def textbook(model: Recurrent) -> TextbookDRAW:
     """The textbook form of a DRAW or GLAS model, with its weights.
+
+    Raises:
+        TypeError: for another model.
+        ValueError: as ``TextbookDRAW``.
 
     Example:
         >>> from drawlib.draw import DRAW, DRAWConfig

@@ -18,6 +18,7 @@ from exact_models import (
 )
 
 from drawlib.bound import Bound, check_images
+from drawlib.draw import DRAW, DRAWConfig
 from drawlib.ladder import LadderConfig, LadderVAE
 from drawlib.vae import VAE, VAEConfig
 
@@ -199,6 +200,23 @@ def test_noise_of_another_shape_is_refused(name):
         model(x, noise=model.noise(2))
     with pytest.raises(ValueError, match="noise for 0 images was asked for"):
         model.generate(0)
+    with pytest.raises(TypeError, match="noise is a int; allowed: a tensor or a tuple"):
+        model(x, noise=tuple(range(len(model.noise_shapes(3)))))
+
+
+@pytest.mark.parametrize(
+    "make", [*MODELS.values(), lambda: DRAW(DRAWConfig.preset("tiny"))]
+)
+def test_the_only_noise_may_come_bare_or_as_a_tuple(make):
+    model = make().eval()
+    noise = model.noise(3)
+    given = noise if isinstance(noise, tuple) else (noise,)
+    x = torch.rand(3, *model.image_shape, dtype=given[0].dtype).round()
+    assert torch.equal(model(x, noise=given).elbo, model(x, noise=noise).elbo)
+    drawn = model.generate(3, noise=given)
+    assert torch.equal(drawn, model.generate(3, noise=noise))
+    again = model.reconstruct(x, noise=given)
+    assert torch.equal(again, model.reconstruct(x, noise=noise))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A classifier's error, from a training to a record and back."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -20,7 +21,12 @@ from drawlib.train import TrainConfig
 from drawlib.zoo import ZooError, load_pretrained, records
 
 TINY = ClassifierConfig(
-    image_shape=(1, 12, 12), glimpses=2, hidden=8, read=3, start_sigma=1.0
+    # Wide enough that weights are rounded when they ship.
+    image_shape=(1, 12, 12),
+    glimpses=2,
+    hidden=32,
+    read=3,
+    start_sigma=1.0,
 )
 TRAIN = TrainConfig(epochs=2, batch_size=16, device="cpu", valid_images=20)
 
@@ -68,6 +74,8 @@ def test_errors_are_counted_after_each_glimpse():
     assert found.images == 30 and found.percent == pytest.approx((20.0, 80.0))
     assert found.se == pytest.approx((100 * (0.2 * 0.8 / 30) ** 0.5,) * 2)
     assert found.error == pytest.approx(80.0)
+    right = math.log(1 + 9 * math.exp(-5))  # and a wrong answer costs five nats more
+    assert found.nats == pytest.approx((right + 5 * 0.2, right + 5 * 0.8))
 
 
 def test_a_measurement_leaves_the_model_as_it_was_and_repeats():
@@ -76,6 +84,13 @@ def test_a_measurement_leaves_the_model_as_it_was_and_repeats():
     first = measure_errors(model, data, "valid", images=10)
     assert model.training and first == measure_errors(model, data, "valid", images=10)
     assert isinstance(first, Errors) and first.images == 10
+
+
+def test_a_measurement_that_fails_leaves_the_model_as_it_was():
+    model = Classifier(replace(TINY, image_shape=(1, 10, 10))).train()
+    with pytest.raises(ValueError, match="images have shape"):
+        measure_errors(model, toy(), "valid")
+    assert model.training
 
 
 def test_a_split_without_labels_is_refused():

@@ -55,6 +55,13 @@ def test_later_windows_depend_on_the_image_and_the_first_does_not():
     assert not torch.equal(windows.mu_x[1, 0], windows.mu_x[1, 1])
 
 
+def test_windows_are_not_rounded_under_autocast():
+    model, h = classifier().float(), torch.randn(2, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model.window(h)
+    assert torch.equal(found.mu_x, model.window(h).mu_x)
+
+
 def test_every_parameter_receives_a_gradient():
     model = classifier()
     labels = torch.tensor([0, 2, 1, 1])
@@ -178,6 +185,23 @@ def test_ink_is_a_price_of_training_alone():
     price = -torch.stack([(ink_near(model, x, h) + 1e-6).log() for h in states]).mean()
     torch.testing.assert_close(loss(model, x, y), loss(free, x, y) + 0.5 * price)
     torch.testing.assert_close(loss(model.eval(), x, y), loss(free, x, y))
+
+
+def test_with_one_glimpse_no_window_has_a_price():
+    model, x = course(ink=0.5, glimpses=1), torch.rand(2, 1, 40, 40).double()
+    y = torch.tensor([1, 0])
+    wanted = torch.nn.functional.cross_entropy(model(x), y)
+    torch.testing.assert_close(loss(model, x, y), wanted)
+
+
+def test_ink_is_a_mean_under_a_gaussian_of_eight_pixels_and_over_channels():
+    model = course(image_shape=(3, 40, 40))
+    silence(model.read_head)
+    x = torch.zeros(1, 3, 40, 40).double()
+    x[0, 1, 35, 4] = 1.0
+    row = torch.softmax(-((torch.arange(40).double() - 19.5) ** 2) / (2 * 8**2), 0)
+    ink = ink_near(model, x, torch.zeros(1, 16).double())
+    torch.testing.assert_close(ink[0], row[35] * row[4] / 3)
 
 
 def test_ink_pulls_a_window_towards_a_far_spot():

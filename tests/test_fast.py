@@ -120,6 +120,19 @@ def test_what_the_fast_path_does_not_know_runs_its_plain_step(name):
     assert torch.equal(before.elbo, model.bound(x, noise).elbo)
 
 
+def test_a_model_of_ones_own_runs_its_own_step_whatever_its_name():
+    class Other(DRAW):
+        def decoder_input(self, z):
+            return 2 * z
+
+    Other.__name__ = "DRAW"
+    model = shaken(Other(DRAWConfig(**SMALL)))
+    x, noise = some_bits(), model.noise(3)
+    wanted = model.bound(x, noise).elbo
+    model.compiled = lambda *step: type(model).step(*step)
+    assert torch.equal(model.bound(x, noise).elbo, wanted)
+
+
 def test_a_planted_mistake_switches_the_fast_path_off():
     model = draw(attention="gaussian")
     x, noise = some_bits(), model.noise(3)
@@ -177,6 +190,7 @@ def test_the_window_of_images_side_by_side_is_the_filterbank(
 ):
     monkeypatch.setattr(fastparts, "LANES", side_by_side)
     raw, x = 0.5 * torch.randn(6, 5).double(), torch.randn(6, 2, 9, 7).double()
+    raw[0, 2] = -30.0  # below the least width
     w = torch.randn(6, 2, 3, 3).double()
     ours = window(raw, (9, 7), 3, kernel, legacy)
     theirs = filterbank(raw, (9, 7), 3, kernel, legacy=legacy)
@@ -446,9 +460,39 @@ def test_without_a_gpu_a_training_step_runs_without_a_graph_and_says_so():
         assert torch.equal(a, b)
 
 
+def test_a_training_step_in_bfloat16_rounds_and_without_does_not():
+    model = draw(attention="gaussian").float()
+    x, noise = some_bits().float(), model.noise(3)
+    wanted = []
+    for bf16 in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            wanted.append(-model.bound(x, noise).elbo.mean().detach())
+    assert wanted[0] != wanted[1]
+    for bf16, value in zip((False, True), wanted, strict=True):
+        twin = copy.deepcopy(model)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            step = TrainingStep(twin, torch.optim.Adam(twin.parameters()), bf16)
+        assert torch.equal(step(x, noise), value)
+
+
 def batch_normed():
     config = LadderConfig(image_shape=SHAPE, hidden=(6, 5), z=(3, 2), decoder=(6,))
     return shaken(LadderVAE(config))
+
+
+@pytest.mark.parametrize("make", [lambda: draw(attention="gaussian"), batch_normed])
+def test_a_graph_takes_no_batch_that_would_have_to_be_spread(make):
+    model = make()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        step = TrainingStep(model, torch.optim.Adam(model.parameters(), 1e-2))
+    x, noise = some_bits(), model.noise(3)
+    step.take(x, noise)
+    refused = r"a batch of \[.*\]; allowed: \[\(3, 1, 5, 4\), .*as it was captured"
+    for images, draws in ((x, model.noise(1)), (x[:1], noise)):
+        with pytest.raises(ValueError, match=refused):
+            step.fill(images, draws)
 
 
 @pytest.mark.parametrize("earlier", [0, 2])
@@ -545,3 +589,42 @@ def test_the_compiled_step_in_float32_and_bfloat16_equals_the_plain_one():
     )
     assert run.returncode == 0, run.stderr[-3000:]
     assert run.stdout.split() == ["DRAW", "2", "DRAW", "2", "GLAS", "2", "view"]
+
+
+PLANTED = """
+import torch
+from drawlib import GLAS, GLASConfig, planted
+
+right = torch.compile
+torch.compile = lambda f, dynamic, options: right(f, backend="eager", dynamic=dynamic)
+sizes = dict(image_shape=(1, 6, 5), T=3, hidden=6, z=2, M=4, N=2)
+model = GLAS(GLASConfig(rows="floor", **sizes)).double()  # its plain step is compiled
+for p in model.parameters():
+    p.data.add_(0.3 * torch.randn_like(p))
+x, noise = (torch.rand(3, 1, 6, 5) < 0.4).double(), model.noise(3)
+keys = "kl-sign", "V1", None, "half-pixel", "hui-b", "logits", None
+
+
+def bounds():
+    for key in keys:
+        with planted(*([key] if key else [])):
+            yield model.bound(x, noise).elbo
+
+
+wanted = list(bounds())
+model.compile_hot()
+for key, a, b in zip(keys, bounds(), wanted, strict=True):
+    assert torch.allclose(a, b, rtol=1e-10), (key, a, b)
+assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == len(set(keys))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not fast.has_compiler(), reason="torch.compile needs a compiler")
+def test_a_compiled_step_makes_the_planted_mistakes_and_no_others():
+    """Nor one of a block that is over. In a process of its own: as above."""
+    env = {**os.environ, "DRAWLIB_NO_TYPECHECK": "1", "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(
+        [sys.executable, "-c", PLANTED], capture_output=True, text=True, env=env
+    )
+    assert run.returncode == 0, run.stderr[-3000:]

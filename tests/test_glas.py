@@ -289,6 +289,16 @@ def test_a_masked_L_is_revealed_from_its_middle():
     assert "mask" in model.state_dict()
 
 
+def test_a_training_reveals_a_masked_L_epoch_by_epoch_and_leaves_others_alone():
+    model, learned = glas(space="masked", M=9, N=5), glas()
+    for epoch in range(3):
+        model.begin_epoch((epoch + 1) / 3)
+        assert model.mask.sum() == (3 * (epoch + 1)) ** 2
+    before = learned.L.clone()
+    learned.begin_epoch(0.5)
+    assert torch.equal(learned.latent_space(), before)
+
+
 def test_a_wholly_revealed_L_is_a_learned_one():
     masked, learned = glas(space="masked"), glas()
     masked.reveal(1.0)
@@ -400,6 +410,10 @@ def test_the_trace_shows_the_window_on_L(memory):
         (
             {"latent_attention": "none", "memory": "generative"},
             "latent_attention is 'none' with a generative memory; allowed: sigmoid",
+        ),
+        (
+            {"latent_attention": "none", "space": "masked"},
+            "latent_attention is 'none' with a masked space; allowed: sigmoid",
         ),
     ],
 )

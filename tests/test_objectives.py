@@ -132,6 +132,17 @@ def test_with_hellinger_the_draws_are_those_of_the_bound():
     assert (penalties < bound.kl).all()
 
 
+def test_the_loss_is_a_mean_over_images_of_penalties_minus_log_likelihood():
+    """And asks nothing but a sampler of the model: with the KL it would be −ELBO."""
+    model, x = glas(), some_bits()
+    value = objective("hellinger")(model, x, None, torch.Generator().manual_seed(1))
+    noise = model.noise(3, torch.Generator().manual_seed(1))
+    log_likelihood, penalties = surrogate(model, x, noise, "hellinger")
+    each = [p.sum() - nats for p, nats in zip(penalties, log_likelihood, strict=True)]
+    torch.testing.assert_close(value, sum(each) / 3)
+    assert value < -model.bound(x, noise).elbo.mean()
+
+
 def test_the_same_generator_gives_the_same_loss():
     model, x = glas(), some_bits()
     values = [

@@ -260,6 +260,12 @@ def test_trace_agrees_with_bound_and_reconstruction(model):
     torch.testing.assert_close(trace.patches[0][:, :channels], window.read(x).detach())
     raw = model.read_head(model.start(3).h_dec)
     torch.testing.assert_close(trace.read.sigma[0] ** 2, raw[:, 2].exp().detach())
+    # a step writes in the window of its own h_dec
+    for t, (state, _, _) in enumerate(model.steps(x, noise)):
+        window, raw = model.write_window(state.h_dec), model.write_head(state.h_dec)
+        wanted = (window.mu_x, window.mu_y, (0.5 * raw[:, 2]).exp(), window.gamma)
+        for found, value in zip(trace.write, wanted, strict=True):
+            torch.testing.assert_close(found[t], value.detach())
 
 
 def test_start_at_sets_the_first_canvas_to_the_mean_image():
@@ -304,6 +310,26 @@ def test_autocast_keeps_sums_in_float32_and_the_bound_close(attention):
     torch.testing.assert_close(rounded.elbo, plain.elbo, rtol=5e-3, atol=0)
     rounded.elbo.mean().backward()
     assert all(p.grad.dtype == torch.float32 for p in model.parameters())
+
+
+@pytest.mark.parametrize("latent", ["cauchy", "sigmoid", "content"])
+def test_windows_and_what_is_computed_once_are_not_rounded_under_autocast(latent):
+    """Numbers that place a window stay float32; so do those that all steps share."""
+    looks, dense = draw(attention="gaussian").float(), draw(prior="learned").float()
+    memory, x, h = glas(latent_attention=latent).float(), some_bits(), torch.randn(3, 6)
+
+    def numbers():
+        windows = looks.read_window(h), looks.write_window(h)
+        places = [value for w in windows for value in (w.mu_x, w.F_y, w.gamma)]
+        return *places, memory.attend(h), dense.fixed(x.float()).bias
+
+    with torch.autocast("cpu", torch.bfloat16):
+        found = numbers()
+        assert looks.read_head(h).dtype == torch.bfloat16  # left to itself
+        prior = dense.prior(h)
+    for a, b in zip(found, numbers(), strict=True):
+        assert torch.equal(a, b)
+    assert prior.mu.dtype == prior.log_sigma.dtype == torch.float32
 
 
 def test_a_copy_of_a_compiled_model_is_its_own_model():

@@ -54,3 +54,41 @@ def test_textbook_and_library_generate_the_same_images(name):
     with torch.no_grad():
         plain = textbook(model).generate(noise)
     torch.testing.assert_close(plain, model.generate(3, noise=noise))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_textbook_and_library_learn_the_same_numbers(name):
+    """But for PyTorch's second bias vector in each LSTM; learned first states too."""
+    model = MODELS[name]()
+    book, ours = (
+        sum(p.numel() for p in each.parameters() if p.requires_grad)
+        for each in (textbook(model), model)
+    )
+    assert book == ours + 2 * 4 * model.config.hidden
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        (DRAW, "attention", "cauchy"),
+        (DRAW, "likelihood", "discretised-logistic"),
+        (DRAW, "prior", "learned"),
+        (GLAS, "attention", "cauchy"),
+        (GLAS, "latent_attention", "sigmoid"),
+        (GLAS, "grid", "legacy"),
+        (GLAS, "rows", "floor"),
+        (GLAS, "space", "masked"),
+        (GLAS, "memory", "generative"),
+    ],
+)
+def test_a_model_that_no_textbook_computes_is_refused_in_one_line(kind, name, value):
+    """Its numbers would be those of another model."""
+    config = {DRAW: DRAWConfig, GLAS: GLASConfig}[kind].preset("tiny", **{name: value})
+    with pytest.raises(ValueError, match=f"Config.{name} is '{value}'; allowed: "):
+        textbook(kind(config))
+
+
+def test_more_than_one_channel_is_refused_in_one_line():
+    model = DRAW(DRAWConfig.preset("tiny", image_shape=(3, 5, 4)))
+    with pytest.raises(ValueError, match="the model has 3 channels; allowed: 1"):
+        textbook(model)

@@ -25,7 +25,7 @@ MODULES = (
     "recurrentconfig recurrent vae ladder draw glas classifier objectives models "
     "device data protocols clutter download formats "
     "train schedule stopping runstate distributed evaluate checkpoint runs zoo "
-    "classification plan intervals forecast tables tables_show "
+    "classification plan intervals forecast tables tables_show glance "
     "plots live explorer web pad livebook notebook textbook "
     "mistakes plants catalogue catalogue_filters "
     "reproduce reproduce_check batch jobs "

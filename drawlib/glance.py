@@ -73,8 +73,7 @@ class Line:
         published = number(row.published)
         if row.published is not None:
             published += " ‡" if row.from_memory else ""
-            if row.published_split == "unverified":
-                published += " (split unverified)"
+            published += " §" if row.published_split == "unverified" else ""
         epochs = "" if row.epochs is None else f"{row.epochs:,}"
         if " of " in row.state:
             epochs = row.state.removesuffix(" epochs")
@@ -110,6 +109,7 @@ class Glance:
 
     def to_html(self) -> str:
         """An HTML table with a caption and headings that a screen reader knows."""
+        left = "font-weight:normal;min-width:9em"
         right = "text-align:right;white-space:nowrap;padding-left:1em"
         top = "".join(
             f"<th scope='col' style='text-align:{'right' if i else 'left'}'>{head}</th>"
@@ -123,14 +123,14 @@ class Glance:
                 f"style='text-align:left'>{escape(heading)}</th></tr>"
             )
             body += [
-                f"<tr><th scope='row' style='font-weight:normal'>{escape(label)}</th>"
+                f"<tr><th scope='row' style='{left}'>{escape(label)}</th>"
                 + "".join(f"<td style='{right}'>{escape(cell)}</td>" for cell in rest)
                 + "</tr>"
                 for label, *rest in lines
             ]
         caption = (
             "<caption>In one table: nats for an image, lower is better; D: per cent of "
-            "errors. † a short training, ‡ quoted from memory.</caption>"
+            "errors. † a short training, ‡ from memory, § split unverified.</caption>"
         )
         return (
             f"<table>{caption}<thead><tr>{top}</tr></thead>"

@@ -33,7 +33,7 @@ def test_a_line_has_its_verdict_and_a_short_training_has_a_dagger_instead():
     cells = ["VAE †", "88.50", "90.00", "−1.50", "≤ 89.00", "15 of 1500"]
     assert Line(cut, short=True).cells() == cells
     quoted = replace(LONG, from_memory=True, published_split="unverified")
-    assert Line(quoted, short=False).cells()[2] == "90.00 ‡ (split unverified)"
+    assert Line(quoted, short=False).cells()[2] == "90.00 ‡ §"
     assert Line(ROW, short=False).cells() == ["VAE", "not run", "", "", "", ""]
 
 

@@ -34,8 +34,13 @@ def main() -> int:
     given = parser.parse_args()
     if min(*given.threads, given.turns) < 1:
         parser.error(f"threads are {given.threads}, turns {given.turns}; allowed: 1 up")
+    from benchmarks.works import all_works
     from drawlib.bench import BENCH, bench_records, bench_table
 
+    names = (*all_works(quick=True), "first-step")
+    unknown = sorted(set(given.only or ()) - set(names))
+    if unknown:
+        parser.error(f"--only has {', '.join(unknown)}; allowed: {', '.join(names)}")
     out = given.out or (None if given.quick or given.only else BENCH)
     if given.child:
         record = measure(given.threads[0], given.quick, given.only, given.turns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
@@ -348,6 +349,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command(arguments[1:])
         distributed.leave()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What reads our output has ended, as in `drawlib data | head -1`. At its end
+        # Python flushes once more, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13  # SIGPIPE's, as a shell has it
     except EXPECTED as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 1

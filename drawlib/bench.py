@@ -63,7 +63,8 @@ def _row(work: dict[str, Any]) -> dict[str, str]:
         cells["met"] = "yes" if met else "no"
     for key in ("equal", "both_best"):
         if work.get(key) is not None:
-            cells[key.replace("_", " ")] = f"{work[key]:.2f}"
+            digits = 0 if work[key] >= 100 else 2
+            cells[key.replace("_", " ")] = f"{work[key]:.{digits}f}"
     if work.get("seconds") is not None:
         cells["seconds"] = f"{work['seconds']:.4f}"
     if work.get("share") is not None:

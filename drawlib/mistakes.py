@@ -47,6 +47,8 @@ def planted(*keys: str) -> Iterator[tuple[Mistake, ...]]:
 
     Raises:
         ValueError: for an unknown key.
+        RuntimeError: where blocks end in another order than the reverse of the one
+            they began in, as two threads can do it. Their mistakes may still be there.
 
     Example:
         >>> import torch
@@ -101,11 +103,22 @@ def _one(mistake: Mistake) -> Iterator[None]:
         for place, wrong in mistake.plants:
             owner, name = _find(place)
             right = inspect.getattr_static(owner, name)
-            undo.callback(setattr, owner, name, right)
-            setattr(owner, name, _bind(wrong, right))
+            made = _bind(wrong, right)
+            undo.callback(_restore, owner, name, right, made)
+            setattr(owner, name, made)
         _growing.append(mistake.plants)
         undo.callback(_growing.remove, mistake.plants)
         yield
+
+
+def _restore(owner: Any, name: str, right: Any, made: Function) -> None:
+    """Put the right function back, if what it gave way to is what stands there."""
+    if inspect.getattr_static(owner, name) is not made:
+        raise RuntimeError(
+            f"{owner.__name__}.{name} has been changed by another block of planted(…) "
+            "that has not ended; blocks must end in the reverse of their order"
+        )
+    setattr(owner, name, right)
 
 
 def _bind(wrong: Function, right: Function) -> Function:

@@ -84,6 +84,8 @@ def read_json(run_dir: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is no whole JSON file: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds {values!r:.40}, not what describes a run")
     missing = {"kind", "model", "data", "train", "weights_sha256"} - set(values)
     if missing:
         raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")

@@ -252,6 +252,7 @@ def export_web(
     the same machine.
 
     Raises:
+        FileNotFoundError: where the folder to write into does not exist.
         ZooError: for an unknown name, or a record without weights.
         drawlib.download.DataError: where the test images cannot be had.
         ValueError: for a model that cannot run in a page, and where no form is both
@@ -262,8 +263,10 @@ def export_web(
         Traceback (most recent call last):
         ValueError: mnist-dynamic/vae-source-0 is of kind 'vae'; allowed: draw, glas
     """
-    model = load_pretrained(name, root=root)
     # What cannot be exported is refused before anything is measured.
+    if not Path(out).parent.is_dir():
+        raise FileNotFoundError(f"{out}: there is no folder {Path(out).parent}")
+    model = load_pretrained(name, root=root)
     sizes = {form: len(encode(model, name, form).encode()) for form in FORMATS}
     protocol = protocol or name.partition("/")[0]
     data = load_data(protocol, root=data_root)

@@ -100,6 +100,16 @@ def test_no_thread_or_no_turn_gets_one_line(capsys, monkeypatch, given):
     assert "allowed: 1 up" in capsys.readouterr().err
 
 
+def test_an_unknown_row_gets_one_line_before_anything_is_timed(capsys, monkeypatch):
+    monkeypatch.setattr(main, "measure", None)
+    monkeypatch.setattr(main.subprocess, "call", None)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--only", "glas", "nosuch"])
+    with pytest.raises(SystemExit):
+        main.main()
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "--only has nosuch; allowed: draw-attention, " in said
+
+
 def test_records_are_whole_and_none_is_from_a_quick_run():
     for path in BENCH.glob("*.json"):
         record = json.loads(path.read_text(encoding="utf-8"))

@@ -36,6 +36,17 @@ def trained(tmp_path, toy, capsys):
 # What works
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell with pipes")
+@pytest.mark.parametrize("how", [[], ["-u"]])
+def test_a_reader_that_leaves_early_is_no_complaint(how):
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    command = [sys.executable, *how, "-m", "drawlib", "data"]
+    done = subprocess.run(command, stdout=ours, stderr=subprocess.PIPE, text=True)
+    os.close(ours)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
 def test_help_lists_every_command_and_model(capsys, arguments):
     assert main(arguments) == 0

@@ -214,6 +214,19 @@ def test_blocks_nest_and_one_mistake_of_two_names_is_made_once():
         assert torch.equal(grid(zero, (28, 28), 5)[0], once)
 
 
+def test_blocks_that_end_in_the_order_they_began_are_refused():
+    first, second = planted("F1"), planted("F2")
+    first.__enter__()
+    second.__enter__()
+    with pytest.raises(RuntimeError, match="filterbank.*in the reverse of their order"):
+        first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    # What the refused block left behind is put right here, for the tests that follow.
+    (place, _), *_ = MISTAKES["F1"].plants
+    owner, name = mistakes._find(place)
+    setattr(owner, name, inspect.getattr_static(owner, name).__wrapped__)
+
+
 def test_mistakes_of_one_place_are_made_together_in_either_order():
     raw = seeded(3, 5).requires_grad_()
     values, gradients = [], []

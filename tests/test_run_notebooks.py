@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 
+import run_notebooks  # noqa: E402
 from run_notebooks import lighter, tidy  # noqa: E402
 
 
@@ -85,3 +87,21 @@ def test_tidy_joins_printed_text_that_came_in_pieces():
     tidy(notebook)
     found = notebook.cells[0].outputs
     assert [o.get("text") for o in found] == ["a\nbc\n", None, "d\n", "e"]
+
+
+def test_a_relative_data_folder_is_found_from_the_notebooks_folder(
+    tmp_path, monkeypatch, capsys
+):
+    seen = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DRAWLIB_DATA", "some/data")
+    for name in ("OMP_NUM_THREADS", "MPLBACKEND", "PYDEVD_DISABLE_FILE_VALIDATION"):
+        monkeypatch.setenv(name, "1")  # main changes them; put back afterwards
+    monkeypatch.setattr(sys, "argv", ["run_notebooks", "some.ipynb"])
+    monkeypatch.setattr(
+        run_notebooks,
+        "execute",
+        lambda path: seen.append((path, os.environ["DRAWLIB_DATA"])) or "done",
+    )
+    assert run_notebooks.main() == 0
+    assert seen == [(tmp_path / "some.ipynb", str(tmp_path / "some" / "data"))]

@@ -118,7 +118,11 @@ def test_a_directory_without_a_finished_run_says_so(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [("{", "is no whole JSON file"), ("{}", "lacks data, kind, model, train, weights")],
+    [
+        ("{", "is no whole JSON file"),
+        ("{}", "lacks data, kind, model, train, weights"),
+        ("3", "holds 3, not what describes a run"),
+    ],
 )
 def test_a_damaged_run_json_gets_one_line(tmp_path, content, told):
     (tmp_path / "run.json").write_text(content)

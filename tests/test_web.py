@@ -203,6 +203,18 @@ def test_export_refuses_what_is_too_large_or_too_lossy(
     assert not (tmp_path / "m.js").exists()
 
 
+def test_a_folder_that_is_not_there_is_told_before_anything_is_measured(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(web, "neg_elbos", None)
+    shipping(monkeypatch, some_model(DRAWConfig.preset("tiny")))
+    out = tmp_path / "none" / "m.js"
+    assert main(["export-web", "toy/draw-0", "--out", str(out)]) == 1
+    assert capsys.readouterr().err == (
+        f"drawlib: {out}: there is no folder {out.parent}\n"
+    )
+
+
 def test_wrong_input_is_refused_in_one_line(tmp_path, capsys):
     out = ["--out", str(tmp_path / "m.js")]
     assert main(["export-web", "mnist-fixed/nothing-0", *out]) == 1

@@ -72,7 +72,7 @@ def venv_python():
 
 def make_venv(python):
     """Create `.venv`; returns the pip command that installs into it."""
-    say(f"making {os.path.relpath(VENV, ROOT)} with {python}")
+    say(f"making {VENV} with {python}")
     plain = subprocess.run(
         [python, "-m", "venv", "--clear", VENV],
         stdout=subprocess.PIPE,

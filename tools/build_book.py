@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+from drawlib.batch import data_folders
+
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "_build"
 RUN = "from jupyter_book.cli.main import main; main()"  # it has no `python -m`
@@ -34,6 +36,7 @@ def main() -> int:
         # for a core that another program holds.
         "OMP_NUM_THREADS": "1",
         **os.environ,
+        **data_folders(),
         "DRAWLIB_BOOK_EXECUTE": "force" if arguments.execute else "off",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }

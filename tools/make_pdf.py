@@ -5,7 +5,8 @@
 Each page is printed by an installed Chromium (DRAWLIB_CHROMIUM can name one) after
 its equations are set, with hints and solutions unfolded; then the prints are joined.
 Needs `_build/html`. Without a Chromium it says so and ends with 0: the book is whole
-without the PDF. A PAGE such as `notebooks/04-vae` prints that page alone.
+without the PDF. A PAGE such as `notebooks/04-vae` prints that page
+alone, into `_build/pages.pdf`.
 """
 
 import io
@@ -130,7 +131,7 @@ def main() -> int:
     if executable is None:
         print("pdf: no Chromium was found, so none was made; the book is whole without")
         return 0
-    target = HTML / NAME
+    target = HTML / NAME if not sys.argv[1:] else HTML.parent / "pages.pdf"
     sheets = print_book(executable, names, target)
     if not sys.argv[1:]:
         link(target, sheets)

@@ -20,6 +20,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
+from drawlib.batch import data_folders
+
 ROOT = Path(__file__).resolve().parent.parent
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 KEPT = ("tags", "mystnb", "editable", "slideshow")
@@ -110,6 +112,7 @@ def main() -> int:
     names = sys.argv[1:]
     paths = [Path(name).resolve() for name in names]
     paths = paths or sorted((ROOT / "notebooks").glob("*.ipynb"))
+    os.environ.update(data_folders())
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as the tests compare them
     os.environ.pop("MPLBACKEND", None)  # the kernel's own shows the figures
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"

@@ -21,7 +21,8 @@ class Row:
         ours: the mean over ``seeds``; ``spread`` is their standard deviation, or for
             one seed the standard error over images, as ``spread_of`` says.
         weighted: the importance-weighted bound, of ``weighted_K`` samples on
-            ``weighted_images`` test images.
+            ``weighted_images`` test images, the mean over the seeds that have one;
+            ``weighted_se`` is the mean of their standard errors over images.
         gap: ours − published.
         state: ``finished``, ``36 of 300 epochs``, or ``not run``.
         difference: paired by seed, against the row that ``compared_with`` names.

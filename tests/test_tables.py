@@ -110,6 +110,15 @@ def test_a_row_is_as_long_as_its_shortest_seed_and_averages_equal_bounds_alone()
     assert table("A", found).rows[2].weighted is None
 
 
+def test_a_weighted_bound_is_the_mean_of_the_seeds_that_have_one_and_so_is_its_error():
+    found = [record(VAE, seed, 90.0 + seed) for seed in range(3)]
+    found[0].values["importance_weighted"] = None
+    found[2].values["importance_weighted"]["neg_iw_se"] = 0.9
+    row = table("A", found).rows[2]
+    assert row.weighted == pytest.approx(86.5)
+    assert row.weighted_se == pytest.approx(0.8)
+
+
 def test_trainings_of_another_recipe_are_never_averaged():
     other = {"epochs": 6, "lr": 2e-3, "seed": 0, "device": "cpu"}
     odd = record(VAE, 0, 50.0, train_config=other, epochs=6)

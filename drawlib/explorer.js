@@ -273,16 +273,16 @@ function player(page, host, data) {
     const [muX, muY] = [windows.mu_x[t - 1][k], windows.mu_y[t - 1][k]];
     drawGrid(place, muX, muY, colour);
     const { sigma, gamma } = windows;
-    const numbers = `width ${fixed(sigma[t - 1][k])}, γ ${fixed(gamma[t - 1][k])}`;
+    const numbers = `filter width ${fixed(sigma[t - 1][k])}, γ ${fixed(gamma[t - 1][k])}`;
     picture.tell(`${text}, window across ${ends(muX)}, down ${ends(muY)}, ${numbers}`,
-      `${text}; window's ${numbers}`);
+      `${text}; ${numbers}`);
   }
 
   page.start(host, () => {
     label();
     const [t, k] = [step(), Number(which())];
     const at = (t - 1) * n + k;
-    drawWindowed(x, picked(stacks.images, k, shape), data.read, t, k, BLUE, "x, and where it is read");
+    drawWindowed(x, picked(stacks.images, k, shape), data.read, t, k, BLUE, `x${data.read ? ", and where it is read" : ""}`);
     if (patch) {
       const side = data.read.mu_x[0][0].length;
       drawImage(patch.canvas, picked(stacks.patches, at, [channels, side, side]));

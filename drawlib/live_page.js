@@ -76,7 +76,7 @@ function drawWindowed(picture, image, window, colour, t, text, margin = 0) {
   if (!window) return picture.tell(`Step ${t}: ${text}`, text);
   drawGrid(place, window.muX, window.muY, colour);
   picture.tell(`Step ${t}: ${text}, window across ${ends(window.muX)}, down ${ends(window.muY)}, ` +
-    `width ${fixed(window.sigma)}, γ ${fixed(window.gamma)}`, text);
+    `filter width ${fixed(window.sigma)}, γ ${fixed(window.gamma)}`, text);
 }
 
 // ---- The pad: bits, as the models were trained on

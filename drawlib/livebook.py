@@ -161,11 +161,14 @@ def picture(
             axis.set_xticks([])
             axis.set_yticks([])
             if windows is not None:
-                a, b = windows.mu_x[t, 0].tolist(), windows.mu_y[t, 0].tolist()
+                # What reaches beyond the picture is drawn on its edge.
+                height, width = image.shape
+                a = windows.mu_x[t, 0].clamp(-0.5, width - 0.5).tolist()
+                b = windows.mu_y[t, 0].clamp(-0.5, height - 0.5).tolist()
                 corners = [(0, 0), (-1, 0), (-1, -1), (0, -1), (0, 0)]
                 axis.plot(
                     [a[i] for i, _ in corners], [b[j] for _, j in corners],
-                    color=colour, linewidth=2, clip_on=True,
+                    color=colour, linewidth=2, clip_on=False,
                 )  # fmt: skip
             axis.set_xlim(-0.5, image.shape[1] - 0.5)
             axis.set_ylim(image.shape[0] - 0.5, -0.5)

@@ -110,7 +110,7 @@ def show_images(
     """A grid of images, filled row by row: ink on paper, or colour for 3 channels.
 
     Images are in [0, 1] and are clipped there. ``signed`` is for differences of
-    images in [−1, 1]: orange below zero, purple above it. ``titles`` stand above the
+    images in [−1, 1]: purple below zero, orange above it. ``titles`` stand above the
     single images, the labels at the edges of the grid.
 
     Raises:
@@ -150,7 +150,7 @@ def show_images(
     else:
         # Few shades: as good to the eye, and a third of the file. Odd, so that a
         # difference of 0 is white.
-        low, name = (-1.0, "PuOr") if signed else (0.0, "gray_r")
+        low, name = (-1.0, "PuOr_r") if signed else (0.0, "gray_r")
         cmap = plt.get_cmap(name, 33)
         ax.imshow(sheet[..., 0].clamp(low, 1).numpy(), cmap=cmap, vmin=low, vmax=1)
     middles_x = [c * steps_x + (width - 1) / 2 for c in range(columns)]

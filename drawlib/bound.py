@@ -132,6 +132,15 @@ class LatentModel(nn.Module):
     def start_at(self, mean: Float[Tensor, "channels height width"]) -> None:
         """Set the output bias to the logit of the mean image, before training."""
 
+    def matrices(self) -> list[nn.Parameter]:
+        """The weights that an optimiser for matrices (Muon) may take.
+
+        Here those of all affine maps; a model leaves out what is no matrix between
+        two layers of features.
+        """
+        maps = (m for m in self.modules() if isinstance(m, nn.Linear))
+        return [m.weight for m in maps]
+
     def begin_epoch(self, fraction: float) -> None:
         """What a model changes in itself as training goes on; most change nothing.
 

@@ -205,6 +205,11 @@ class Recurrent(LatentModel):
 
     # The contract.
 
+    def matrices(self) -> list[nn.Parameter]:
+        """Both LSTMs, q's head and the writer; the windows' five numbers are none."""
+        head = self.q_head.linear.weight
+        return [self.encoder.weight, head, self.decoder.weight, self.writer.weight]
+
     def noise_shapes(self, n: int) -> tuple[tuple[int, ...], ...]:
         return ((n, self.config.T, self.config.z),)
 

@@ -17,6 +17,7 @@ from drawlib import checkpoint
 from drawlib.data import Data
 from drawlib.distributed import ALONE, Team
 from drawlib.mistakes import active
+from drawlib.optimisers import Optimisers
 from drawlib.schedule import TrainConfig
 
 __all__ = ["History", "RunState", "TrainingStopped"]
@@ -110,7 +111,7 @@ class RunState:
     def resume(
         self,
         model: nn.Module,
-        optimiser: torch.optim.Optimizer,
+        optimisers: Optimisers,
         average: AveragedModel | None,
         device: torch.device,
     ) -> None:
@@ -122,6 +123,10 @@ class RunState:
             if self.team.first:
                 self.log_path.unlink(missing_ok=True)
             return
+        # What an older checkpoint does not name had its default then.
+        plain = TrainConfig().to_dict()
+        defaults = {k: v for k, v in plain.items() if k not in MAY_CHANGE}
+        state["config"]["train"] = {**defaults, **state["config"]["train"]}
         if state["config"] != self.config:
             raise TrainingStopped(
                 f"{self.path.parent} belongs to another config: "
@@ -129,7 +134,7 @@ class RunState:
                 "choose another run directory, or the old config"
             )
         model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
+        optimisers.load_state_dict(state["optimiser"])
         if average is not None:
             average.load_state_dict(state["average"])
         for name in COUNTERS:
@@ -142,7 +147,7 @@ class RunState:
     def save(
         self,
         model: nn.Module,
-        optimiser: torch.optim.Optimizer,
+        optimisers: Optimisers,
         average: AveragedModel | None,
     ) -> None:
         if not self.team.first:
@@ -150,7 +155,7 @@ class RunState:
         state = {name: getattr(self, name) for name in COUNTERS} | {
             "config": self.config,
             "model": model.state_dict(),
-            "optimiser": optimiser.state_dict(),
+            "optimiser": optimisers.state_dict(),
             "average": None if average is None else average.state_dict(),
             "rows": self.rows,
             "best": self.best,

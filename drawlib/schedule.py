@@ -16,8 +16,12 @@ class TrainConfig(Config):
     """How a model is trained; saved beside its weights.
 
     Attributes:
-        schedule: ``cosine`` to zero, ``constant``, ``linear`` to half the rate, or
-            ``staircase`` (×0.1 every ``decay_epochs``, never below 1e-5: GLAS's).
+        optimiser: ``adam``, or ``muon`` for the matrices that the model names and Adam
+            for the rest (``drawlib.optimisers``); ``muon_lr`` follows the schedule too.
+        schedule: ``cosine`` to zero, ``constant``, ``linear`` to half the rate,
+            ``decay`` (constant for three quarters of the steps, then linearly to
+            zero), or ``staircase`` (×0.1 every ``decay_epochs``, never below 1e-5:
+            GLAS's).
         warmup_steps: steps over which the learning rate rises linearly from zero.
         clip: ``global`` norm, each ``tensor`` by itself (GLAS's), or ``none``.
         kl_warmup: epochs over which the KL's weight rises linearly to 1. It scales
@@ -38,7 +42,10 @@ class TrainConfig(Config):
 
     epochs: int = 100
     batch_size: int = 128
+    optimiser: str = "adam"
     lr: float = 1e-3
+    muon_lr: float = 0.02
+    muon_momentum: float = 0.95
     schedule: str = "cosine"
     decay_epochs: int = 75
     warmup_steps: int = 0
@@ -72,17 +79,21 @@ class TrainConfig(Config):
     def check(self) -> None:
         at_least(self, 1, "epochs", "batch_size", "decay_epochs", "evaluate_every")
         at_least(self, 0, "warmup_steps", "kl_warmup", "ema", "valid_images", "seed")
-        at_least(self, 0, "lr", "clip_norm", "checkpoint_seconds")
-        at_least(self, 0, "beta1", "beta2", "eps")
-        one_of(self, "schedule", ("cosine", "constant", "linear", "staircase"))
+        at_least(self, 0, "lr", "muon_lr", "clip_norm", "checkpoint_seconds")
+        at_least(self, 0, "beta1", "beta2", "eps", "muon_momentum")
+        one_of(self, "optimiser", ("adam", "muon"))
+        one_of(
+            self, "schedule", ("cosine", "constant", "linear", "decay", "staircase")
+        )
         one_of(self, "clip", ("global", "tensor", "none"))
         one_of(self, "keep", ("best", "last"))
         one_of(self, "precision", ("float32", "medium", "bf16"))
-        for name in ("beta1", "beta2", "ema"):
+        for name in ("beta1", "beta2", "muon_momentum", "ema"):
             if not (value := getattr(self, name)) < 1:
                 raise ValueError(f"TrainConfig.{name} is {value}; it must be below 1")
-        if self.lr == math.inf:
-            raise ValueError("TrainConfig.lr is inf; it must be finite")
+        for name in ("lr", "muon_lr"):
+            if getattr(self, name) == math.inf:
+                raise ValueError(f"TrainConfig.{name} is inf; it must be finite")
         if not self.seed < 2**63:
             raise ValueError(f"TrainConfig.seed is {self.seed}; it must be below 2**63")
 
@@ -94,14 +105,18 @@ class TrainConfig(Config):
         """Optimiser steps of the whole training."""
         return self.epochs * self.steps_per_epoch(images)
 
-    def learning_rate(self, step: int, images: int) -> float:
-        """The learning rate of a step (counted from 0)."""
+    def learning_rate(
+        self, step: int, images: int, full: float | None = None
+    ) -> float:
+        """The learning rate of a step (counted from 0), where ``full`` is the whole."""
         done = step / self.steps(images)
-        rate = self.lr
+        rate = self.lr if full is None else full
         if self.schedule == "cosine":
             rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
         elif self.schedule == "linear":
             rate *= 1 - 0.5 * done
+        elif self.schedule == "decay":
+            rate *= min(1.0, 4 * (1 - done))
         elif self.schedule == "staircase":
             drops = step // (self.decay_epochs * self.steps_per_epoch(images))
             rate = max(rate * 0.1**drops, min(rate, 1e-5))

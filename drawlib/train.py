@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from drawlib.data import Data, stratified_subset
 from drawlib.device import pick_device
 from drawlib.distributed import ALONE, Team, join
 from drawlib.evaluate import check_likelihood, evaluate
+from drawlib.optimisers import make_optimisers
 from drawlib.runstate import History, RunState, TrainingStopped
 from drawlib.schedule import TrainConfig
 from drawlib.stopping import Terminated, stop_signals
@@ -161,21 +163,14 @@ def train_loop(
     team.prepare(model)
     if config.compile and hasattr(model, "compile_hot"):
         model.compile_hot()
-    optimiser = torch.optim.Adam(
-        model.parameters(),
-        config.lr,
-        (config.beta1, config.beta2),
-        config.eps,
-        # One kernel for the whole update, where the backend has it.
-        fused=device.type in ("cpu", "cuda"),
-    )
+    optimisers = make_optimisers(model, config, device)
     average = None
     if config.ema:
         average = AveragedModel(
             model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
         )
     state = RunState(run_dir, config, model, data, team)
-    state.resume(model, optimiser, average, device)
+    state.resume(model, optimisers, average, device)
 
     generator = torch.Generator(device)
     order = epoch_order(config, state.step // per_epoch, n)
@@ -200,12 +195,10 @@ def train_loop(
             index = index.to(device)
             x = data.binarise(images[index], generator)
             rate = config.learning_rate(state.step, n)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
 
             model.train()
             buffers = [buffer.clone() for buffer in model.buffers()]
-            optimiser.zero_grad(set_to_none=True)
+            optimisers.zero_grad()
             with torch.autocast(
                 device.type, torch.bfloat16, enabled=config.precision == "bf16"
             ):
@@ -225,7 +218,7 @@ def train_loop(
             value, shown, stop = team.add_up(model, value, shown, asked, share)
             norm = clip_gradients(model, config)
             if torch.isfinite(value) and torch.isfinite(norm):
-                optimiser.step()
+                optimisers.step(partial(config.learning_rate, state.step, n))
                 if average is not None:
                     average.update_parameters(model)
                 state.record(shown.item())
@@ -255,9 +248,9 @@ def train_loop(
                     # Validation takes long: what came meanwhile counts, also after
                     # the last step, which no other one follows.
                     stop = dict(asked)
-                state.save(model, optimiser, average)
+                state.save(model, optimisers, average)
             elif state.due() or stop:
-                state.save(model, optimiser, average)
+                state.save(model, optimisers, average)
             if stop:
                 team.wait()  # Whoever ends a job early ends the others of it too.
                 message = f"stopped at step {state.step}; {run_dir} holds a checkpoint"

@@ -90,7 +90,7 @@ def test_presets_and_json():
         ({"clip_norm": -1.0}, "clip_norm is -1.0"),
         ({"evaluate_every": 0}, "evaluate_every is 0"),
         ({"checkpoint_seconds": -1.0}, "checkpoint_seconds is -1.0"),
-        ({"schedule": "cosin"}, "allowed: cosine, constant, linear, staircase"),
+        ({"schedule": "cosin"}, "allowed: cosine, constant, linear, decay, staircase"),
         ({"clip": "value"}, "allowed: global, tensor, none"),
         ({"keep": "first"}, "allowed: best, last"),
         ({"precision": "fp16"}, "allowed: float32, medium, bf16"),
@@ -107,3 +107,9 @@ def test_impossible_values_are_refused_in_one_line(changes, told):
     with pytest.raises(ValueError, match=told) as caught:
         TrainConfig(**changes)
     assert "\n" not in str(caught.value)
+
+
+def test_the_schedule_decay_is_constant_then_falls_linearly_to_zero():
+    config = TrainConfig(epochs=4, batch_size=1, schedule="decay", lr=1.0)
+    rates = [config.learning_rate(step, 100) for step in (0, 150, 300, 350, 399)]
+    assert rates == pytest.approx([1.0, 1.0, 1.0, 0.5, 0.01])

@@ -35,7 +35,7 @@ def main() -> int:
     if min(*given.threads, given.turns) < 1:
         parser.error(f"threads are {given.threads}, turns {given.turns}; allowed: 1 up")
     from benchmarks.works import all_works
-    from drawlib.bench import BENCH, bench_records, bench_table
+    from drawlib.results.bench import BENCH, bench_records, bench_table
 
     names = (*all_works(quick=True), "first-step")
     unknown = sorted(set(given.only or ()) - set(names))
@@ -80,9 +80,10 @@ def measure(
     from benchmarks.limit import rates
     from benchmarks.start import first_step
     from benchmarks.works import all_works
-    from drawlib import fast, faststep
     from drawlib.draw import DRAWConfig
-    from drawlib.zoo import describe_environment
+    from drawlib.fast import loop as fast
+    from drawlib.fast import step as faststep
+    from drawlib.results.zoo import describe_environment
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)

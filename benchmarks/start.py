@@ -13,10 +13,11 @@ import time, torch
 torch.set_num_threads({threads})
 torch.set_float32_matmul_precision("medium")
 from drawlib.draw import DRAW, DRAWConfig
+from drawlib.fast.loop import accelerate
 model = DRAW(DRAWConfig.preset("paper-attention"))
 x, noise = torch.zeros(128, 1, 28, 28), model.noise(128)
 wall, cpu = time.perf_counter(), time.process_time()
-model.compile_hot()
+accelerate(model)
 with torch.autocast("cpu", torch.bfloat16):
     loss = -model.bound(x, noise).elbo.mean()
 loss.backward()

@@ -17,11 +17,12 @@ from benchmarks.limit import (
     generating_products,
     training_flops,
 )
-from drawlib import faststep
 from drawlib.draw import DRAW, DRAWConfig
-from drawlib.evaluate import estimate
-from drawlib.fastparts import from_lanes, to_lanes, window
-from drawlib.filterbank import filterbank
+from drawlib.evaluation import estimate
+from drawlib.fast import step as faststep
+from drawlib.fast.loop import accelerate
+from drawlib.fast.parts import from_lanes, to_lanes, window
+from drawlib.filters import filterbank
 from drawlib.glas import GLAS, GLASConfig
 from drawlib.recurrent import Recurrent, RecurrentConfig
 from drawlib.textbook import filterbank_by_loops, read_by_loops, textbook
@@ -89,7 +90,7 @@ def all_rivals(call: Callable[[bool, str], Call]) -> dict[str, Call]:
 def training(name: str, title: str, model: Recurrent, goal: float, batch: int) -> Work:
     """Loss and gradients of one batch, without the optimiser."""
     plain, x, noise = textbook(spread(model)), bits(batch), model.noise(batch)
-    model.compile_hot()
+    accelerate(model)
 
     def call(slow: bool, kind: str) -> Call:
         def run() -> Tensor:
@@ -113,7 +114,7 @@ def training(name: str, title: str, model: Recurrent, goal: float, batch: int) -
 def generating(model: Recurrent, goal: float, images: int) -> Work:
     """Images from the prior."""
     plain, noise = textbook(spread(model)), model.noise(images)
-    model.compile_hot()
+    accelerate(model)
 
     def call(slow: bool, kind: str) -> Call:
         def run() -> Tensor:
@@ -136,7 +137,7 @@ def generating(model: Recurrent, goal: float, images: int) -> Work:
 def weighing(model: Recurrent, goal: float, samples: int) -> Work:
     """The importance-weighted bound of one image with K samples."""
     plain, x = textbook(spread(model)), bits(1)
-    model.compile_hot()
+    accelerate(model)
 
     def by_book() -> Tensor:
         generator = torch.Generator().manual_seed(0)

@@ -2,21 +2,24 @@
 
 from drawlib.bound import Bound, LatentModel
 from drawlib.classifier import Classifier, ClassifierConfig
-from drawlib.data import DATASETS, Data, DataError, Split, load_data, stratified_subset
-from drawlib.distributed import WorkerLost
+from drawlib.data.download import DataError
+from drawlib.data.protocols import DATASETS
+from drawlib.data.sets import Data, Split, load_data, stratified_subset
 from drawlib.draw import DRAW, DRAWConfig
-from drawlib.evaluate import Evaluation, evaluate
-from drawlib.filterbank import Filters, filterbank, grid
+from drawlib.evaluation import Evaluation, evaluate
+from drawlib.fast.loop import accelerate
+from drawlib.filters import Filters, filterbank, grid
 from drawlib.gaussian import Gaussian, merge
 from drawlib.glas import GLAS, GLASConfig
 from drawlib.ladder import LadderConfig, LadderVAE
-from drawlib.mistakes import MISTAKES, planted
-from drawlib.runstate import History, TrainingStopped
-from drawlib.schedule import TrainConfig
+from drawlib.machine.distributed import WorkerLost
+from drawlib.mistakes.planting import MISTAKES, planted
+from drawlib.results.zoo import load_pretrained, published, records
 from drawlib.trace import Trace
-from drawlib.train import fit
+from drawlib.training.runstate import History, TrainingStopped
+from drawlib.training.schedule import TrainConfig
+from drawlib.training.train import fit
 from drawlib.vae import VAE, VAEConfig
-from drawlib.zoo import load_pretrained, published, records
 
 __all__ = [
     "DATASETS",
@@ -44,6 +47,7 @@ __all__ = [
     "TrainingStopped",
     "VAEConfig",
     "WorkerLost",
+    "accelerate",
     "evaluate",
     "filterbank",
     "fit",

@@ -14,15 +14,20 @@ from typing import Annotated, Any
 import torch
 import tyro
 
-from drawlib import distributed, zoo
-from drawlib.checkpoint import CheckpointError
-from drawlib.data import DATASETS, DataError, load_data
-from drawlib.evaluate import check_seed, evaluate
-from drawlib.jobs import BatchFailed
+from drawlib.batches.jobs import BatchFailed
+from drawlib.data.download import DataError
+from drawlib.data.protocols import DATASETS
+from drawlib.data.sets import load_data
+from drawlib.evaluation import check_seed, evaluate
+from drawlib.machine import distributed
+from drawlib.machine.device import pick_device
+from drawlib.machine.stopping import Terminated
 from drawlib.models import CONFIGS, config_of
-from drawlib.runs import Run, load_run, publish, train_run
-from drawlib.stopping import Terminated
-from drawlib.train import TrainConfig, TrainingStopped, pick_device
+from drawlib.results import zoo
+from drawlib.results.runs import Run, load_run, publish, train_run
+from drawlib.training.checkpoint import CheckpointError
+from drawlib.training.runstate import TrainingStopped
+from drawlib.training.schedule import TrainConfig
 
 USAGE = """python -m drawlib COMMAND
 
@@ -264,7 +269,7 @@ def record_command(arguments: Sequence[str]) -> None:
 
 
 def export_web_command(arguments: Sequence[str]) -> None:
-    from drawlib.web import describe, export_web
+    from drawlib.pages.web import describe, export_web
 
     args = parse(ExportWeb, arguments, "export-web")
     written = export_web(args.name, args.out, images=args.images)
@@ -273,11 +278,11 @@ def export_web_command(arguments: Sequence[str]) -> None:
 
 
 def reproduce_command(arguments: Sequence[str]) -> None:
-    from drawlib.reproduce import reproduce
+    from drawlib.batches.reproduce import reproduce
 
     args = parse(Reproduce, arguments, "reproduce")
     if args.check:
-        from drawlib.reproduce_check import check
+        from drawlib.batches.check import check
 
         known = {f.name: f.default for f in fields(Reproduce)}
         own = ("check", "table")

@@ -132,7 +132,7 @@ class LatentModel(nn.Module):
     def start_at(self, mean: Float[Tensor, "channels height width"]) -> None:
         """Set the output bias to the logit of the mean image, before training."""
 
-    def matrices(self) -> list[nn.Parameter]:
+    def matrices(self) -> list[Tensor]:
         """The weights that an optimiser for matrices (Muon) may take.
 
         Here those of all affine maps; a model leaves out what is no matrix between

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from drawlib.bound import Images, check_images
 from drawlib.config import Config, at_least, one_of
-from drawlib.filterbank import KERNELS, Filters, filterbank
+from drawlib.filters import KERNELS, Filters, filterbank
 from drawlib.layers import linear
 from drawlib.lstm import LSTM, Hidden
 from drawlib.trace import Windows, windows

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from drawlib.bound import Noise
 from drawlib.config import at_least, one_of
-from drawlib.filterbank import KERNELS, NORMALISERS, Filters, filterbank
+from drawlib.filters import KERNELS, NORMALISERS, Filters, filterbank
 from drawlib.gaussian import Gaussian
 from drawlib.layers import linear
 from drawlib.lstm import Hidden

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 from typing import Any
 
-from drawlib.train import pick_device
+from drawlib.machine.device import pick_device
 
-__all__ = ["check_parameters", "in_mode", "run_directory"]
+__all__ = ["check_parameters", "in_mode"]
 
 MODES = ("read", "smoke", "full")
 
@@ -78,15 +77,3 @@ def in_mode(mode: str, *, read: Any, smoke: Any, full: Any) -> Any:
         10
     """
     return {"read": read, "smoke": smoke, "full": full}[mode]
-
-
-def run_directory(chapter: str, mode: str, seed: int) -> Path:
-    """Where a chapter keeps its trainings: the clone's ``runs``, else the folder's.
-
-    Example:
-        >>> run_directory("04-vae", "full", 0).parts[-3:]
-        ('runs', '04-vae', 'full-0')
-    """
-    here = Path.cwd()
-    tops = (p for p in (here, *here.parents) if (p / "drawlib/__init__.py").exists())
-    return next(tops, here) / "runs" / chapter / f"{mode}-{seed}"

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from drawlib.runstate import History
+from drawlib.training.runstate import History
 
 __all__ = [
     "PALETTE",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -18,19 +19,61 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from drawlib import fast
 from drawlib.bound import Bound, Images, LatentModel, Noise, check_images
-from drawlib.filterbank import Filters, filterbank
+from drawlib.config import Config, at_least, one_of
+from drawlib.filters import KERNELS, Filters, filterbank
 from drawlib.gaussian import Gaussian, GaussianHead, standard
 from drawlib.layers import linear
 from drawlib.likelihood import likelihood
 from drawlib.lstm import LSTM, Fixed, Hidden, lstm
-from drawlib.recurrentconfig import RecurrentConfig
-from drawlib.trace import Windows, trace
+from drawlib.trace import Trace, Windows, trace
 
-__all__ = ["Recurrent", "RecurrentConfig", "State"]
+__all__ = ["FastPath", "Recurrent", "RecurrentConfig", "State"]
 
 Source = torch.Generator | None
+
+
+@dataclass(frozen=True)
+class RecurrentConfig(Config):
+    """What DRAW and GLAS have in common; ``read`` and ``write`` are the patches' N.
+
+    ``attention``: ``none``, or the kernel of the filters that read and write the image.
+    ``initial_state``, ``canvas``: h_0 and c_0 are ``learned`` (as in the paper) or
+    ``zeros``.
+    """
+
+    image_shape: tuple[int, int, int] = (1, 28, 28)
+    T: int = 64
+    hidden: int = 256
+    z: int = 100
+    attention: str = "none"
+    read: int = 2
+    write: int = 5
+    initial_state: str = "learned"
+    canvas: str = "learned"
+    likelihood: str = "bernoulli"
+    forget_bias: float = 1.0
+
+    def check(self) -> None:
+        at_least(self, 1, "image_shape", "T", "hidden", "z", "read", "write")
+        one_of(self, "attention", ("none", *KERNELS))
+        one_of(self, "initial_state", ("learned", "zeros"))
+        one_of(self, "canvas", ("learned", "zeros"))
+        one_of(self, "likelihood", ("bernoulli", "discretised-logistic"))
+
+
+class FastPath(NamedTuple):
+    """What computes a model's numbers in less time: ``drawlib.fast`` gives it to one.
+
+    ``fits`` says whether the other three compute this very model; where they do not,
+    ``step`` takes the place of the class's own.
+    """
+
+    step: Callable[..., Any]
+    fits: Callable[[Any], bool]
+    bound: Callable[..., Bound]
+    dream: Callable[..., Iterator[Images]]
+    generate: Callable[..., Images]
 
 
 class State(NamedTuple):
@@ -79,7 +122,7 @@ class Recurrent(LatentModel):
                 self.register_parameter(f"start_{name}", nn.Parameter(zeros))
             else:
                 self.register_buffer(f"start_{name}", zeros, persistent=False)
-        self.compiled: Callable[..., Any] | None = None
+        self.fast_path: FastPath | None = None
 
     # One step, in the order of the equations.
 
@@ -146,7 +189,7 @@ class Recurrent(LatentModel):
     ) -> tuple[State, Float[Tensor, "batch"], Float[Tensor, "batch"]]:
         """Eqs. (3) to (8): the next state, KL_t, and log p(z_t) − log q(z_t), in nats.
 
-        A pure function of tensors: this is what ``compile_hot`` compiles.
+        A pure function of tensors, so that it can be compiled.
         """
         h_enc, c_enc = self.encode(state, x, fixed)
         # Under autocast the head rounds; densities and KL are summed in full precision.
@@ -189,23 +232,20 @@ class Recurrent(LatentModel):
         assert isinstance(noise, Tensor)
         state, fixed = self.start(len(x)), self.fixed(x)
         for eps in noise.unbind(1):
-            # Looked up here: a compiled step belongs to no model, so copies keep it.
-            step = (not self.quick and self.compiled) or type(self).step
+            step = type(self).step
+            if self.fast_path is not None and not self.quick:
+                step = self.fast_path.step  # compiled, for what has no faster form
             state, kl, log_ratio = step(self, state, x, eps, fixed)
             yield state, kl, log_ratio
-
-    def compile_hot(self) -> None:
-        """Take ``drawlib.fast``, which compiles the step: equal within rounding."""
-        self.compiled = fast.compiled(type(self).step)
 
     @property
     def quick(self) -> bool:
         """Whether ``bound`` and ``generate`` take the fast path."""
-        return self.compiled is not None and fast.fits(self)
+        return self.fast_path is not None and self.fast_path.fits(self)
 
     # The contract.
 
-    def matrices(self) -> list[nn.Parameter]:
+    def matrices(self) -> list[Tensor]:
         """Both LSTMs, q's head and the writer; the windows' five numbers are none."""
         head = self.q_head.linear.weight
         return [self.encoder.weight, head, self.decoder.weight, self.writer.weight]
@@ -218,8 +258,8 @@ class Recurrent(LatentModel):
         return canvas
 
     def bound(self, x: Images, noise: Noise) -> Bound:
-        if self.quick:
-            return fast.bound(self, x, noise)
+        if self.fast_path is not None and self.quick:
+            return self.fast_path.bound(self, x, noise)
         terms = []
         for state, *nats in self.steps(x, noise):  # noqa: B007
             terms.append(nats)
@@ -249,15 +289,15 @@ class Recurrent(LatentModel):
         self, n: int, *, noise: Noise | None = None, generator: Source = None
     ) -> Images:
         taken = self.take_noise(n, noise, generator)
-        if self.quick:
-            return self.mean(fast.generate(self, taken))
+        if self.fast_path is not None and self.quick:
+            return self.mean(self.fast_path.generate(self, taken))
         (last,) = deque(self.dream(taken), maxlen=1)
         return self.mean(last.canvas)  # Eq. (16)
 
     def canvases(self, noise: Noise) -> Iterator[Images]:
         """The canvases of ``dream``."""
-        if self.quick:
-            return fast.dream(self, noise)
+        if self.fast_path is not None and self.quick:
+            return self.fast_path.dream(self, noise)
         return (state.canvas for state in self.dream(noise))
 
     def mean(self, canvas: Images) -> Images:
@@ -268,7 +308,12 @@ class Recurrent(LatentModel):
         """Where the steps looked in a latent space; only GLAS has one."""
         return None
 
-    trace = trace
+    def trace(
+        self, x: Images, *, noise: Noise | None = None, generator: Source = None
+    ) -> Trace:
+        """One pass over images, step by step: ``drawlib.trace.trace``."""
+        check_images(x, self.image_shape)
+        return trace(self, x, self.take_noise(len(x), noise, generator))
 
     @torch.no_grad()
     def reconstruct(

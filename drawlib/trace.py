@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from drawlib.bound import Images, Noise, check_images
-from drawlib.filterbank import Filters
-
-if TYPE_CHECKING:
-    from drawlib.recurrent import Recurrent
+from drawlib.bound import Images, Noise
+from drawlib.filters import Filters
 
 __all__ = ["Trace", "Windows", "trace"]
 
@@ -71,50 +68,39 @@ def windows(pairs: Iterable[tuple[Filters, Tensor]]) -> Windows:
 
 
 @torch.no_grad()
-def trace(
-    self: Recurrent,
-    x: Images,
-    *,
-    noise: Noise | None = None,
-    generator: torch.Generator | None = None,
-) -> Trace:
-    """One pass over images, step by step. A method of ``DRAW`` and ``GLAS``.
-
-    Raises:
-        TypeError, ValueError: as ``check_images``, and for noise of another shape.
+def trace(model: Any, x: Images, noise: Noise) -> Trace:
+    """One pass of a DRAW or a GLAS over images, made of the states of its steps.
 
     Example:
         >>> from drawlib.draw import DRAW, DRAWConfig
         >>> model = DRAW(DRAWConfig.preset("tiny", attention="gaussian"))
-        >>> seen = model.trace(torch.zeros(3, 1, 28, 28))
+        >>> seen = trace(model, torch.zeros(3, 1, 28, 28), model.noise(3))
         >>> seen.canvases.shape, seen.read.mu_x.shape
         (torch.Size([4, 3, 1, 28, 28]), torch.Size([4, 3, 2]))
     """
-    check_images(x, self.image_shape)
-    noise = self.take_noise(len(x), noise, generator)
-    results = list(self.steps(x, noise))
+    results = list(model.steps(x, noise))
     after = [state for state, _, _ in results]
-    before = [self.start(len(x)), *after[:-1]]
-    errors = [self.error_image(x, s.canvas) for s in before]
+    before = [model.start(len(x)), *after[:-1]]
+    errors = [model.error_image(x, s.canvas) for s in before]
     read = write = patches = None
-    if self.config.attention != "none":
-        looks = [self.read_window(s.h_dec) for s in before]
+    if model.config.attention != "none":
+        looks = [model.read_window(s.h_dec) for s in before]
         patches = torch.stack(
             [f.read(torch.cat([x, e], 1)) for f, e in zip(looks, errors, strict=True)]
         )
         read = windows(
-            (f, self.read_head(s.h_dec)) for f, s in zip(looks, before, strict=True)
+            (f, model.read_head(s.h_dec)) for f, s in zip(looks, before, strict=True)
         )
         write = windows(
-            (self.write_window(s.h_dec), self.write_head(s.h_dec)) for s in after
+            (model.write_window(s.h_dec), model.write_head(s.h_dec)) for s in after
         )
     return Trace(
         images=x,
         read=read,
         write=write,
-        latent=self.latent_windows(after, noise),
+        latent=model.latent_windows(after, noise),
         patches=patches,
         errors=torch.stack(errors),
-        canvases=torch.stack([self.mean(s.canvas) for s in after]),
+        canvases=torch.stack([model.mean(s.canvas) for s in after]),
         kl=torch.stack([kl for _, kl, _ in results], 1),
     )

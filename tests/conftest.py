@@ -39,7 +39,7 @@ _LOADED: dict[str, Any] = {}
 def _load_or_skip(name: str) -> Any:
     """The data set, loaded once in a process; skips where no source has it."""
     if name not in _LOADED:
-        from drawlib.data import load_data
+        from drawlib.data.sets import load_data
 
         try:
             _LOADED[name] = load_data(name)

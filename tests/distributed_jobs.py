@@ -32,12 +32,14 @@ from toy_runs import (
     weights,
 )
 
-from drawlib import distributed, runs, train
-from drawlib.data import Data
-from drawlib.distributed import Team
-from drawlib.evaluate import evaluate
-from drawlib.runs import Run, publish, train_run
-from drawlib.train import fit
+from drawlib.data.sets import Data
+from drawlib.evaluation import evaluate
+from drawlib.machine import distributed
+from drawlib.machine.distributed import Team
+from drawlib.results import runs
+from drawlib.results.runs import Run, publish, train_run
+from drawlib.training import train
+from drawlib.training.train import fit
 
 BATCH = 15  # odd, so that two processes have different shares
 

@@ -13,8 +13,8 @@ from toy_runs import use_toy_data
 
 from drawlib import __main__ as cli
 from drawlib.__main__ import COMMANDS, main
-from drawlib.protocols import DATASETS
-from drawlib.runs import load_run
+from drawlib.data.protocols import DATASETS
+from drawlib.results.runs import load_run
 
 TINY = ["train", "vae:tiny", "--train.epochs", "1", "--train.batch-size", "16"]
 

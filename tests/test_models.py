@@ -7,7 +7,7 @@ import torch
 
 from drawlib.bound import Bound, LatentModel
 from drawlib.models import CONFIGS, MODELS, build, config_of, kind_of
-from drawlib.schedule import TrainConfig
+from drawlib.training.schedule import TrainConfig
 
 
 def test_every_model_has_a_configuration():

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from drawlib.notebook import check_parameters, in_mode, injected, run_directory
+from drawlib.notebook import check_parameters, in_mode, injected
+from drawlib.results.runs import run_directory
 
 GOOD = {"mode": "read", "seed": 0, "device": "cpu"}
 

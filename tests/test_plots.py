@@ -6,16 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from drawlib.plots import (
-    PALETTE,
-    bars,
-    curve,
-    draw_window,
-    show_images,
-    strip,
-    style,
-)
-from drawlib.runstate import History
+from drawlib.plots import PALETTE, bars, curve, draw_window, show_images, strip, style
+from drawlib.training.runstate import History
 
 
 @pytest.fixture(autouse=True)

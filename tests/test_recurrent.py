@@ -14,6 +14,7 @@ from small_recurrent import SHAPE, draw, glas, some_bits
 from torch import nn
 
 from drawlib.draw import DRAW, DRAWConfig
+from drawlib.fast.loop import accelerate
 from drawlib.lstm import LSTM
 from drawlib.recurrent import Recurrent
 
@@ -334,15 +335,16 @@ def test_windows_and_what_is_computed_once_are_not_rounded_under_autocast(latent
 
 def test_a_copy_of_a_compiled_model_is_its_own_model():
     model = draw()
-    model.compile_hot()
+    accelerate(model)
     twin = copy.deepcopy(model)
-    assert twin.compiled is not None
-    assert "compiled" not in str(list(model.state_dict()))
-    assert getattr(twin.compiled, "__self__", None) is not model
+    assert twin.fast_path is not None
+    assert "fast" not in str(list(model.state_dict()))
+    assert getattr(twin.fast_path.step, "__self__", None) is not model
 
 
 COMPILED = """
 import copy, torch
+from drawlib import accelerate
 from drawlib.draw import DRAW, DRAWConfig
 from drawlib.glas import GLAS, GLASConfig
 torch.set_num_threads(1)
@@ -354,7 +356,7 @@ for model in (DRAW(DRAWConfig(attention="gaussian", **sizes)),
         p.data.add_(0.1 * torch.randn_like(p))
     x, noise = (torch.rand(4, 1, 6, 5) < 0.4).float(), model.noise(4)
     fast = copy.deepcopy(model)
-    fast.compile_hot()
+    accelerate(fast)
     a, b = model.bound(x, noise), fast.bound(x, noise)
     for name in ("log_likelihood", "kl", "log_weight"):
         torch.testing.assert_close(

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from drawlib.bound import Bound
-from drawlib.data import Data, Split
-from drawlib.protocols import Protocol
-from drawlib.schedule import TrainConfig
+from drawlib.data.protocols import Protocol
+from drawlib.data.sets import Data, Split
+from drawlib.training.schedule import TrainConfig
 from drawlib.vae import VAE, VAEConfig
 
 TOY = VAEConfig(image_shape=(1, 6, 6), encoder=(8,), decoder=(8,), z=2)
@@ -74,12 +74,12 @@ def assert_same_bits(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
 def use_toy_data(patch: Any, **sizes: Any) -> None:
     """Let ``load_data`` give the toy data: ``patch(target, attribute, value)``."""
     import drawlib.__main__
-    import drawlib.runs
+    import drawlib.results.runs
 
     def load(name: str, root: Path | None = None) -> Data:
         return toy_data(**sizes)
 
-    patch(drawlib.runs, "load_data", load)
+    patch(drawlib.results.runs, "load_data", load)
     patch(drawlib.__main__, "load_data", load)
 
 

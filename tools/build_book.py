@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from drawlib.batch import data_folders
+from drawlib.batches.batch import data_folders
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "_build"

@@ -33,12 +33,12 @@ STAGES: dict[str, list[str]] = {
     "book": [sys.executable, "tools/build_book.py"],
     "pdf": [sys.executable, "tools/make_pdf.py"],
     "links": [sys.executable, "tools/check_links.py"],
-    "pages": [*PYTEST, "tests/test_book.py", "-m", "built"],
-    "browser": [*PYTEST, "tests/test_pages.py", "-m", "browser", "-n", "2"],
+    "pages": [*PYTEST, "tests/book/test_book.py", "-m", "built"],
+    "browser": [*PYTEST, "tests/pages/test_pages.py", "-m", "browser", "-n", "2"],
     # Each file drives a browser of its own, so each has a worker of its own.
     "live": [
-        *[*PYTEST, "tests/test_explorer.py", "tests/test_web.py"],
-        "tests/test_live_draw.py",
+        *[*PYTEST, "tests/pages/test_explorer.py", "tests/pages/test_web.py"],
+        "tests/pages/test_live_draw.py",
         *["-m", "browser", *WORKERS],
     ],
     "faults": [*PYTEST, "tests", "-m", "faults"],

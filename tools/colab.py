@@ -1,4 +1,4 @@
-"""Environments like Colab's, and notebooks run in them; `tests/test_colab.py` uses it.
+"""Environments like Colab's, and notebooks run in them; for `tests/book/test_colab.py`.
 
 Colab has torch, torchvision, numpy, matplotlib and ipywidgets, and no drawlib. Here an
 environment like that is made without another download where torch is installed

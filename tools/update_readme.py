@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from drawlib.glance import glance
+from drawlib.results.glance import glance
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 MARKS = ("<!-- results -->\n", "<!-- end of results -->\n")

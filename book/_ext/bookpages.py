@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,10 @@ import yaml
 from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
 
-# The order in which the modules build on each other.
-MODULES = (
-    "gaussian likelihood bound layers config filterbank lstm trace "
-    "recurrentconfig recurrent vae ladder draw glas classifier objectives models "
-    "device data protocols clutter download formats "
-    "train schedule stopping runstate distributed evaluate checkpoint runs zoo "
-    "classification plan intervals forecast tables tables_show glance "
-    "plots live explorer web pad livebook notebook textbook "
-    "mistakes plants catalogue catalogue_filters "
-    "reproduce reproduce_check batch jobs "
-    "fast faststep fastparts partition graphed bench"
-).split()
+from architecture import ROOMS, modules, path_of  # noqa: E402
+
 PRIVATE = {"__init__", "__main__"}
 SECTIONS = {
     f"{name}:"
@@ -85,25 +77,19 @@ def download_list() -> str:
     return "\n".join(lines) or "No chapter is finished yet."
 
 
-def modules() -> list[str]:
-    """The public modules of drawlib, in the order in which they build on each other."""
-    there = {
-        path.stem
-        for path in (ROOT / "drawlib").glob("*.py")
-        if path.stem not in PRIVATE and not path.stem.startswith("_")
-    }
-    return [name for name in MODULES if name in there] + sorted(there - set(MODULES))
-
-
 def api_text() -> str:
-    """One section of Markdown for each module."""
+    """One section of Markdown for each room and module, in the house's order."""
     blocks = []
-    for name in modules():
-        blocks.append(
-            f"## `drawlib.{name}`\n\n```{{eval-rst}}\n"
+    for room in ROOMS:
+        if not set(PRIVATE) >= set(room.modules.split()):
+            blocks.append(f"## {room.name}: {room.purpose}\n")
+        blocks += [
+            f"### `drawlib.{name}`\n\n```{{eval-rst}}\n"
             f".. automodule:: drawlib.{name}\n"
             "   :members:\n   :show-inheritance:\n```\n"
-        )
+            for name, its in modules().items()
+            if its is room and name not in PRIVATE
+        ]
     return "\n".join(blocks)
 
 
@@ -116,7 +102,7 @@ def on_source_read(app: Sphinx, docname: str, source: list[str]) -> None:
     if "<!-- api -->" in source[0]:
         source[0] = source[0].replace("<!-- api -->", api_text())
         for name in modules():
-            app.env.note_dependency(str(ROOT / "drawlib" / f"{name}.py"))
+            app.env.note_dependency(str(path_of(name)))
 
 
 def escape(line: str) -> str:

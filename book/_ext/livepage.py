@@ -32,7 +32,7 @@ class DrawADigit(Directive):
 
     def run(self) -> list[nodes.Node]:
         """A raw node; its addresses are relative to the document."""
-        from drawlib.livebook import page_html
+        from drawlib.pages.livebook import page_html
 
         prefix = below(self.state.document.settings.env.docname, FOLDER) + "/"
         return [nodes.raw("", page_html(prefix), format="html")]
@@ -62,7 +62,7 @@ def on_finished(app: Sphinx, error: Exception | None) -> None:
     """Write what the pages that were built ask for, and nothing where none does."""
     if error is not None or app.builder.format != "html":
         return
-    from drawlib import livebook
+    from drawlib.pages import livebook
 
     out = Path(app.outdir)
     texts = {

@@ -1,0 +1,1 @@
+"""Many runs: papermill and Dask, and the check of recorded numbers."""

@@ -1,0 +1,241 @@
+r"""Are the recorded numbers those of the shipped weights? Recomputed without training.
+
+For each record with weights whose data can be reached: −ELBO of every test image with
+one posterior sample, and the importance-weighted bound L_K on a seeded 200 of them.
+Both are means of random numbers, so each is allowed four standard errors of the
+difference between two honest measurements, and 0.01 nats and two millionths of the
+number for the arithmetic of another processor (a colour image has 15,000 nats):
+
+- −ELBO: the images are the same, only the samples of z may differ (they do on another
+  device): 4 √(2 v / N), with v the variance over z of one image's estimate, measured on
+  the 200 images as the mean of (one sample − mean of K samples)².
+- L_K where the record used the same 200 images: 4 √(2 Σ (1/ESS − 1/K)) / 200, the
+  delta method's variance of log p̂_K, with the effective sample size of each image.
+- L_K where the record used other images: the gap −ELBO − L_K varies less between
+  images than either, so L_K is predicted as the mean −ELBO of the record's own images
+  less the mean gap of the 200; to the errors above come those of a mean gap of 200 and
+  of the record's images.
+- K is that of the record, unless that would take too long; it is then lowered, and
+  said so. L_K falls with K in ever smaller steps, so over log₂(K/K′) doublings it falls
+  at most by so many times the last step; that is added below.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from drawlib.batches.batch import say_at_once
+from drawlib.batches.jobs import BatchFailed
+from drawlib.bound import LatentModel
+from drawlib.data.download import DataError
+from drawlib.data.sets import Data, load_data, stratified_subset
+from drawlib.evaluation import estimate
+from drawlib.mistakes.planting import planted
+from drawlib.models import CONFIGS
+from drawlib.results import tables
+from drawlib.results.zoo import Record, ZooError, load_pretrained, records
+
+__all__ = ["Finding", "check", "check_record"]
+
+IMAGES = 200
+MINUTES = 20.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One recorded number beside the recomputed one (nats).
+
+    ``low`` and ``high``: where an honest record lies.
+    """
+
+    name: str
+    what: str
+    recorded: float
+    found: float
+    low: float
+    high: float
+
+    @property
+    def good(self) -> bool:
+        """Whether the record lies where it may; a NaN does not."""
+        return self.low <= self.recorded <= self.high
+
+    def __str__(self) -> str:
+        verdict = "ok " if self.good else "OFF"
+        return (
+            f"{verdict} {self.name}, {self.what}: recorded {self.recorded:.3f}, "
+            f"found {self.found:.3f}, allowed {self.low:.3f} to {self.high:.3f}"
+        )
+
+
+@torch.no_grad()
+def per_image(
+    model: LatentModel, data: Data, index: Tensor, samples: int, chunk: int = 2000
+) -> dict[str, Tensor]:
+    """−ELBO, −log p̂_K and ESS of these test images, in the order of ``evaluate``."""
+    generator = torch.Generator().manual_seed(0)
+    parts = []
+    for block in index.split(max(1, min(chunk // samples, 500))):
+        x = data.binarise(data.test.images[block], split="test").float()
+        found = estimate(model, x, samples, generator, chunk)
+        neg_elbo = found["reconstruction"] + found["kl"].sum(1)
+        parts.append(torch.stack([neg_elbo, -found["log_iw"], found["ess"]]))
+    return dict(zip(("elbo", "iw", "ess"), torch.cat(parts, 1), strict=True))
+
+
+def check_record(
+    record: Record,
+    model: LatentModel,
+    data: Data,
+    *,
+    images: int = IMAGES,
+    seconds: float = math.inf,
+) -> list[Finding]:
+    """The findings of one record; ``seconds`` is what L_K may take."""
+    total = len(data.test)
+    start = time.monotonic()
+    one = per_image(model, data, torch.arange(total), 1)["elbo"]
+    one_pass = time.monotonic() - start
+
+    weighted = record["importance_weighted"]
+    K, theirs = weighted["samples"], min(weighted["images"], total)
+    subset = stratified_subset(data.test, min(images, total), 0)
+    n = len(subset)
+    # What K samples of n images take, from what one sample of all of them took.
+    affordable = int(seconds / max(one_pass, 1e-9) * total / n)
+    used = min(K, max(20, affordable))
+    ours = per_image(model, data, subset, used)
+
+    v = (one[subset] - ours["elbo"]).square().mean().item()
+    bound = record["bounds"]["test"]
+    value = one.mean().item()
+    reach = arithmetic(value) + 4 * math.sqrt(2 * v / total)
+    recorded = number(bound["neg_elbo"])
+    findings = [
+        Finding(
+            record.name,
+            f"−ELBO, {total:,} test images",
+            recorded,
+            value,
+            value - reach,
+            value + reach,
+        )
+    ]
+    parts = number(bound["kl"]) + number(bound["reconstruction"])
+    exact = arithmetic(parts)
+    what = "KL + reconstruction"
+    findings.append(
+        Finding(record.name, what, recorded, parts, parts - exact, parts + exact)
+    )
+
+    noise = 2 * (1 / ours["ess"] - 1 / used).clamp(min=0).sum().item() / n**2
+    if theirs == n:
+        value = ours["iw"].mean().item()
+    else:
+        gap = ours["elbo"] - ours["iw"]
+        chosen = stratified_subset(data.test, theirs, 0)
+        value = (one[chosen].mean() - gap.mean()).item()
+        noise += v / theirs + gap.var().item() * (1 / n + 1 / theirs)
+    reach = arithmetic(value) + 4 * math.sqrt(noise)
+    low = value - reach
+    what = f"importance-weighted, K {K:,}, {theirs:,} images"
+    if used < K:
+        half = per_image(model, data, subset, max(1, used // 2))["iw"].mean().item()
+        step = max(0.0, half - ours["iw"].mean().item())
+        low -= math.log2(K / used) * step
+        what += f" (checked with K {used:,})"
+    findings.append(
+        Finding(
+            record.name, what, number(weighted["neg_iw"]), value, low, value + reach
+        )
+    )
+    return findings
+
+
+def arithmetic(value: float) -> float:
+    """What another processor, or another number of threads, may change (nats)."""
+    return 0.01 + 2e-6 * abs(value)
+
+
+def number(value: float | None) -> float:
+    """A number of a record; what was not finite is None there."""
+    return math.nan if value is None else value
+
+
+def check(
+    names: Sequence[str] = (),
+    *,
+    root: Path | None = None,
+    minutes: float = MINUTES,
+    say: Callable[[str], None] = say_at_once,
+) -> list[Finding]:
+    """Check every record, or those of some tables; all findings.
+
+    Raises:
+        BatchFailed: where a number is off, or weights are not the recorded ones.
+        ValueError: for an unknown table.
+    """
+    wanted = {
+        row.name for name in names for row in tables.table(name, []).rows if row.name
+    }
+    start = time.monotonic()
+    found: list[Finding] = []
+    off: list[str] = []
+    left: list[str] = []
+    todo: list[Record] = []
+    data: dict[str, Data | str] = {}
+    for record in records(root=root):
+        if names and f"{record.protocol}/{record.model}" not in wanted:
+            continue
+        if record["kind"] not in CONFIGS:
+            left.append(f"{record.name}: a {record['kind']} has no bound")
+            continue
+        if not record["weights"]:
+            left.append(f"{record.name}: its weights do not ship")
+            continue
+        if record.protocol not in data:
+            try:
+                data[record.protocol] = load_data(record.protocol)
+            except (DataError, OSError) as error:
+                first = str(error).splitlines()[0].partition(" Tried")[0]
+                data[record.protocol] = f"{record.protocol} cannot be had: {first}"
+        reason = data[record.protocol]
+        if isinstance(reason, str):
+            left.append(f"{record.name}: {reason}")
+        else:
+            todo.append(record)
+    for record in todo:
+        its_data = data[record.protocol]
+        assert isinstance(its_data, Data)
+        mistakes = record.values.get("mistakes") or ()
+        try:
+            with planted(*mistakes) if mistakes else nullcontext():
+                model = load_pretrained(record.name, root=root)
+                # Half the time for L_K, half for −ELBO of every image.
+                seconds = 60 * minutes / 2 / len(todo)
+                findings = check_record(record, model, its_data, seconds=seconds)
+        except (ZooError, OSError) as error:
+            say(f"OFF {record.name}: {error}")
+            off.append(f"{record.name} ({error})")
+            continue
+        for finding in findings:
+            say(str(finding))
+            if not finding.good:
+                off.append(f"{finding.name} ({finding.what})")
+        found += findings
+    say("\n".join(["not checked:", *map("  {}".format, left)]) if left else "")
+    say(
+        f"{len(found)} numbers of {len(todo)} records checked in "
+        f"{time.monotonic() - start:.0f} s, {len(off)} off, {len(left)} not checked"
+    )
+    if off:
+        raise BatchFailed(f"{len(off)} recorded numbers are off: {'; '.join(off)}")
+    return found

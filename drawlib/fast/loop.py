@@ -1,0 +1,391 @@
+r"""The fast path of DRAW and GLAS: the numbers of the plain step, in less time.
+
+``Recurrent.step`` is the implementation to read; this one computes the same bound and
+the same gradients, and the tests hold the two together. What is different:
+
+1. Weights are rounded to the products' precision once, not once a step.
+2. Everything that is affine in h_dec_t (both windows, the patch, a learned prior) is
+   one product; what x adds to the encoder's gates without attention is computed once.
+3. Weight gradients are made after the loop. A step computes y_t = W u_t + b; with
+   δ_t = ∂loss/∂y_t the gradient is ∂W = Σ_t δ_t u_tᵀ, a single product over all steps
+   and images in place of T small ones and T sums (``Deferred``).
+4. Between products the step is element-wise work; reading and writing are sums over
+   small axes. The compiler turns each such stretch into one pass over memory.
+
+Two steps are compiled as one piece, not the loop: 64 take as long to compile as 16.
+The parts are in ``fastparts``, the step is in ``faststep``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
+
+from drawlib.bound import Bound, Images, LatentModel, Noise
+from drawlib.draw import DRAW
+from drawlib.exchanged import EXCHANGED
+from drawlib.fast.parts import LANES, Constant, Deferred, Layer, lanes
+from drawlib.fast.step import (
+    Constants,
+    Layers,
+    State,
+    compiled,
+    has_compiler,
+    make_steps,
+)
+from drawlib.filters import KERNELS
+from drawlib.glas import GLAS
+from drawlib.recurrent import FastPath, Recurrent
+
+__all__ = [
+    "accelerate",
+    "bound",
+    "dream",
+    "fast_path",
+    "fits",
+    "generate",
+]
+
+TOGETHER = 4  # steps that are compiled as one piece: more cost more to compile
+NEAR = 256  # images whose states stay in a processor's cache, where nothing is kept
+
+
+def accelerate(model: LatentModel) -> None:
+    """Give a DRAW or a GLAS its fast path: the same numbers within rounding, sooner.
+
+    From then on ``bound`` and the generation take it wherever it ``fits``; elsewhere
+    the plain step runs, compiled. Other models have none, and stay as they are.
+
+    Example:
+        >>> import warnings
+        >>> from drawlib import DRAW, DRAWConfig
+        >>> model = DRAW(DRAWConfig.preset("tiny"))
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore")  # where there is no compiler
+        ...     accelerate(model)
+        >>> model.quick
+        True
+    """
+    if isinstance(model, Recurrent):
+        model.fast_path = fast_path(compiled(type(model).step))
+
+
+def fast_path(step: Callable[..., Any]) -> FastPath:
+    """The fast path with ``step`` for the models that it does not fit.
+
+    Example:
+        >>> from drawlib import DRAW, DRAWConfig
+        >>> fast_path(DRAW.step).fits(DRAW(DRAWConfig.preset("tiny")))
+        True
+    """
+    return FastPath(step, fits, bound, dream, generate)
+
+
+def fits(model: Recurrent) -> bool:
+    """Whether the fast path computes this very model; others run their plain step.
+
+    Not while a mistake is planted, and not for the rarer kinds of latent attention.
+
+    Example:
+        >>> from drawlib import DRAW, DRAWConfig
+        >>> fits(DRAW(DRAWConfig.preset("tiny")))
+        True
+    """
+    if EXCHANGED or type(model) not in (DRAW, GLAS):
+        return False
+    kind = getattr(model.config, "latent_attention", "none")
+    memory = getattr(model.config, "memory", "inference")
+    rows = getattr(model.config, "rows", "exact")
+    plain = kind in KERNELS and memory == "inference" and rows == "exact"
+    return kind == "none" or plain
+
+
+def layers_of(model: Recurrent, x: Images | None) -> Layers:
+    """The model's affine maps as the step wants them, with their gradients."""
+    config = model.config
+    m: Any = model
+    W_e, b_e = m.encoder.weight, m.encoder.bias[None]
+    if config.attention == "none" and x is not None:
+        # W₁x + W₂(x − σ(c)) = (W₁ + W₂) x − W₂ σ(c): the first part once.
+        W_1, W_2, _ = W_e.split([n := x[0].numel(), n, W_e.shape[1] - 2 * n], 1)
+        b_e = b_e + F.linear(x.flatten(1), W_1 + W_2)
+        W_e = W_e[:, n:]
+    heads = [m.writer]
+    if config.attention != "none":
+        heads = [m.write_head, m.writer, m.read_head]
+    if getattr(config, "prior", "standard") == "learned":
+        heads.append(m.prior_head)
+    W_h = torch.cat([head.weight for head in heads])
+    b_h = torch.cat([head.bias for head in heads])[None]
+    latent = None
+    if getattr(config, "latent_attention", "none") != "none":
+        latent = Layer(m.latent_head.weight, m.latent_head.bias[None])
+    return Layers(
+        Layer(W_e, b_e),
+        Layer(m.q_head.linear.weight, m.q_head.linear.bias[None]),
+        Layer(m.decoder.weight, m.decoder.bias[None]),
+        Layer(W_h, b_h),
+        latent,
+    )
+
+
+def rounded(layers: Layers, low: torch.dtype, exact_heads: bool) -> Constants:
+    """The constants of the step. Windows are placed in full precision."""
+
+    def constant(layer: Layer, exact: bool) -> Constant:
+        weight = layer.weight.detach()
+        less = weight.to(low)
+        return Constant(weight if exact else less, less, -layer.rows.detach())
+
+    return Constants(
+        constant(layers.encoder, False),
+        constant(layers.q, False),
+        constant(layers.decoder, False),
+        constant(layers.heads, exact_heads),
+        None if layers.latent is None else constant(layers.latent, True),
+    )
+
+
+def start(model: Recurrent, n: int, layers: Layers, last: bool) -> State:
+    """h_0 and c_0, and what h_dec_0 says of the first step."""
+    first = model.start(n)
+    drawn = model.config.write**2 * model.image_shape[0] + 5
+    if model.config.attention == "none":
+        drawn = first.canvas[0].numel()
+    ahead = None
+    if len(layers.heads.weight) > drawn:
+        # All of it is computed, so that it lies in memory as in the later steps.
+        ahead = F.linear(first.h_dec, layers.heads.weight, layers.heads.rows[0])
+        ahead = ahead[:, drawn:]
+    canvas = in_lanes(first.canvas) if last else first.canvas
+    return State(*first[:4], canvas, ahead)
+
+
+def in_lanes(images: Tensor) -> Tensor:
+    """(n, channels, height, width) as (blocks, channels, height, width, lanes)."""
+    blocks = images.unflatten(0, (-1, lanes(len(images))))
+    return blocks.permute(0, 2, 3, 4, 1).contiguous()
+
+
+def out_of_lanes(blocks: Tensor) -> Tensor:
+    """The way back."""
+    return blocks.permute(0, 4, 1, 2, 3).flatten(0, 1)
+
+
+def piece(T: int) -> int:
+    """How many steps to compile as one: a divisor of T, for eight calls or more.
+
+    Example:
+        >>> piece(64), piece(10), piece(16)
+        (4, 1, 2)
+    """
+    most = max(1, min(TOGETHER, T // 8))
+    return max(d for d in range(1, most + 1) if T % d == 0)
+
+
+def low_precision(x: Tensor) -> torch.dtype:
+    """What products are rounded to: autocast's choice, or nothing."""
+    kind = x.device.type
+    on = torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if on else x.dtype
+
+
+def may_fuse() -> bool:
+    """Whether the step is compiled, on a GPU as on a CPU.
+
+    Where it is not, batched products are faster than what is written for the compiler.
+    """
+    if has_compiler():
+        return True
+    compiled(len)  # which says so, once
+    return False
+
+
+_met: set[tuple[object, ...]] = set()
+
+
+def met_before(*size: object) -> bool:
+    """Whether this has been asked before: what comes once is not worth compiling.
+
+    Only pictures depend on it: compiled numbers differ from eager ones by rounding.
+
+    Example:
+        >>> met_before("a"), met_before("a")
+        (False, True)
+    """
+    known = size in _met
+    _met.add(size)
+    return known
+
+
+def bound(
+    model: Recurrent,
+    x: Images,
+    noise: Noise,
+    *,
+    fused: bool | None = None,
+    recompute: int = 0,
+) -> Bound:
+    """``model.bound``, by the fast step.
+
+    ``fused=False`` runs the same step without the compiler; left out, training is
+    compiled, and so are batches of more than ``NEAR`` images. ``recompute=S`` keeps, of
+    S steps at a time, only the state before the first and computes the rest again in
+    the backward pass: a third more work, and an S-th of the memory.
+
+    Example:
+        >>> from drawlib import DRAW, DRAWConfig
+        >>> model = DRAW(DRAWConfig.preset("tiny", attention="gaussian"))
+        >>> x, noise = torch.ones(2, 1, 28, 28), model.noise(2)
+        >>> quick = bound(model, x, noise, fused=False)
+        >>> torch.allclose(quick.elbo, model.bound(x, noise).elbo)
+        True
+    """
+    low, T = low_precision(x), noise.shape[1]
+    config = replace(model.config, T=1)  # T is the loop's: all T share one step
+    if fused is None:
+        # An evaluation ends with a smaller batch, which is not worth compiling. Its
+        # size decides, not what came before: a resumed training has met nothing, and
+        # must log the same numbers, and so must several processes that share one.
+        often = torch.is_grad_enabled() or len(x) > NEAR
+        fused = often and may_fuse()
+    if len(x) > NEAR and x.device.type == "cpu" and not torch.is_grad_enabled():
+        parts = [bound(model, *part, fused=fused) for part in equal_parts(x, noise)]
+        names = ("log_likelihood", "kl", "log_weight")
+        whole = (torch.cat([getattr(part, name) for part in parts]) for name in names)
+        return Bound(*(values[: len(x)] for values in whole))
+    S = recompute or T
+    steps = make_steps(config, fused, piece(math.gcd(T, S)))
+    with torch.autocast(x.device.type, enabled=False):
+        layers = layers_of(model, x)
+        constants = rounded(layers, low, config.attention != "none")
+        state = start(model, len(x), layers, steps.last)
+        image = in_lanes(x) if steps.last else x
+        L = model.latent_space() if layers.latent is not None else None  # type: ignore[operator]
+        used: list[list[Any]] = [[None] * T for _ in layers]
+        taps: list[Any] = [None] * T
+        if torch.is_grad_enabled():
+            zeros = [
+                [None] * T
+                if layer is None or fixed is None
+                else Deferred.apply(*layer, u, fixed.low, (T, len(x)))
+                for layer, fixed, u in zip(layers, constants, used, strict=True)
+            ]
+            taps = list(zip(*zeros, strict=True))
+        eps, begun = noise.unbind(1), set[int]()
+
+        def some(state: State, first: int, last: int) -> tuple[State, list[Tensor]]:
+            nats = []
+            for t in range(first, last, steps.together):
+                now = slice(t, t + steps.together)
+                state, results = steps.step(
+                    state, image, eps[now], constants, L, taps[now]
+                )
+                for s, (kl, log_ratio, inputs) in enumerate(results, t):
+                    nats += [kl, log_ratio]
+                    if not recompute or first in begun:
+                        for kept, u in zip(used, inputs, strict=False):
+                            kept[s] = u
+            begun.add(first)
+            return state, nats
+
+        nats: list[Tensor] = []
+        for first in range(0, T, S):
+            last = min(first + S, T)
+            if recompute and torch.is_grad_enabled():
+                with set_checkpoint_early_stop(False):
+                    state, each = checkpoint(
+                        some, state, first, last, use_reentrant=False
+                    )
+            else:
+                state, each = some(state, first, last)
+            nats += each
+        kl, log_ratio = torch.stack(nats[::2], 1), torch.stack(nats[1::2], 1)
+        canvas = state.canvas
+        if steps.last:
+            canvas = out_of_lanes(canvas)
+        log_likelihood = model.likelihood(model.output(canvas), x)
+    return Bound(log_likelihood, kl, log_likelihood + log_ratio.sum(1))
+
+
+def dream(
+    model: Recurrent, noise: Noise, *, fused: bool | None = None
+) -> Iterator[Images]:
+    """The canvases of a generation, step by step: ``model.dream`` by the fast step.
+
+    Example:
+        >>> from drawlib import DRAW, DRAWConfig
+        >>> model = DRAW(DRAWConfig.preset("tiny"))
+        >>> len(list(dream(model, model.noise(2), fused=False)))
+        4
+    """
+    for canvas in drawn(model, noise, fused):
+        yield out_of_lanes(canvas) if canvas.ndim == 5 else canvas
+
+
+def generate(model: Recurrent, noise: Noise, *, fused: bool | None = None) -> Images:
+    """The last canvas of ``dream``, of some images after the other.
+
+    Example:
+        >>> from drawlib import DRAW, DRAWConfig
+        >>> model = DRAW(DRAWConfig.preset("tiny"))
+        >>> generate(model, model.noise(300), fused=False).shape
+        torch.Size([300, 1, 28, 28])
+    """
+    if fused is None:
+        fused = dreamt_before(model, noise) and may_fuse()
+    near = len(noise) <= NEAR or noise.device.type != "cpu"
+    parts = [(noise,)] if near else equal_parts(noise)
+    last = [deque(drawn(model, part, fused), maxlen=1)[0] for (part,) in parts]
+    canvas = torch.cat(last)
+    return (out_of_lanes(canvas) if canvas.ndim == 5 else canvas)[: len(noise)]
+
+
+def equal_parts(*batches: Tensor) -> list[tuple[Tensor, ...]]:
+    """Batches in parts of one size, the last filled up with zeros.
+
+    One size, so that one program does for all; not above ``NEAR``.
+
+    Example:
+        >>> [len(part) for (part,) in equal_parts(torch.ones(1000, 1))]
+        [256, 256, 256, 256]
+    """
+    n = len(batches[0])
+    count = math.ceil(n / NEAR)
+    size = LANES * math.ceil(n / (LANES * count))
+    missing = count * size - n
+    full = [torch.cat([b, b.new_zeros(missing, *b.shape[1:])]) for b in batches]
+    return list(zip(*(b.split(size) for b in full), strict=True))
+
+
+def dreamt_before(model: Recurrent, noise: Noise) -> bool:
+    """``met_before`` for generations of this size."""
+    config = replace(model.config, T=1)
+    return met_before("dream", config, noise.shape, low_precision(noise))
+
+
+def drawn(model: Recurrent, noise: Noise, fused: bool | None) -> Iterator[Tensor]:
+    """The canvases of ``dream``, as they lie in memory."""
+    low, T = low_precision(noise), noise.shape[1]
+    if fused is None:
+        fused = dreamt_before(model, noise) and may_fuse()
+    steps = make_steps(replace(model.config, T=1), fused, piece(T))
+    # Not around the ``yield``: between two steps the caller's settings hold.
+    plain = torch.autocast(noise.device.type, enabled=False)
+    with torch.no_grad(), plain:
+        layers = layers_of(model, None)
+        constants = rounded(layers, low, model.config.attention != "none")
+        state, eps = start(model, len(noise), layers, steps.last), noise.unbind(1)
+    for t in range(0, T, steps.together):
+        with torch.no_grad(), plain:
+            now = eps[t : t + steps.together]
+            state, canvases = steps.decode(state, now, constants)
+        yield from canvases

@@ -1,0 +1,1 @@
+"""The machine under a training: devices, processes, signals, files."""

@@ -1,0 +1,1 @@
+"""Public mistakes, told in a catalogue and planted on purpose."""

@@ -1,0 +1,322 @@
+"""The wrong functions that `drawlib.mistakes.planting` puts in the place of right ones.
+
+The first argument of each is the right function; the others are that function's own.
+A mistake that adds to what is right calls it, so that several mistakes can be made in
+one place. What is wrong, whose mistake it is and what comes of it stands in the
+catalogue. A constant for each mistake, at the end, says what takes the place of what.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from drawlib import ladder
+from drawlib.gaussian import Gaussian, GaussianHead
+from drawlib.layers import linear
+
+Function = Callable[..., Any]
+# "module:name" or "module:Class.name", and the wrong function for it.
+Plant = tuple[str, Function]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One mistake: what it is, whose it is, what it does, and which tests see it.
+
+    Attributes:
+        key: its short name, as ``planted`` takes it.
+        title: a few words.
+        where: the public source, or ``of our own making``.
+        equation_right: the equation as it should be.
+        equation_wrong: what stands there instead.
+        effect: what comes of it.
+        plants: each place in drawlib with the wrong function for it; one place, or two
+            where a formula has two parts or the mistake has weights of its own.
+        caught_by: tests that fail with the mistake and pass without, as
+            ``file::name`` in the folder ``tests``.
+    """
+
+    key: str
+    title: str
+    where: str
+    equation_right: str
+    equation_wrong: str
+    effect: str
+    plants: tuple[Plant, ...]
+    caught_by: tuple[str, ...]
+
+
+def seen_by(file: str, *names: str) -> tuple[str, ...]:
+    """Tests of one file, in full.
+
+    Example:
+        >>> seen_by("vae", "zero_network_costs_784_log_2")
+        ('test_vae.py::test_zero_network_costs_784_log_2',)
+    """
+    return tuple(f"test_{file}.py::test_{name}" for name in names)
+
+
+def extra(model: nn.Module, name: str, key: str) -> Any:
+    """The layer that a mistake gives to a model when it is built.
+
+    Raises:
+        ValueError: for a model that was built without the mistake.
+    """
+    if not hasattr(model, name):
+        raise ValueError(
+            f"this {type(model).__name__} was built without {key}; allowed: one that "
+            f"was built inside planted({key!r})"
+        )
+    return getattr(model, name)
+
+
+# Gaussians, likelihoods, the bound
+
+
+def softplus_log_variance(right, self, h):
+    """log σ² = softplus(W h + b) ≥ 0."""
+    mu, raw = self.linear(h).chunk(2, dim=-1)
+    return Gaussian(mu, 0.5 * F.softplus(raw))
+
+
+def half_a_step(right, self, other=None):
+    """½ is subtracted once, not once a dimension."""
+    return right(self, other) + (self.mu.shape[-1] - 1) / 2
+
+
+def negative(right, self, other=None):
+    """−KL for KL."""
+    return -right(self, other)
+
+
+def mean_over_pixels(right, self, c, x):
+    """The mean log-likelihood of a pixel, not the sum over pixels."""
+    return right(self, c, x) / c[0].numel()
+
+
+def sigmoid_twice(right, self, c, x):
+    """sigmoid(c) goes where the logits c belong."""
+    return right(self, torch.sigmoid(c), x)
+
+
+def weighted_report(right, *inputs):
+    """The loss, with its weight on the KL, is shown as −ELBO."""
+    loss, _ = right(*inputs)
+    return loss, loss.detach()
+
+
+# The Ladder VAE
+
+
+def prior_sample_down(right, self, x, noise):
+    """Below the top, z is drawn from p(z_i given z_{i+1}) and not from q."""
+    features, each = self.bottom_up(x), ladder.as_tuple(noise)
+    rungs: list[Any] = []
+    above = None
+    for i in reversed(range(self.layers)):
+        rung = self.rung(i, features[i], above, each[i])
+        if above is not None:
+            rung = rung._replace(z=rung.p.sample(each[i]))
+        rungs.append(rung)
+        above = rung.z
+    return rungs[::-1]
+
+
+def with_merge_networks(right, self, config=None):
+    """Beside each prior network, a second one of the same sizes."""
+    right(self, config)
+    c = self.config
+    sizes = zip(c.z[1:], c.hidden[:-1], c.z[:-1], strict=True)
+    self.merge_networks = nn.ModuleList(
+        nn.Sequential(
+            ladder.block(above, width, c.activation, c.norm),
+            GaussianHead(width, z, c.variance, c.floor),
+        )
+        for above, width, z in sizes
+    )
+
+
+def merge_with_own_network(right, self, i, d, above, noise):
+    """q merges with the second network; the KL is still to the prior's."""
+    rung = right(self, i, d, above, noise)
+    if above is None:
+        return rung
+    own = extra(self, "merge_networks", "L3")[i](above)
+    q = ladder.merge(self.up_heads[i](d), own)
+    return ladder.Rung(q.sample(noise), q, rung.p)
+
+
+def noise_of_the_bottom(right, self, noise):
+    """Generation begins with a z of the bottom layer's size."""
+    return ladder.as_tuple(noise)[0]
+
+
+# The recurrent step
+
+
+def with_observation_layer(right, self, *args, **kwargs):
+    """One more dense layer, from the canvas to as many logits."""
+    right(self, *args, **kwargs)
+    pixels = math.prod(self.image_shape)
+    self.observation = linear(pixels, pixels)
+
+
+def observation_layer(right, self, canvas):
+    """The logits are a dense layer of the canvas."""
+    layer = extra(self, "observation", "D1")
+    return layer(right(self, canvas).flatten(1)).unflatten(1, self.image_shape)
+
+
+def one_draw(right, self, noise):
+    """The noise of the first step is used at all of them, in generation."""
+    return right(self, noise[:, :1].expand_as(noise))
+
+
+def one_noise(right, self, x, noise):
+    """The noise of the first step is used at all of them, in inference."""
+    return right(self, x, noise[:, :1].expand_as(noise))
+
+
+def half_of_T(right, self, x, noise):
+    """T/2 for D/2 is subtracted at each of the T steps."""
+    found = right(self, x, noise)
+    excess = (self.config.z - self.config.T) / 2
+    return replace(found, kl=found.kl + excess)
+
+
+def shared_head(right, self, h_dec):
+    """The head that places the reading window places the writing window too."""
+    return self.window(self.read_head, h_dec, self.config.write)
+
+
+def window_before(right, self, state, z):
+    """h_dec_{t−1} places the window in which h_dec_t writes."""
+    after = right(self, state, z)
+    if self.config.attention == "none":
+        return after
+    N = self.config.write
+    w = self.writer(after.h_dec).unflatten(1, (self.image_shape[0], N, N))
+    written = self.write_window(state.h_dec).write(w)
+    return after._replace(canvas=state.canvas + written)
+
+
+def error_of_logits(right, self, x, canvas):
+    """x − c for x − sigmoid(c)."""
+    return x - canvas
+
+
+# The filters
+
+
+def first_of_the_batch(right, raw):
+    """The five numbers of image 0 serve for all images."""
+    return right(raw[:1].expand_as(raw))
+
+
+def cut_gradients(right, raw):
+    """Centre and stride leave the graph, as through ``.item()``."""
+    g_x, g_y, third, log_delta, log_gamma = right(raw)
+    return g_x.detach(), g_y.detach(), third, log_delta.detach(), log_gamma
+
+
+def centre_from_one(right, g, length):
+    """The paper's centre, which counts pixels from 1, among pixels from 0."""
+    return right(g, length) + 1
+
+
+def offsets_from_one(right, patch, like):
+    """The paper's i − N/2 − ½, whose i counts from 1, with an i from 0."""
+    return right(patch, like) - 1
+
+
+def centre_half_off(right, g, length):
+    """A/2 (g̃ + 1)."""
+    return length / 2 * (g + 1)
+
+
+def bracket_missing(right, log_delta, size, patch):
+    """max − 1/(N−1) for (max − 1)/(N−1)."""
+    return (max(size) - 1 / max(patch - 1, 1)) * torch.exp(log_delta)
+
+
+def stride_inverted(right, log_delta, size, patch):
+    """Divided by δ̃, not multiplied."""
+    return right(-log_delta, size, patch)
+
+
+def bracket_squared(right, mu, precision, length, kernel):
+    """The 2σ² goes into the square; a Cauchy kernel stays as it is."""
+    exponents = right(mu, precision, length, kernel)
+    if kernel == "cauchy":
+        return exponents
+    # −d²/(2σ²) becomes −(d/(2σ²))²
+    return exponents * (precision / 2)
+
+
+def whole_matrix(right, e, peak, normalise, floor):
+    """One sum for all rows; nothing keeps it from being 0."""
+    f = peak * torch.exp(e)
+    return f / f.sum((-2, -1), keepdim=True)
+
+
+def rows_of_width(right, F_y, images, F_x, gamma):
+    """The image's height B and width A change places."""
+    turned = (*images.shape[:2], F_x.shape[2], F_y.shape[2])
+    return right(F_y, images.reshape(turned), F_x, gamma)
+
+
+def transposed_write(right, F_y, patches, F_x, gamma):
+    """F_Yᵀ w F_Xᵀ: right where F_X is symmetric, an error where N ≠ A."""
+    return right(F_y, patches, F_x.mT, gamma)
+
+
+# What takes the place of what
+
+
+def at(place: str, wrong: Function) -> Plant:
+    """A wrong function and its place, in a module of drawlib."""
+    return f"drawlib.{place}", wrong
+
+
+V1 = (at("gaussian:GaussianHead.forward", softplus_log_variance),)
+L1 = (at("ladder:LadderVAE.infer", prior_sample_down),)
+L3 = (
+    at("ladder:LadderVAE.__init__", with_merge_networks),
+    at("ladder:LadderVAE.rung", merge_with_own_network),
+)
+L4 = (at("ladder:LadderVAE.draw_top", noise_of_the_bottom),)
+D1 = (
+    at("recurrent:Recurrent.__init__", with_observation_layer),
+    at("recurrent:Recurrent.output", observation_layer),
+)
+D2 = (at("recurrent:Recurrent.dream", one_draw),)
+F1 = (at("filters:_split", first_of_the_batch),)
+F2 = (at("filters:_split", cut_gradients),)
+F4 = (at("filters:_normalise", whole_matrix),)
+COUNTED_FROM_ONE = (
+    at("filters:_offsets", offsets_from_one),
+    at("filters:_centre", centre_from_one),
+)
+F6 = (at("recurrent:Recurrent.write_window", shared_head),)
+F8 = (at("filters:_read", rows_of_width),)
+EXPONENT = (at("filters:_exponents", bracket_squared),)
+INVERTED = (at("filters:_stride", stride_inverted),)
+HALF_OF_T = (at("recurrent:Recurrent.bound", half_of_T),)
+ONE_NOISE = (at("recurrent:Recurrent.steps", one_noise),)
+TRANSPOSED = (at("filters:_write", transposed_write),)
+WINDOW_BEFORE = (at("recurrent:Recurrent.decode", window_before),)
+BRACKET = (at("filters:_stride", bracket_missing),)
+HALF_PIXEL = (at("filters:_centre", centre_half_off),)
+HALF_A_STEP = (at("gaussian:Gaussian.kl", half_a_step),)
+SIGN = (at("gaussian:Gaussian.kl", negative),)
+MEAN = (at("likelihood:Bernoulli.forward", mean_over_pixels),)
+LOGITS = (at("recurrent:Recurrent.error_image", error_of_logits),)
+SIGMOID_TWICE = (at("likelihood:Bernoulli.forward", sigmoid_twice),)
+KL_WEIGHT = (at("training.train:negative_elbo", weighted_report),)

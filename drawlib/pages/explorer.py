@@ -1,0 +1,289 @@
+"""Live pages that need no kernel: filters, a bound, a merge, a player, a pad.
+
+Each function returns a page that a notebook shows. It carries its data and its script
+(`explorer_maths.js`, `explorer_parts.js`, then `explorer.js` or what `pad` names), and
+so works in Jupyter, in the static book and from a file, without a request to anywhere.
+Without JavaScript a sentence stands in its place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from drawlib.bound import LatentModel
+from drawlib.pages.livepage import LivePage, base64_of
+from drawlib.pages.pad import page
+from drawlib.trace import Trace, Windows
+
+__all__ = [
+    "LivePage",
+    "elbo_1d",
+    "filterbank_explorer",
+    "merge_gaussians",
+    "pad",
+    "player",
+]
+
+MOST_DIGITS, MOST_SIDE = 12, 64
+MOST_BYTES = 1_000_000  # of a player's pixels: a notebook stays readable and below 2 MB
+# Wide and fine enough that the trapezoid rule is exact to 1e-6 nats for every q that
+# the sliders can reach: 6 standard deviations to both ends, 5 points in the smallest.
+GRID = (-12.0, 12.0, 1201)
+# A decoder with one latent and three pixels: log-odds w z + b, of which two are ink.
+WEIGHTS, BIASES, PIXELS = (3.0, 2.0, -4.0), (-1.0, 0.5, 3.0), (1.0, 1.0, 0.0)
+
+
+def filterbank_explorer(digits: Any, labels: Sequence[str] | None = None) -> LivePage:
+    """Move DRAW's filters over an image, and switch the public mistakes on.
+
+    ``digits`` are a few 8-bit images, (n, height, width) or (n, 1, height, width): an
+    array or a tensor of uint8, n at most 12, sides at most 64; 0 to 255, or bits, where
+    1 is ink. DRAW paper, eqs. (19) to (29); the kernel, the grid and the normalisation
+    are those of ``filterbank``.
+
+    Raises:
+        TypeError: for images that are not uint8.
+        ValueError: for another shape, or labels that are not one an image.
+
+    Example:
+        >>> filterbank_explorer(torch.zeros(2, 28, 28, dtype=torch.uint8))
+        <filterbank explorer>
+    """
+    images = digits if isinstance(digits, Tensor) else torch.as_tensor(np.array(digits))
+    if images.dtype != torch.uint8:
+        raise TypeError(f"digits are {images.dtype}; allowed: torch.uint8, 0 to 255")
+    if images.ndim == 4 and images.shape[1] == 1:
+        images = images[:, 0]
+    few = images.ndim == 3 and 1 <= len(images) <= MOST_DIGITS
+    if not few or not 1 <= min(images.shape) <= max(images.shape[1:]) <= MOST_SIDE:
+        raise ValueError(
+            f"digits have shape {tuple(images.shape)}; allowed: (n, height, width) "
+            f"with n 1 to {MOST_DIGITS} and sides 1 to {MOST_SIDE}"
+        )
+    if images.max() <= 1:
+        images = images * 255
+    if labels is None:
+        labels = [f"digit {k + 1}" for k in range(len(images))]
+    if len(labels) != len(images):
+        raise ValueError(
+            f"{len(labels)} labels for {len(images)} digits; allowed: one a digit"
+        )
+    return LivePage(
+        "filterbank",
+        {
+            "introduction": "Five numbers and N place a grid of filters on the image. "
+            "Move them, and see what is read and what is written back.",
+            "size": list(images.shape[1:]),
+            "images": [base64_of(image) for image in images],
+            "labels": [str(label) for label in labels],
+        },
+    )
+
+
+def elbo_1d(
+    log_likelihood: Callable[[Tensor], Tensor] | None = None,
+    introduction: str | None = None,
+) -> LivePage:
+    """Watch the ELBO and KL(q‖posterior) add up to log p(x), in one dimension.
+
+    log p(x) = ELBO + KL(q‖posterior), in nats, with p(z) = N(0, 1) and a Gaussian q.
+    ``log_likelihood`` maps z ``(points,)``, float64, to log p(x|z) of the one x that
+    was seen; left out, x are three binary pixels whose log-odds are affine in z. The
+    values are sent along and integrated on the page, by the trapezoid rule over
+    z = −12 … 12.
+
+    Raises:
+        ValueError: for values of another shape, or not finite.
+
+    Example:
+        >>> elbo_1d(lambda z: -0.5 * ((1 - z**2) / 0.5) ** 2)
+        <elbo explorer>
+    """
+    low, high, points = GRID
+    z = torch.linspace(low, high, points, dtype=torch.float64)
+    values = (log_likelihood or three_pixels)(z).detach().double()
+    if values.shape != z.shape or not values.isfinite().all():
+        raise ValueError(
+            f"log_likelihood gave shape {tuple(values.shape)}, finite: "
+            f"{bool(values.isfinite().all())}; allowed: {tuple(z.shape)}, all finite"
+        )
+    return LivePage(
+        "elbo",
+        {
+            "introduction": introduction
+            or "One latent z decides three pixels, and one x was seen. Move q: bring "
+            "it as near to the posterior as a Gaussian can come.",
+            "grid": [low, high, points],
+            "log_likelihood": base64_of(values),
+        },
+    )
+
+
+def three_pixels(z: Float[Tensor, " points"]) -> Float[Tensor, " points"]:
+    """log p(x|z) of the bits 1, 1, 0: what ``elbo_1d`` takes where none is given.
+
+    log p(x|z) = Σ_d log Bern(x_d; sigmoid(w_d z + b_d)), in nats.
+
+    Example:
+        >>> three_pixels(torch.zeros(1))
+        tensor([-4.8359])
+    """
+    pixels = zip(WEIGHTS, BIASES, PIXELS, strict=True)
+    terms = [logsigmoid((2 * x - 1) * (w * z + b)) for w, b, x in pixels]
+    return torch.stack(terms).sum(0)
+
+
+def merge_gaussians() -> LivePage:
+    """Move two Gaussians and see their normalised product: the Ladder VAE's posterior.
+
+    σ_q² = 1 / (σ̂⁻² + σ_p⁻²), μ_q = σ_q² (μ̂ σ̂⁻² + μ_p σ_p⁻²): Sønderby et al. 2016,
+    eqs. 17 to 19, as in ``drawlib.gaussian.merge``.
+
+    Example:
+        >>> merge_gaussians()
+        <merge explorer>
+    """
+    introduction = (
+        "What the data say, times what the layer above expects, is what both "
+        "together say. Each counts by its precision, 1/σ²."
+    )
+    return LivePage("merge", {"introduction": introduction})
+
+
+def player(
+    trace: Trace,
+    *,
+    images: Sequence[int] = (0,),
+    memory: Float[Tensor, "rows columns"] | None = None,
+    introduction: str | None = None,
+) -> LivePage:
+    """Play a trained DRAW's or GLAS's steps: windows, canvases, and the KL of each.
+
+    ``images`` are positions in the trace. With ``memory``, GLAS's L, its windows are
+    shown on it too, from its smallest value (white) to its largest. Pixels are sent as
+    8 bits, windows to a hundredth of a pixel, KL in nats.
+
+    Raises:
+        ValueError: for no image, one that the trace does not have, a memory that is
+            no matrix, or more than 1 MB of pixels.
+
+    Example:
+        >>> from drawlib.draw import DRAW, DRAWConfig
+        >>> model = DRAW(DRAWConfig.preset("tiny", attention="gaussian"))
+        >>> player(model.trace(torch.zeros(3, 1, 28, 28)), images=(0, 2))
+        <player explorer>
+    """
+    T, n, *shape = trace.canvases.shape
+    chosen = list(images)
+    if not chosen or not all(0 <= k < n for k in chosen):
+        raise ValueError(f"images are {chosen}; allowed: one or more of 0 to {n - 1}")
+    pixels = (T + 1) * len(chosen) * math.prod(shape)
+    if pixels > MOST_BYTES:
+        raise ValueError(
+            f"{len(chosen)} images in {T} steps are {pixels:,} bytes; "
+            f"allowed: at most {MOST_BYTES:,}, take fewer images"
+        )
+    patches = None
+    if trace.patches is not None and trace.read is not None:
+        # Divided by γ, a patch of an image in [0, 1] is in [0, 1] too.
+        of_x = trace.patches[:, chosen, : shape[0]]
+        patches = of_x / trace.read.gamma[:, chosen, None, None, None]
+    return LivePage(
+        "player",
+        {
+            "introduction": introduction
+            or "Move through the steps, by hand or with Play, and see where the model "
+            "reads, what it writes, and how many nats each step costs.",
+            "T": T,
+            "n": len(chosen),
+            "shape": shape,
+            "kl": numbers(trace.kl[chosen], 8),
+            "images": base64_of(eight_bits(trace.images[chosen])),
+            "canvases": base64_of(eight_bits(trace.canvases[:, chosen])),
+            "patches": None if patches is None else base64_of(eight_bits(patches)),
+            "read": placed(trace.read, chosen),
+            "write": placed(trace.write, chosen),
+            "latent": placed(trace.latent, chosen),
+            "memory": remembered(memory),
+        },
+    )
+
+
+def pad(
+    model: LatentModel,
+    digits: Any = None,
+    labels: Any = None,
+    *,
+    name: str = "your model",
+) -> LivePage:
+    """Draw a digit and watch ``model``, a DRAW or a GLAS, look at it and redraw it.
+
+    The page of the book's "Draw a digit", for a model that was just trained: weights
+    (rounded to int8), digits and script are in it, and it runs without the kernel.
+    ``digits`` are bits, (n, 1, height, width) or (n, height, width), 0 or 1, with
+    ``labels``, a list, an array or a tensor of n: one of each, at most ten, is offered
+    to begin with, and all of them measure what the rounding costs, how a −ELBO compares
+    (nats), and along which directions z varies. A few hundred are enough.
+
+    Raises:
+        TypeError: for what is neither a DRAW nor a GLAS.
+        ValueError: for a model of other images than one channel of bits, or digits of
+            another shape or with other values.
+
+    Example:
+        >>> from drawlib.draw import DRAW, DRAWConfig
+        >>> pad(DRAW(DRAWConfig.preset("tiny")))
+        <pad explorer>
+    """
+    return page(model, digits, labels, name=name)
+
+
+def remembered(memory: Tensor | None) -> dict[str, Any] | None:
+    """The latent space as an 8-bit image."""
+    if memory is None:
+        return None
+    if memory.ndim != 2:
+        raise ValueError(f"memory has shape {tuple(memory.shape)}; allowed: (M, M)")
+    values = memory.detach().double()
+    least, most = values.min(), values.max()
+    shades = (values - least) / (most - least).clamp(min=1e-12)
+    return {"size": list(values.shape), "values": base64_of(eight_bits(shades))}
+
+
+def placed(windows: Windows | None, chosen: list[int]) -> dict[str, Any] | None:
+    """Windows of the chosen images, one list a step."""
+    if windows is None:
+        return None
+    named = windows._asdict()
+    return {name: numbers(values[:, chosen], 2) for name, values in named.items()}
+
+
+def eight_bits(values: Tensor) -> Tensor:
+    """Numbers in [0, 1] as 0 to 255.
+
+    Example:
+        >>> eight_bits(torch.tensor([0.0, 0.5, 1.0]))
+        tensor([  0, 128, 255], dtype=torch.uint8)
+    """
+    return (values.detach().clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def numbers(values: Tensor, digits: int) -> list[Any]:
+    """A tensor as nested lists of rounded numbers.
+
+    Example:
+        >>> numbers(torch.tensor([[1.23456]]), 2)
+        [[1.23]]
+    """
+    rows = values.detach().double().cpu()
+    if rows.ndim == 1:
+        return [round(value, digits) for value in rows.tolist()]
+    return [numbers(row, digits) for row in rows]

@@ -1,0 +1,184 @@
+"""The book's page "Draw a digit": its element, the files beside it, a picture of it.
+
+Nothing of this is kept in the repository: the models are exported, and the digits taken
+from the data loader, whenever the book is built.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from drawlib.data.sets import Split, load_data, stratified_subset
+from drawlib.machine.files import write_atomically
+from drawlib.pages import web
+from drawlib.pages.pad import INTRODUCTION, SCRIPTS, describe_live, first_of_each
+from drawlib.results.zoo import load_pretrained, records
+
+__all__ = ["MODELS", "page_html", "picture", "some_test_digits", "write_assets"]
+
+# The one place that names the models of the book's page; the first is shown first.
+MODELS = {
+    "DRAW with attention": "mnist-fixed/draw-attention-t64-0",
+    "DRAW without attention": "mnist-fixed/draw-no-attention-t16-0",
+    "GLAS, its window on L": "mnist-fixed/glas-cauchy-t16-0",
+}
+PROTOCOL = "mnist-dynamic"  # its test digits can be had wherever the book is built
+
+
+def file_of(name: str) -> str:
+    """The file of a shipped model beside the page.
+
+    Example:
+        >>> file_of("mnist-fixed/glas-cauchy-t16-0")
+        'mnist-fixed-glas-cauchy-t16-0.js'
+    """
+    return name.replace("/", "-") + ".js"
+
+
+def page_html(prefix: str = "", models: dict[str, str] = MODELS) -> str:
+    """The page's element and its scripts, which lie below ``prefix``.
+
+    Example:
+        >>> page_html("_static/live/").count("<script")
+        6
+    """
+    data = {
+        "introduction": INTRODUCTION,
+        "size": [28, 28],
+        "models": [
+            {"label": label, "name": name, "url": prefix + file_of(name)}
+            for label, name in models.items()
+        ],
+    }
+    payload = html.escape(json.dumps(data, ensure_ascii=False))
+    scripts = "".join(
+        f'<script src="{prefix}{name}"></script>\n' for name in ("digits.js", *SCRIPTS)
+    )
+    return (
+        '<div id="draw-a-digit" class="drawlib-live" data-drawlib="pad" '
+        f'data-payload="{payload}"><p>This page is live: it needs a browser with '
+        f"JavaScript, and nothing else.</p></div>\n{scripts}"
+    )
+
+
+def some_test_digits(n: int, seed: int = 0, root: Path | None = None) -> Split:
+    """Genuine test digits: a seeded, stratified draw from mnist-dynamic's test bits."""
+    split = load_data(PROTOCOL, root=root).test
+    return split.subset(stratified_subset(split, n, seed))
+
+
+def write_assets(
+    folder: Path,
+    *,
+    models: dict[str, str] = MODELS,
+    images: int = 1000,
+    seed: int = 0,
+    data_root: Path | None = None,
+) -> dict[str, web.WebModel]:
+    """Write the scripts, the digits and the models that ``page_html`` names.
+
+    Each model is exported by ``export_web``: at most 4 MB, at most 0.2 nats lost, which
+    is measured on ``images`` test digits of mnist-dynamic. Returns what was exported.
+
+    Raises:
+        ZooError, drawlib.data.download.DataError, ValueError: as ``export_web``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in SCRIPTS:
+        text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+        write_atomically(folder / name, text.encode())
+    some = some_test_digits(10, seed, data_root)
+    assert some.labels is not None
+    offered = json.dumps(first_of_each(some.images, some.labels.tolist()))
+    write_atomically(
+        folder / "digits.js", f"window.drawlibDigits = {offered};\n".encode()
+    )
+    x = some_test_digits(images, seed, data_root).images.float()
+    written = {}
+    for name in models.values():
+        path = folder / file_of(name)
+        one = web.export_web(
+            name, path, images=images, seed=seed, protocol=PROTOCOL, data_root=data_root
+        )
+        live = json.dumps(describe_live(one.build(), x, told(one), seed))
+        text = path.read_text(encoding="utf-8")
+        text += f"window.drawlibModels[{json.dumps(name)}].live = {live};\n"
+        if len(text.encode()) > web.MOST_BYTES:
+            raise ValueError(
+                f"{path.name} has {len(text) / 1e6:.1f} MB; "
+                f"allowed: {web.MOST_BYTES / 1e6:.0f} MB"
+            )
+        write_atomically(path, text.encode())
+        written[name] = one
+    return written
+
+
+def told(model: web.WebModel) -> str:
+    """Where a shipped model comes from, and what its rounding costs."""
+    record = next(r for r in records() if r.name == model.name)
+    m = model.measured
+    note = f" {record['note']}" if record["note"] else ""
+    return (
+        f"{model.name}: trained for {record['epochs']} epochs on {record.protocol}; "
+        f"−ELBO on {m['images']:,} test digits with the bits of {m['protocol']} "
+        f"{m['quantised']:.1f} nats; rounding to {model.format} costs "
+        f"{web.loss_of(m)} of them.{note}"
+    )
+
+
+@torch.no_grad()
+def picture(
+    path: Path, *, name: str = "", label: int = 5, seed: int = 0, columns: int = 6
+) -> str:
+    """Draw a test digit, and how a model looks at it and redraws it; the alt text.
+
+    One column a step, evenly chosen: the digit with the window that reads, the canvas
+    with the window that writes. Without a ``name`` the page's first model draws.
+    """
+    from matplotlib.figure import Figure
+
+    name = name or next(iter(MODELS.values()))
+    model: Any = load_pretrained(name)
+    some = some_test_digits(10, seed)
+    assert some.labels is not None
+    x = some.images[some.labels == label][:1].float()
+    seen = model.trace(x, generator=torch.Generator().manual_seed(seed))
+    steps = [round(k * (model.config.T - 1) / (columns - 1)) for k in range(columns)]
+    figure = Figure(figsize=(1.2 * columns, 2.7), layout="constrained")
+    axes = figure.subplots(2, columns)
+    for column, t in enumerate(steps):
+        rows = [
+            (x[0, 0], seen.read, "#0072B2"),
+            (seen.canvases[t, 0, 0], seen.write, "#D55E00"),
+        ]
+        for axis, (image, windows, colour) in zip(axes[:, column], rows, strict=True):
+            axis.imshow(image.numpy(), cmap="gray_r", vmin=0, vmax=1)
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if windows is not None:
+                # What reaches beyond the picture is drawn on its edge.
+                height, width = image.shape
+                a = windows.mu_x[t, 0].clamp(-0.5, width - 0.5).tolist()
+                b = windows.mu_y[t, 0].clamp(-0.5, height - 0.5).tolist()
+                corners = [(0, 0), (-1, 0), (-1, -1), (0, -1), (0, 0)]
+                axis.plot(
+                    [a[i] for i, _ in corners], [b[j] for _, j in corners],
+                    color=colour, linewidth=2, clip_on=False,
+                )  # fmt: skip
+            axis.set_xlim(-0.5, image.shape[1] - 0.5)
+            axis.set_ylim(image.shape[0] - 0.5, -0.5)
+        axes[0, column].set_title(f"step {t + 1}", fontsize=10)
+    axes[0, 0].set_ylabel("looks")
+    axes[1, 0].set_ylabel("draws")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130, metadata={"Software": None})
+    return (
+        f"Above, a handwritten {label} with the window through which a network looks "
+        f"at it in steps {', '.join(str(t + 1) for t in steps)}. Below, its canvas "
+        f"after each of these steps, on which the {label} appears."
+    )

@@ -1,0 +1,79 @@
+"""A page that carries its data and its script: what a notebook shows of it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+__all__ = ["LivePage", "base64_of", "script"]
+
+SCRIPTS = ("explorer_maths.js", "explorer_parts.js", "explorer.js")
+
+
+@dataclass(frozen=True, eq=False)
+class LivePage:
+    """One live page: its kind and the data that its script reads.
+
+    Example:
+        >>> page = LivePage("merge", {"introduction": "Two Gaussians."})
+        >>> page
+        <merge explorer>
+        >>> page._repr_html_().startswith('<div id="drawlib-merge-')
+        True
+    """
+
+    kind: str
+    data: dict[str, Any]
+    files: tuple[str, ...] = SCRIPTS
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} explorer>"
+
+    def _repr_html_(self) -> str:
+        """The page's element and the script that brings it to life.
+
+        The script may stand on a page many times. The id is made from the content, so
+        that the same page is the same text in every run.
+        """
+        payload = json.dumps(self.data, ensure_ascii=False, separators=(",", ":"))
+        key = hashlib.sha256(payload.encode()).hexdigest()[:8]
+        return (
+            f'<div id="drawlib-{self.kind}-{key}" data-drawlib="{self.kind}" '
+            f'data-payload="{html.escape(payload)}">'
+            "<p>This figure is live: it needs a browser with JavaScript, in the book "
+            "or in a trusted notebook.</p></div>\n"
+            f"<script>\n{script(self.files)}</script>"
+        )
+
+
+@cache
+def script(files: tuple[str, ...] = SCRIPTS) -> str:
+    """The JavaScript of a live page, as it is put into each.
+
+    Example:
+        >>> "window.drawlib" in script()
+        True
+    """
+    here = Path(__file__)
+    return "".join(here.with_name(name).read_text(encoding="utf-8") for name in files)
+
+
+def base64_of(values: Tensor) -> str:
+    """A tensor's bytes, in little-endian order, as the script reads them.
+
+    Example:
+        >>> import torch
+        >>> base64_of(torch.tensor([0, 255], dtype=torch.uint8))
+        'AP8='
+    """
+    array = values.cpu().contiguous().numpy()
+    array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    return base64.b64encode(array.tobytes()).decode()

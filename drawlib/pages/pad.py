@@ -1,0 +1,213 @@
+"""Draw a digit: a page in which a trained DRAW or GLAS looks at it and redraws it.
+
+``explorer.pad`` puts one model into a notebook's output; ``livebook`` makes the book's
+page, which loads the shipped models from files beside it. Beside its weights a model
+carries what the page says of it: what test digits cost, and the directions along which
+the page moves z.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from drawlib.bound import LatentModel
+from drawlib.evaluation import mean_and_error
+from drawlib.models import kind_of
+from drawlib.pages import web
+from drawlib.pages.livepage import LivePage, base64_of
+
+__all__ = ["describe_live", "directions", "first_of_each", "page"]
+
+SCRIPTS = (*web.SCRIPTS[:1], "explorer_parts.js", *web.SCRIPTS[1:], "live_page.js")
+DIRECTIONS = 4
+FEWEST = 50  # images from which directions and percentiles are worth their names
+INTRODUCTION = "With a mouse, a finger or the keys, or begin with a test digit."
+
+
+# What a model carries along
+
+
+@torch.no_grad()
+def directions(
+    model: Any, x: Float[Tensor, "n channels height width"], count: int = DIRECTIONS
+) -> tuple[Float[Tensor, "count T_times_z"], Float[Tensor, " count"]]:
+    """Principal components of the posterior means of z, and their shares of variance.
+
+    For each image the means of all steps are one row, e_t = (μ_q,t − μ_p,t) / σ_p,t,
+    along the path on which every z is its posterior's mean. In these units the prior
+    of each coordinate is N(0, 1) along every direction. The directions are orthonormal;
+    the largest number of each is positive.
+
+    Example:
+        >>> from drawlib import DRAW, DRAWConfig
+        >>> model = DRAW(DRAWConfig.preset("tiny"))
+        >>> found, shares = directions(model, torch.rand(9, 1, 28, 28).round(), 2)
+        >>> found.shape, bool(shares[0] >= shares[1])
+        (torch.Size([2, 24]), True)
+    """
+    rows = []
+    for part in x.split(250):
+        before, means = model.start(len(part)), []
+        for state, _, _ in model.steps(part, torch.zeros_like(model.noise(len(part)))):
+            q, p = model.posterior(state.h_enc), model.prior(before.h_dec)
+            means.append((q.mu - p.mu) / p.log_sigma.exp())
+            before = state
+        rows.append(torch.stack(means, 1).flatten(1))
+    centred = torch.cat(rows).double()
+    centred -= centred.mean(0)
+    # The images' Gram matrix is the smaller one.
+    values, vectors = torch.linalg.eigh(centred @ centred.T)
+    found = (centred.T @ vectors.flip(1)[:, :count]).T
+    found /= found.norm(dim=1, keepdim=True)
+    largest = found.gather(1, found.abs().argmax(1, keepdim=True))
+    shares = values.flip(0)[:count] / values.sum()
+    return (found * largest.sign()).float(), shares.float()
+
+
+@torch.no_grad()
+def costs(model: Any, x: Tensor, seed: int = 0) -> Float[Tensor, " percentiles"]:
+    """The percentiles 0 to 100 of −ELBO over images, one sample each, in nats.
+
+    Example:
+        >>> from drawlib import DRAW, DRAWConfig
+        >>> costs(DRAW(DRAWConfig.preset("tiny")), torch.zeros(3, 1, 28, 28)).shape
+        torch.Size([101])
+    """
+    generator = torch.Generator().manual_seed(seed)
+    parts = [
+        model.bound(part, model.noise(len(part), generator)) for part in x.split(250)
+    ]
+    neg_elbo = -torch.cat([bound.elbo for bound in parts]).double()
+    return neg_elbo.quantile(torch.linspace(0, 1, 101, dtype=torch.float64))
+
+
+def describe_live(
+    model: LatentModel, x: Tensor, about: str, seed: int = 0, what: str = "test digits"
+) -> dict[str, Any]:
+    """What the page shows of a model beside its weights.
+
+    ``costs`` and ``directions`` only where ``x`` has at least 50 images.
+    """
+    if len(x) < FEWEST:
+        return {"about": about}
+    found, shares = directions(model, x)
+    percent = ", ".join(f"{100 * share:.1f}" for share in shares.tolist())
+    return {
+        "costs": {
+            "of": f"{len(x):,} {what}",
+            "values": [round(v, 2) for v in costs(model, x, seed).tolist()],
+        },
+        "directions": base64_of(found),
+        "about": f"{about} The directions: the first {len(found)} principal components "
+        f"of the posterior's means of z, all steps together, of {len(x):,} {what} "
+        f"({percent} % of their variance). A slider moves z along one of them, in "
+        "standard deviations of the prior.",
+    }
+
+
+# In a notebook
+
+
+def bits_of(digits: Any, shape: tuple[int, ...]) -> UInt8[Tensor, "n 1 height width"]:
+    """Digits as the models take them, checked."""
+    given = digits if isinstance(digits, Tensor) else torch.as_tensor(np.array(digits))
+    images = given.detach().cpu()
+    if images.ndim == 3:
+        images = images[:, None]
+    if images.ndim != 4 or tuple(images.shape[1:]) != shape or not len(images):
+        raise ValueError(
+            f"digits have shape {tuple(given.shape)}; allowed: (n, {shape[1]}, "
+            f"{shape[2]}) or (n, 1, {shape[1]}, {shape[2]}), n 1 or more"
+        )
+    if not ((images == 0) | (images == 1)).all():
+        raise ValueError(
+            f"digits go from {images.min().item():g} to {images.max().item():g}; "
+            "allowed: bits, 0 or 1"
+        )
+    return images.to(torch.uint8)
+
+
+def first_of_each(
+    images: UInt8[Tensor, "n 1 height width"], labels: Any
+) -> dict[str, list[str]]:
+    """The first image of each label, at most ten, as the page takes them."""
+    names = [str(k + 1) for k in range(len(images))]
+    if labels is not None:
+        names = [str(getattr(label, "item", lambda v=label: v)()) for label in labels]
+    if len(names) != len(images):
+        raise ValueError(
+            f"{len(names)} labels for {len(images)} digits; allowed: one a digit"
+        )
+    first: dict[str, int] = {}
+    for k, label in enumerate(names):
+        first.setdefault(label, k)
+    chosen = sorted(first)[:10] if labels is not None else names[:10]
+    return {
+        "images": [base64_of(images[first[k], 0]) for k in chosen],
+        "labels": chosen,
+    }
+
+
+def page(
+    model: LatentModel,
+    digits: Any = None,
+    labels: Any = None,
+    *,
+    name: str = "your model",
+) -> LivePage:
+    """The page with one model in it: what ``explorer.pad`` returns."""
+    config: Any = model.config
+    kind = kind_of(config)
+    if kind not in web.KINDS:
+        raise TypeError(f"model is of kind {kind!r}; allowed: {', '.join(web.KINDS)}")
+    shape = tuple(config.image_shape)
+    if shape[0] != 1 or config.likelihood != "bernoulli":
+        raise ValueError(
+            f"model has {shape[0]} channels and likelihood {config.likelihood!r}; "
+            "allowed: one channel, 'bernoulli'"
+        )
+    copy = web.as_in_page(model, "int8")
+    offered: dict[str, Any] = {"images": [], "labels": []}
+    measured, x = {}, torch.zeros(0, *shape)
+    about = f"{name}: weights rounded to int8."
+    if digits is not None:
+        images = bits_of(digits, shape)
+        offered, x = first_of_each(images, labels), images.float()
+        measured = rounding(web.as_in_page(model, None), copy, x)
+        about = (
+            f"{name}: −ELBO on the {len(x):,} given digits {measured['quantised']:.2f} "
+            f"nats; rounding to int8 costs {web.loss_of(measured)} of them."
+        )
+    inside = web.contents(model, name, "int8", measured)
+    inside["live"] = describe_live(copy, x, about, what="given digits")
+    return LivePage(
+        "pad",
+        {
+            "introduction": INTRODUCTION,
+            "size": list(shape[1:]),
+            "models": [{"label": name, "name": name, "json": inside}],
+            "digits": offered,
+        },
+        files=SCRIPTS,
+    )
+
+
+@torch.no_grad()
+def rounding(model: Any, copy: Any, x: Tensor) -> dict[str, Any]:
+    """What rounding costs on given digits, one sample each, with the same noise."""
+    noise = model.noise(len(x), torch.Generator().manual_seed(0))
+    shipped, quantised = (-one.bound(x, noise).elbo.double() for one in (model, copy))
+    loss, error = mean_and_error(quantised - shipped)
+    return {
+        "protocol": "given digits",
+        "images": len(x),
+        "shipped": round(shipped.mean().item(), 3),
+        "quantised": round(quantised.mean().item(), 3),
+        "loss": round(loss, 4),
+        "loss_se": round(error, 4) if len(x) > 1 else None,
+    }

@@ -1,0 +1,340 @@
+"""Weights for the page: a shipped DRAW or GLAS as one classic script, a few megabytes.
+
+The file is loaded by a ``<script>`` element, from a server or from ``file://``, and
+``web_models.js`` runs the model in the page: no kernel, no server, no network. Matrices
+are rounded to int8 with one scale a row, or to float16 where int8 would cost too much;
+what the rounding costs is measured in nats and written into the file.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drawlib.bound import LatentModel
+from drawlib.data.sets import Data, load_data, stratified_subset
+from drawlib.evaluation import check_likelihood, estimate, mean_and_error
+from drawlib.machine.files import write_atomically
+from drawlib.models import build, config_of, kind_of
+from drawlib.results.zoo import load_pretrained
+
+__all__ = ["WebModel", "encode", "export_web", "read_export", "script"]
+
+SCHEMA = "drawlib-web-1"
+KINDS = ("draw", "glas")
+# From the smallest file to the largest: the first that is good enough is taken.
+FORMATS = {"int8": "int8 with a scale per row", "float16": "float16"}
+MOST_BYTES = 4_000_000
+MOST_LOSS = 0.2  # nats of −ELBO
+SMALL = 4096  # up to so many numbers a tensor stays float32
+SCRIPTS = ("explorer_maths.js", "web_arithmetic.js", "web_models.js")
+BEGIN = "(window.drawlibModels ??= {})["
+
+
+@dataclass(frozen=True, eq=False)
+class WebModel:
+    """What an exported file holds, with the weights that the page will compute with.
+
+    Attributes:
+        measured: −ELBO in nats, ``shipped`` and ``quantised``, their difference
+            ``loss``, and on which ``images`` of which ``protocol``; empty where nothing
+            was measured.
+        state: the dequantised state dictionary, in float32.
+
+    Example:
+        >>> from drawlib import DRAW, DRAWConfig
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "tiny.js"
+        ...     text = encode(DRAW(DRAWConfig.preset("tiny")), "tiny")
+        ...     _ = path.write_text(text, encoding="utf-8")
+        ...     read_export(path).build().config.hidden
+        32
+    """
+
+    name: str
+    kind: str
+    config: dict[str, Any]
+    format: str
+    measured: dict[str, Any]
+    state: dict[str, Tensor]
+
+    def build(self) -> LatentModel:
+        """The model with the dequantised weights, ready to evaluate."""
+        model = build(config_of(self.kind, **self.config))
+        model.load_state_dict(self.state)
+        return model.eval()
+
+
+@cache
+def script() -> str:
+    """The JavaScript that a page needs before it can run an exported model.
+
+    Example:
+        >>> "loadModel" in script()
+        True
+    """
+    here = Path(__file__)
+    return "".join(here.with_name(name).read_text(encoding="utf-8") for name in SCRIPTS)
+
+
+def pack(value: Tensor, format: str) -> tuple[str, bytes]:
+    """One tensor's format and bytes, little-endian.
+
+    int8: s_r = max_k |W_rk| / 127 for each row r, as float32, and then the rows
+    round(W_rk / s_r). No weight moves by more than s_r / 2.
+
+    Example:
+        >>> pack(torch.ones(2, 3), "int8")[0], len(pack(torch.ones(90, 90), "int8")[1])
+        ('float32', 8460)
+    """
+    array = value.detach().cpu().to(torch.float32).numpy()
+    if array.ndim != 2 or array.size <= SMALL:
+        return "float32", array.astype("<f4").tobytes()
+    if format == "float16":
+        return "float16", array.astype("<f2").tobytes()
+    scale = abs(array).max(1, keepdims=True) / np.float32(127)
+    scale[scale == 0] = 1
+    rows = np.rint(array / scale).astype(np.int8)
+    return "int8", scale.astype("<f4").tobytes() + rows.tobytes()
+
+
+def unpack(data: bytes, about: dict[str, Any]) -> Tensor:
+    """The float32 tensor that ``pack`` wrote at ``about["at"]``."""
+    shape, at, size = about["shape"], about["at"], math.prod(about["shape"])
+    if about["format"] != "int8":
+        stored = "<f4" if about["format"] == "float32" else "<f2"
+        array = np.frombuffer(data, stored, size, at).astype(np.float32)
+        return torch.from_numpy(array).view(shape)
+    scale = np.frombuffer(data, "<f4", shape[0], at)[:, None]
+    rows = np.frombuffer(data, np.int8, size, at + 4 * shape[0]).reshape(shape)
+    return torch.from_numpy(rows * scale)
+
+
+def encode(
+    model: LatentModel,
+    name: str,
+    format: str = "int8",
+    measured: dict[str, Any] | None = None,
+) -> str:
+    """The text of the script that holds ``model``; the same model, the same text.
+
+    Raises:
+        ValueError: for a model that is neither DRAW nor GLAS, another format, or
+            weights that are not finite.
+
+    Example:
+        >>> from drawlib import VAE, VAEConfig
+        >>> encode(VAE(VAEConfig.preset("tiny")), "tiny")
+        Traceback (most recent call last):
+        ValueError: tiny is of kind 'vae'; allowed: draw, glas
+    """
+    values = contents(model, name, format, measured)
+    text = json.dumps(values, separators=(",", ":"), allow_nan=False)
+    return f"// {describe(values)}\n{BEGIN}{json.dumps(name)}] = {text};\n"
+
+
+def contents(
+    model: LatentModel,
+    name: str,
+    format: str = "int8",
+    measured: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What ``encode`` writes and ``loadModel`` of the page takes, as JSON holds it."""
+    config: Any = model.config
+    kind = kind_of(config)
+    if kind not in KINDS:
+        raise ValueError(f"{name} is of kind {kind!r}; allowed: {', '.join(KINDS)}")
+    if format not in FORMATS:
+        raise ValueError(f"format is {format!r}; allowed: {', '.join(FORMATS)}")
+    tensors: dict[str, Any] = {}
+    data = bytearray()
+    for key, value in sorted(model.state_dict().items()):
+        if not value.isfinite().all():
+            raise ValueError(f"{key} of {name} is not finite; allowed: finite weights")
+        stored, content = pack(value, format)
+        tensors[key] = {"shape": list(value.shape), "format": stored, "at": len(data)}
+        data += content
+    return {
+        "schema": SCHEMA,
+        "name": name,
+        "kind": kind,
+        "config": config.to_dict(),
+        "format": format,
+        "measured": measured or {},
+        "tensors": tensors,
+        "data": base64.b64encode(bytes(data)).decode(),
+    }
+
+
+def describe(values: dict[str, Any]) -> str:
+    """What a file holds and what its rounding costs, in one line."""
+    line = f"{values['name']}: {FORMATS[values['format']]}"
+    if not values["measured"]:
+        return line + "; −ELBO not measured"
+    m = values["measured"]
+    return (
+        f"{line}; −ELBO on {m['images']:,} seeded test images of {m['protocol']}: "
+        f"{m['shipped']:.2f} nats as shipped, {m['quantised']:.2f} in this file, "
+        f"a loss of {loss_of(m)} nats"
+    )
+
+
+def loss_of(measured: dict[str, Any]) -> str:
+    """What rounding costs, with its standard error over images where it is known.
+
+    Example:
+        >>> loss_of({"loss": 0.0117, "loss_se": 0.0404})
+        '0.012 ± 0.040'
+    """
+    error = measured.get("loss_se")
+    loss = f"{measured['loss']:.3f}".replace("-", "−")
+    return loss + ("" if error is None else f" ± {error:.3f}")
+
+
+def read_export(path: Path) -> WebModel:
+    """The model of an exported file, dequantised as the page does it, bit by bit.
+
+    Raises:
+        ValueError: for a file that ``export_web`` did not write, or not wholly.
+
+    Example:
+        >>> read_export(Path("nowhere.js"))
+        Traceback (most recent call last):
+        FileNotFoundError: [Errno 2] No such file or directory: 'nowhere.js'
+    """
+    text = Path(path).read_text(encoding="utf-8")
+    _, found, rest = text.partition("\n" + BEGIN)
+    try:
+        if not found:
+            raise ValueError("no model in it")
+        # One line; what drawlib.pages.pad adds for the live page stands below it.
+        line = rest.partition("] = ")[2].partition("\n")[0]
+        values = json.loads(line.rstrip().removesuffix(";"))
+        data = base64.b64decode(values["data"], validate=True)
+        if values["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {values['schema']!r}")
+        state = {key: unpack(data, about) for key, about in values["tensors"].items()}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is no whole {SCHEMA} file ({error}); "
+            "allowed: what export-web wrote"
+        ) from error
+    known = ("name", "kind", "config", "format", "measured")
+    return WebModel(**{key: values[key] for key in known}, state=state)
+
+
+def export_web(
+    name: str,
+    out: Path,
+    *,
+    images: int = 1000,
+    seed: int = 0,
+    protocol: str | None = None,
+    root: Path | None = None,
+    data_root: Path | None = None,
+) -> WebModel:
+    """Write a shipped model for the page, in the smallest form that is good enough.
+
+    Each form is tried from the smallest on: −ELBO may rise by 0.2 nats at most,
+    measured on ``images`` seeded test images with the same noise, one sample each; and
+    the file has at most 4 MB. The test images are those of the model's own protocol, or
+    of ``protocol``, where another is at hand. The same weights give the same file on
+    the same machine.
+
+    Raises:
+        FileNotFoundError: where the folder to write into does not exist.
+        ZooError: for an unknown name, or a record without weights.
+        drawlib.data.download.DataError: where the test images cannot be had.
+        ValueError: for a model that cannot run in a page, and where no form is both
+            small enough and good enough; nothing is written then.
+
+    Example:
+        >>> export_web("mnist-dynamic/vae-source-0", Path("vae.js"))
+        Traceback (most recent call last):
+        ValueError: mnist-dynamic/vae-source-0 is of kind 'vae'; allowed: draw, glas
+    """
+    # What cannot be exported is refused before anything is measured.
+    if not Path(out).parent.is_dir():
+        raise FileNotFoundError(f"{out}: there is no folder {Path(out).parent}")
+    model = load_pretrained(name, root=root)
+    sizes = {form: len(encode(model, name, form).encode()) for form in FORMATS}
+    protocol = protocol or name.partition("/")[0]
+    data = load_data(protocol, root=data_root)
+
+    shipped, refused = neg_elbos(model, data, images, seed), []
+    for form, size in sizes.items():
+        if size > MOST_BYTES:
+            refused.append(f"{form} takes {size / 1e6:.1f} MB")
+            continue
+        quantised = neg_elbos(as_in_page(model, form), data, images, seed)
+        loss, error = mean_and_error(quantised - shipped)
+        if not loss <= MOST_LOSS:
+            refused.append(f"{form} loses {loss:.2f} nats")
+            continue
+        measured = {
+            "protocol": protocol,
+            "images": images,
+            "seed": seed,
+            "shipped": round(shipped.mean().item(), 3),
+            "quantised": round(quantised.mean().item(), 3),
+            "loss": round(loss, 4),
+            "loss_se": round(error, 4) if math.isfinite(error) else None,
+        }
+        text = encode(model, name, form, measured)
+        write_atomically(Path(out), text.encode())
+        return read_export(Path(out))
+    raise ValueError(
+        f"{name}: {', '.join(refused)}; "
+        f"allowed: {MOST_BYTES / 1e6:.0f} MB and {MOST_LOSS} nats"
+    )
+
+
+@torch.no_grad()
+def neg_elbos(model: LatentModel, data: Data, images: int, seed: int) -> Tensor:
+    """−ELBO of seeded test images, one sample each, in nats: as ``evaluate`` has it.
+
+    Image by image: noise that two models share falls out of their difference.
+    """
+    check_likelihood(model, data)
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for block in stratified_subset(data.test, images, seed).split(500):
+        x = data.binarise(data.test.images[block], None, split="test").float()
+        one = estimate(model, x, 1, generator)
+        found.append(one["reconstruction"] + one["kl"].sum(1))
+    return torch.cat(found)
+
+
+def rounded(value: Tensor, form: str) -> Tensor:
+    """A tensor as the page will have it."""
+    stored, content = pack(value, form)
+    about = {"shape": list(value.shape), "format": stored, "at": 0}
+    return unpack(content, about)
+
+
+def as_in_page(model: LatentModel, form: str | None) -> LatentModel:
+    """A copy on the CPU with the weights that the page will have; rounded to ``form``.
+
+    Example:
+        >>> from drawlib import DRAW, DRAWConfig
+        >>> model = as_in_page(DRAW(DRAWConfig.preset("tiny", hidden=64)), "int8")
+        >>> len(model.encoder.weight[0].unique()) <= 255
+        True
+    """
+    config: Any = model.config
+    copy = build(config)
+    state = {key: value.detach().cpu() for key, value in model.state_dict().items()}
+    if form is not None:
+        state = {key: rounded(value, form) for key, value in state.items()}
+    copy.load_state_dict(state)
+    return copy.eval()

@@ -1,0 +1,1 @@
+"""Runs, records, tables: what was trained and what came of it."""

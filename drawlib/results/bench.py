@@ -1,0 +1,76 @@
+"""The benchmark's records: how fast each piece of work is, and beside what limit.
+
+``python -m benchmarks`` writes ``zoo/bench/cpu-threads-N.json``; README and chapter 10
+read them here, so no time is typed by hand.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from drawlib.results.zoo import ZOO
+
+__all__ = ["bench_records", "bench_table"]
+
+BENCH = ZOO / "bench"
+SCHEMA = "drawlib-bench-1"
+
+
+def bench_records(root: Path | None = None) -> list[dict[str, Any]]:
+    """All benchmark records, one for each number of threads, the fewest first.
+
+    Example:
+        >>> all(record["schema"] == SCHEMA for record in bench_records())
+        True
+    """
+    found = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in (root or BENCH).glob("*.json")
+    ]
+    found = [record for record in found if record.get("schema") == SCHEMA]
+    return sorted(found, key=lambda record: record["threads"])
+
+
+def bench_table(record: dict[str, Any]) -> list[dict[str, str]]:
+    """One row for each piece of work, as text: goal, what was measured, shares.
+
+    ``best`` is our fastest against the textbook in float32; ``equal`` is float32
+    against float32; ``both best`` our fastest against the textbook's fastest setting.
+    ``share`` is the time that the matrix products alone would take at the machine's
+    bf16 rate, divided by the time measured.
+
+    Example:
+        >>> row = {"title": "a", "goal": 3.0, "unit": "x", "measured": None}
+        >>> bench_table({"works": [row]})[0]["measured"]
+        'not measured'
+    """
+    return [_row(work) for work in record["works"]]
+
+
+def _row(work: dict[str, Any]) -> dict[str, str]:
+    times = work["unit"] == "x"
+    goal = f"{work['goal']:g} times" if times else f"{work['goal']:g} {work['unit']}"
+    cells = {"work": work["title"], "goal": goal, "measured": "not measured"}
+    if work["measured"] is not None:
+        digits = 0 if work["measured"] >= 100 else 2 if times else 1
+        unit = "times" if times else work["unit"]
+        cells["measured"] = f"{work['measured']:.{digits}f} {unit}"
+        met = (
+            work["measured"] >= work["goal"]
+            if times
+            else (work["measured"] <= work["goal"])
+        )
+        cells["met"] = "yes" if met else "no"
+    for key in ("equal", "both_best"):
+        if work.get(key) is not None:
+            digits = 0 if work[key] >= 100 else 2
+            cells[key.replace("_", " ")] = f"{work[key]:.{digits}f}"
+    if work.get("seconds") is not None:
+        cells["seconds"] = f"{work['seconds']:.4f}"
+    if work.get("share") is not None:
+        cells["share"] = f"{work['share']:.0%}"
+    if work.get("why"):
+        cells["why"] = work["why"]
+    return cells

@@ -1,0 +1,160 @@
+"""The course in one table: every row with a goal or a published number, test split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import groupby
+
+from drawlib.results.intervals import signed
+from drawlib.results.plan import Planned, plan
+from drawlib.results.tables import table
+from drawlib.results.tables_show import Row, number
+from drawlib.results.zoo import Record, records
+
+__all__ = ["Glance", "Line", "glance", "has_short", "is_short"]
+
+TABLES = ("A", "B", "B-weighted", "C", "D")
+HEADS = ("row", "ours", "published", "gap", "goal", "epochs")
+VERDICTS = {True: ", reached", False: ", missed", None: ""}
+
+
+def is_short(record: Record, planned: Mapping[str, Planned] | None = None) -> bool:
+    """Whether a training was cut short of its plan, or is short on purpose.
+
+    Such a training gets a dagger, and no verdict against a goal. ``planned`` saves
+    reading the plan again for each record.
+
+    Example:
+        >>> [is_short(r) for r in records("mnist-dynamic", "vae-gated")]
+        [False]
+    """
+    if any(word in record["note"].lower() for word in ("provisional", "ablation")):
+        return True
+    known = plan() if planned is None else planned
+    its = known.get(f"{record.protocol}/{record.model}")
+    return its is not None and record["epochs"] < its.train.epochs
+
+
+def has_short(
+    row: Row, found: Sequence[Record], planned: Mapping[str, Planned] | None = None
+) -> bool:
+    """Whether one of the trainings behind a row is short.
+
+    Example:
+        >>> has_short(table("A").rows[2], records())
+        False
+    """
+    return any(
+        is_short(record, planned)
+        for record in found
+        if f"{record.protocol}/{record.model}" == row.name
+        and record["seed"] in row.seeds
+    )
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of a table of the course, and whether one of its trainings is short."""
+
+    row: Row
+    short: bool
+
+    @property
+    def heading(self) -> str:
+        """What the numbers of its table are: ``B: mnist-fixed, −ELBO``."""
+        return f"{self.row.table}: {self.row.protocol}, {self.row.bound}"
+
+    def cells(self) -> list[str]:
+        """Its texts, in the order of the headings."""
+        row = self.row
+        goal = "" if row.goal is None else f"≤ {row.goal:.2f}"
+        published = number(row.published)
+        if row.published is not None:
+            published += " ‡" if row.from_memory else ""
+            published += " §" if row.published_split == "unverified" else ""
+        epochs = "" if row.epochs is None else f"{row.epochs:,}"
+        if " of " in row.state:
+            epochs = row.state.removesuffix(" epochs")
+        return [
+            row.label + (" †" if self.short else ""),
+            "not run" if row.ours is None else number(row.ours),
+            published,
+            signed(row.gap),
+            goal if self.short else goal + VERDICTS[row.reached],
+            epochs,
+        ]
+
+
+@dataclass(frozen=True)
+class Glance:
+    """The lines, by table. Jupyter shows them as HTML."""
+
+    lines: tuple[Line, ...]
+
+    def groups(self) -> list[tuple[str, list[list[str]]]]:
+        """Each heading with the cells below it."""
+        by_table = groupby(self.lines, lambda line: line.heading)
+        return [
+            (heading, [line.cells() for line in part]) for heading, part in by_table
+        ]
+
+    def to_markdown(self) -> str:
+        """For a README: the headings are lines of their own, in bold."""
+        body = [list(HEADS), ["---", *["---:"] * (len(HEADS) - 1)]]
+        for heading, lines in self.groups():
+            body += [[f"**{heading}**", *[""] * (len(HEADS) - 1)], *lines]
+        return "\n".join(f"| {' | '.join(cells)} |" for cells in body) + "\n"
+
+    def to_html(self) -> str:
+        """An HTML table with a caption and headings that a screen reader knows."""
+        left = "font-weight:normal;min-width:9em"
+        right = "text-align:right;white-space:nowrap;padding-left:1em"
+        top = "".join(
+            f"<th scope='col' style='text-align:{'right' if i else 'left'}'>{head}</th>"
+            for i, head in enumerate(HEADS)
+        )
+        body = []
+        for heading, lines in self.groups():
+            body.append(
+                "<tr style='border-top:1px solid #888888'>"
+                f"<th colspan='{len(HEADS)}' scope='rowgroup' "
+                f"style='text-align:left'>{escape(heading)}</th></tr>"
+            )
+            body += [
+                f"<tr><th scope='row' style='{left}'>{escape(label)}</th>"
+                + "".join(f"<td style='{right}'>{escape(cell)}</td>" for cell in rest)
+                + "</tr>"
+                for label, *rest in lines
+            ]
+        caption = (
+            "<caption>In one table: nats for an image, lower is better; D: per cent of "
+            "errors. † a short training, ‡ from memory, § split unverified.</caption>"
+        )
+        return (
+            f"<table>{caption}<thead><tr>{top}</tr></thead>"
+            f"<tbody>{''.join(body)}</tbody></table>"
+        )
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+
+def glance(found: Sequence[Record] | None = None) -> Glance:
+    """The course in one table, from the records that ship, or from those given.
+
+    Example:
+        >>> first = glance().lines[0]
+        >>> first.row.label, first.row.published, first.short
+        ('VAE', 123.81, False)
+    """
+    found, planned = records() if found is None else found, plan()
+    return Glance(
+        tuple(
+            Line(row, has_short(row, found, planned))
+            for name in TABLES
+            for row in table(name, found).rows
+            if row.name and row.split == "test" and (row.goal or row.published)
+        )
+    )

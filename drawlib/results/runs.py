@@ -1,0 +1,260 @@
+"""From a configuration to a record: train, evaluate, publish one run."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drawlib.bound import LatentModel
+from drawlib.config import Config
+from drawlib.data.sets import Data, load_data
+from drawlib.evaluation import evaluate
+from drawlib.machine.device import pick_device
+from drawlib.machine.distributed import join
+from drawlib.machine.files import write_atomically
+from drawlib.mistakes.planting import planted
+from drawlib.models import build, config_of, kind_of
+from drawlib.results import zoo
+from drawlib.training.runstate import History
+from drawlib.training.schedule import TrainConfig
+from drawlib.training.train import fit
+
+__all__ = ["Run", "load_run", "publish", "read_run", "run_directory", "train_run"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: which model, on which data, how, and where it is kept.
+
+    ``model`` and ``train`` are the two configurations, ``data`` names the protocol.
+    ``mistakes`` names public mistakes (keys of ``MISTAKES``) that are made all along:
+    when the model is built, trained and evaluated. Its record says so.
+
+    Raises:
+        ValueError: for an unknown mistake.
+    """
+
+    model: Config
+    data: str
+    run_dir: Path
+    train: TrainConfig = field(default_factory=TrainConfig)
+    mistakes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        with planted(*self.mistakes):
+            pass
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``run.json`` holds."""
+        return {
+            "kind": kind_of(self.model),
+            "model": self.model.to_dict(),
+            "data": self.data,
+            "train": self.train.to_dict(),
+            "mistakes": list(self.mistakes),
+        }
+
+
+def read_run(run_dir: Path) -> Run:
+    """The finished run that a directory holds.
+
+    Raises:
+        FileNotFoundError: where the directory holds none.
+        ValueError: where its ``run.json`` is damaged.
+    """
+    values = read_json(run_dir)
+    return Run(
+        config_of(values["kind"], **values["model"]),
+        values["data"],
+        run_dir,
+        TrainConfig.from_dict(values["train"]),
+        tuple(values.get("mistakes", ())),
+    )
+
+
+def read_json(run_dir: Path) -> dict[str, Any]:
+    """What ``run.json`` holds; errors as ``read_run``."""
+    path = run_dir / "run.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{run_dir} holds no finished run (no run.json)")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no whole JSON file: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds {values!r:.40}, not what describes a run")
+    missing = {"kind", "model", "data", "train", "weights_sha256"} - set(values)
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
+    return values
+
+
+def load_run(run_dir: Path) -> tuple[Run, LatentModel]:
+    """A finished run and its model with the trained weights, in evaluation mode.
+
+    The mistakes of the run are no part of the model: plant them to evaluate it.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``read_run``.
+        ZooError: where the weights are missing, truncated or altered.
+    """
+    run = read_run(run_dir)
+    with planted(*run.mistakes):
+        model = build(run.model)
+    sha256 = read_json(run_dir)["weights_sha256"]
+    model.load_state_dict(zoo.load_weights(run_dir / "model.safetensors", sha256))
+    return run, model.eval()
+
+
+def train_run(run: Run, *, progress: bool = True) -> tuple[LatentModel, Data, History]:
+    """Train, or go on training, and leave ``model.safetensors`` in the directory.
+
+    The seed of the configuration also draws the initial weights. Under ``torchrun``
+    every process calls this, and the first one writes.
+    """
+    team = join(run.train.device)
+    data = team.in_turn(lambda: load_data(run.data))
+    torch.manual_seed(run.train.seed)
+    with planted(*run.mistakes):
+        model = build(run.model)
+        history = fit(model, data, run.train, run.run_dir, progress=progress)
+    team.from_first(lambda: write_run(run, model))
+    return model, data, history
+
+
+def write_run(run: Run, model: LatentModel) -> None:
+    """Write the weights and, last, ``run.json``: what has one is a finished run."""
+    weights = run.run_dir / "model.safetensors"
+    sha256 = zoo.save_weights(weights, model.state_dict(), half=False)
+    content = json.dumps({**run.to_dict(), "weights_sha256": sha256}, indent=1)
+    write_atomically(run.run_dir / "run.json", content.encode())
+
+
+def publish(
+    run_dir: Path,
+    row: str,
+    *,
+    iw_samples: int = 1000,
+    iw_images: int = 1000,
+    ship: bool = False,
+    note: str = "",
+    published: str | None = None,
+    root: Path | None = None,
+    progress: bool = True,
+) -> Path:
+    """Evaluate a finished run on every split and write its record.
+
+    −ELBO is measured with one posterior sample on every image; the
+    importance-weighted bound with K = ``iw_samples`` on ``iw_images`` seeded test
+    images. With ``ship``, the weights go beside the record in half precision, all
+    numbers are those of the rounded weights, and the change in nats is recorded.
+    Under ``torchrun`` the processes share the images out, and the first one writes.
+
+    Raises:
+        ValueError: for a ``published`` that is no key of ``zoo/published.json``; for
+            a ``row`` that names no file, K or images below 1, or a run without a log;
+            for ``ship`` where mistakes were planted, since nobody could use the
+            weights. All of them before the work.
+        FileNotFoundError, ZooError: as ``load_run``.
+    """
+    known = zoo.published()
+    if published is not None and published not in known:
+        raise ValueError(f"published is {published!r}; allowed: {', '.join(known)}")
+    if not re.fullmatch(r"[\w.-]+", row):
+        raise ValueError(f"row is {row!r}; allowed: letters, digits, '-', '_' and '.'")
+    for what, count in (("samples (K)", iw_samples), ("images", iw_images)):
+        if count < 1:
+            raise ValueError(f"{what} is {count}; allowed: 1 or more")
+    run, model = load_run(run_dir)
+    history = History.read(run_dir)
+    if not history.rows:
+        raise ValueError(f"{run_dir} holds no log of its training (log.jsonl)")
+    if ship and run.mistakes:
+        raise ValueError(f"ship is True for a run with mistakes {run.mistakes}")
+    team = join(run.train.device)
+    data = team.in_turn(lambda: load_data(run.data))
+    device = pick_device(team.device(run.train.device))
+    model.to(device)
+    progress = progress and team.first
+    name = f"{run.data}/{row}-{run.train.seed}"
+    shipped: dict[str, Any] | None = None
+    if ship:
+        exact = evaluate(model, data, "valid", samples=1, team=team)
+        path = (root or zoo.ZOO) / f"{name}.safetensors"
+        sha256, size, state = team.from_first(lambda: ship_weights(path, model))
+        model.load_state_dict(state)
+        rounded = evaluate(model, data, "valid", samples=1, team=team)
+        shipped = {
+            "file": path.name,
+            "sha256": sha256,
+            "bytes": size,
+            "rounding_nats": rounded.neg_elbo - exact.neg_elbo,
+        }
+    with planted(*run.mistakes):
+        bounds = {
+            split: evaluate(
+                model, data, split, samples=1, progress=progress, team=team
+            ).to_dict()
+            for split in ("train", "valid", "test")
+        }
+        weighted = evaluate(
+            model,
+            data,
+            "test",
+            samples=iw_samples,
+            images=min(iw_images, len(data.test.images)),
+            progress=progress,
+            team=team,
+        ).to_dict()
+    values = {
+        "row": row,
+        "kind": kind_of(run.model),
+        "protocol": run.data,
+        "config": run.model.to_dict(),
+        "mistakes": list(run.mistakes),
+        "train_config": run.train.to_dict(),
+        "seed": run.train.seed,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "epochs": history.rows[-1]["epoch"],
+        "steps": history.rows[-1]["step"],
+        "skipped_steps": history.rows[-1]["skipped"],
+        "seconds": history.rows[-1]["seconds"],
+        "data_sha256": dict(data.sha256),
+        **zoo.describe_environment(device),
+        "curve": [
+            # Six digits of each, so that a small learning rate is not a zero.
+            {k: float(f"{v:.6g}") for k, v in line.items()}
+            for line in history.rows
+        ],
+        "weights": shipped,
+        "bounds": bounds,
+        "importance_weighted": weighted,
+        "published": published,
+        "note": note,
+    }
+    return team.from_first(lambda: zoo.write_record(name, values, root=root))
+
+
+def ship_weights(path: Path, model: LatentModel) -> tuple[str, int, dict[str, Tensor]]:
+    """Write rounded weights: their sha256, size, and what a reader finds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sha256 = zoo.save_weights(path, model.state_dict())
+    return sha256, path.stat().st_size, zoo.load_weights(path, sha256)
+
+
+def run_directory(chapter: str, mode: str, seed: int) -> Path:
+    """Where a chapter keeps its trainings: the clone's ``runs``, else the folder's.
+
+    Example:
+        >>> run_directory("04-vae", "full", 0).parts[-3:]
+        ('runs', '04-vae', 'full-0')
+    """
+    here = Path.cwd()
+    tops = (p for p in (here, *here.parents) if (p / "drawlib/__init__.py").exists())
+    return next(tops, here) / "runs" / chapter / f"{mode}-{seed}"

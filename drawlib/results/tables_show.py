@@ -1,0 +1,219 @@
+"""A computed table, its rows, and how they read as HTML, Markdown and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from html import escape
+
+from drawlib.results.intervals import Difference, signed
+
+__all__ = ["Row", "Table"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table; what is not known is None.
+
+    Attributes:
+        ours: the mean over ``seeds``; ``spread`` is their standard deviation, or for
+            one seed the standard error over images, as ``spread_of`` says.
+        weighted: the importance-weighted bound, of ``weighted_K`` samples on
+            ``weighted_images`` test images, the mean over the seeds that have one;
+            ``weighted_se`` is the mean of their standard errors over images.
+        gap: ours − published.
+        state: ``finished``, ``36 of 300 epochs``, or ``not run``.
+        difference: paired by seed, against the row that ``compared_with`` names.
+        share: that difference as a share of the published number's distance.
+    """
+
+    table: str
+    label: str
+    name: str
+    protocol: str
+    split: str
+    bound: str
+    K: int | None = None
+    images: int | None = None
+    seeds: tuple[int, ...] = ()
+    ours: float | None = None
+    spread: float | None = None
+    spread_of: str = ""
+    kl: float | None = None
+    reconstruction: float | None = None
+    weighted: float | None = None
+    weighted_se: float | None = None
+    weighted_K: int | None = None
+    weighted_images: int | None = None
+    published: float | None = None
+    published_kl: float | None = None
+    published_reconstruction: float | None = None
+    published_bound: str = ""
+    published_K: int | None = None
+    published_protocol: str = ""
+    published_split: str = ""
+    from_memory: bool = False
+    source: str = ""
+    gap: float | None = None
+    goal: float | None = None
+    reached: bool | None = None
+    why: str = ""
+    state: str = "not run"
+    epochs: int | None = None
+    note: str = ""
+    parameters: int | None = None
+    seconds: float | None = None
+    device: str = ""
+    commit: str = ""
+    weights: str = ""
+    rounding_nats: float | None = None
+    compared_with: str = ""
+    difference: Difference | None = None
+    share: Difference | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A computed table. Jupyter shows it as HTML."""
+
+    name: str
+    title: str
+    rows: tuple[Row, ...]
+
+    def cells(self) -> tuple[list[str], list[list[str]]]:
+        """Headings and texts of the columns that have anything to say."""
+        lines = [[show(row) for show in COLUMNS.values()] for row in self.rows]
+        kept = [k for k in range(len(COLUMNS)) if any(line[k] for line in lines)]
+        heads = list(COLUMNS)
+        return [heads[k] for k in kept], [[li[k] for k in kept] for li in lines]
+
+    def to_html(self) -> str:
+        """An HTML table with a caption and headings that a screen reader knows."""
+        heads, lines = self.cells()
+        top = "".join(f'<th scope="col">{escape(h)}</th>' for h in heads)
+        body = "\n".join(
+            f'<tr><th scope="row">{escape(first)}</th>'
+            + "".join(f"<td>{escape(cell)}</td>" for cell in rest)
+            + "</tr>"
+            for first, *rest in lines
+        )
+        caption = f"<caption>Table {escape(self.name)}. {escape(self.title)}</caption>"
+        return f"<table>{caption}\n<thead><tr>{top}</tr></thead>\n{body}\n</table>"
+
+    def to_markdown(self) -> str:
+        """The same for a README."""
+        heads, lines = self.cells()
+        rows = [heads, ["---"] * len(heads), *lines]
+        return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+
+    def to_csv(self) -> str:
+        """Every field of every row, unrounded."""
+        out = io.StringIO()
+        names = [f.name for f in fields(Row)]
+        writer = csv.DictWriter(out, names, lineterminator="\n")
+        writer.writeheader()
+        for row in self.rows:
+            values = asdict(row)
+            values["seeds"] = " ".join(str(seed) for seed in row.seeds)
+            values["difference"] = row.difference or ""
+            values["share"] = row.share or ""
+            writer.writerow({k: "" if v is None else v for k, v in values.items()})
+        return out.getvalue()
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+
+def number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def show_ours(row: Row) -> str:
+    if row.ours is None:
+        return "" if row.state == "published" else "not run"
+    spread = "" if row.spread is None else f" ± {row.spread:.2f}"
+    return f"{row.ours:.2f}{spread}"
+
+
+def show_seeds(row: Row) -> str:
+    if not row.seeds:
+        return ""
+    listed = ", ".join(str(seed) for seed in row.seeds)
+    return f"{listed} (± over {row.spread_of})"
+
+
+def show_weighted(row: Row) -> str:
+    if row.weighted is None:
+        return ""
+    error = "" if row.weighted_se is None else f" ± {row.weighted_se:.2f}"
+    return (
+        f"{row.weighted:.2f}{error} (K {row.weighted_K:,}, "
+        f"{row.weighted_images:,} images)"
+    )
+
+
+def show_published(row: Row) -> str:
+    if row.published is None:
+        return ""
+    marks = [row.published_bound] if row.published_bound != row.bound else []
+    if row.published_K not in (None, 1, row.K):
+        marks.append(f"K {row.published_K:,}")
+    if row.published_split == "unverified":
+        marks.append("split unverified")
+    if row.protocol and row.published_protocol != row.protocol:
+        marks.append(row.published_protocol)
+    if row.from_memory:
+        marks.append("from memory")
+    return number(row.published) + (f" ({'; '.join(marks)})" if marks else "")
+
+
+def show_goal(row: Row) -> str:
+    if row.goal is None:
+        return ""
+    verdict = {True: ", reached", False: ", missed", None: ""}[row.reached]
+    return f"≤ {row.goal:.2f}{verdict}"
+
+
+def show_split(row: Row) -> str:
+    return row.split if row.name else row.published_split
+
+
+def show_what(row: Row) -> str:
+    if not row.name:
+        samples = "" if row.published_K is None else f", K {row.published_K:,}"
+        return row.published_bound + samples
+    if row.K is None:
+        return row.bound
+    images = "" if row.images is None else f", {row.images:,} images"
+    return f"{row.bound}, K {row.K:,}{images}"
+
+
+COLUMNS: dict[str, Callable[[Row], str]] = {
+    "row": lambda row: row.label,
+    "protocol": lambda row: row.protocol or row.published_protocol,
+    "split": show_split,
+    "bound": show_what,
+    "ours": show_ours,
+    "seeds": show_seeds,
+    "KL": lambda row: number(row.kl),
+    "reconstruction": lambda row: number(row.reconstruction),
+    "importance-weighted": show_weighted,
+    "published": show_published,
+    "gap": lambda row: signed(row.gap),
+    "goal": show_goal,
+    "paired difference": lambda row: (
+        ""
+        if row.difference is None
+        else f"{row.difference}; from {row.compared_with.partition('/')[2]}"
+    ),
+    "share of the gap": lambda row: "" if row.share is None else row.share.percent(),
+    "budget": lambda row: (
+        ""
+        if row.epochs is None
+        else f"{row.epochs} epochs" + (f" ({row.state})" if " of " in row.state else "")
+    ),
+    "weights": lambda row: row.weights,
+    "why": lambda row: " ".join(filter(None, [row.why, row.note])),
+}

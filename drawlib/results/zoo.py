@@ -1,0 +1,273 @@
+"""Records and weights that ship with the package; every table is computed from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+import subprocess
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import resources
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from drawlib.bound import LatentModel
+from drawlib.machine.files import write_atomically
+from drawlib.models import CONFIGS, build, config_of
+
+__all__ = [
+    "Record",
+    "ZooError",
+    "describe_environment",
+    "load_pretrained",
+    "load_weights",
+    "published",
+    "records",
+    "save_weights",
+    "write_record",
+]
+
+PY = "*.py"  # records, which are written one after another, change no number
+ZOO = Path(str(resources.files("drawlib"))) / "zoo"
+SCHEMA = "drawlib-record-1"
+
+
+class ZooError(RuntimeError):
+    """A record or its weights are missing, altered or of another model."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One recorded run: its numbers and where they come from.
+
+    ``record["test"]["neg_elbo"]`` and the like give its fields, as the JSON has them.
+
+    Attributes:
+        name: ``protocol/model-seed``, what ``load_pretrained`` takes.
+        values: the JSON: config, protocol, seeds, git commit, sha256 of data and
+            weights, versions, device, wall time, epochs, parameters, curve, and for
+            each split −ELBO, its parts and the importance-weighted bound in nats.
+    """
+
+    name: str
+    values: dict[str, Any]
+
+    def __getitem__(self, key: str) -> Any:
+        return self.values[key]
+
+    @property
+    def protocol(self) -> str:
+        """The data set and binarisation that the numbers belong to."""
+        return self.values["protocol"]
+
+    @property
+    def model(self) -> str:
+        """The row's name, without the seed."""
+        return self.values["row"]
+
+
+def records(
+    protocol: str | None = None, row: str | None = None, *, root: Path | None = None
+) -> list[Record]:
+    """All records, or those of one protocol and one row, sorted by name.
+
+    Raises:
+        ZooError: for a file that is truncated.
+
+    Example:
+        >>> all(r.protocol == "mnist-dynamic" for r in records("mnist-dynamic"))
+        True
+    """
+    root = root or ZOO
+    found = []
+    for path in sorted(root.glob("*/*-*.json")):
+        values = read_json(path)
+        if values.get("schema") != SCHEMA:
+            continue
+        if protocol in (None, values["protocol"]) and row in (None, values["row"]):
+            found.append(Record(f"{path.parent.name}/{path.stem}", values))
+    return found
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a JSON file of a zoo holds.
+
+    Raises:
+        ZooError: where it is truncated.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ZooError(f"{path} is no whole JSON file: {error}") from None
+
+
+def published() -> dict[str, Any]:
+    """The published numbers: each with its bound, its protocol and its source.
+
+    Example:
+        >>> published()["draw-attention"]["value"]
+        80.97
+    """
+    return json.loads((ZOO / "published.json").read_text(encoding="utf-8"))
+
+
+def load_pretrained(name: str, *, root: Path | None = None) -> LatentModel:
+    """The model of a record with its shipped weights, ready to evaluate.
+
+    ``name`` is ``protocol/model-seed``. Nothing is downloaded, and loading executes no
+    code (safetensors).
+
+    Raises:
+        ZooError: for an unknown name, a file that is no whole record of this schema,
+            a record without weights, or weights whose sha256 is not the recorded one.
+
+    Example:
+        >>> model = load_pretrained("mnist-dynamic/vae-gated-0")
+        >>> model.generate(2).shape
+        torch.Size([2, 1, 28, 28])
+    """
+    root = root or ZOO
+    path = root / f"{name}.json"
+    if not path.exists():
+        # A classifier has weights too, but is no latent variable model.
+        shipped = [r for r in records(root=root) if r["weights"]]
+        known = [r.name for r in shipped if r["kind"] in CONFIGS]
+        raise ZooError(f"no record {name!r}; with weights: {', '.join(known) or '-'}")
+    values = read_json(path)
+    if (schema := values.get("schema")) != SCHEMA:
+        raise ZooError(f"{path.name} has the schema {schema!r}; allowed: {SCHEMA!r}")
+    if not values["weights"]:
+        raise ZooError(f"{name} ships no weights; one seed of each row does")
+    model = build(config_of(values["kind"], **values["config"]))
+    file = path.parent / values["weights"]["file"]
+    model.load_state_dict(load_weights(file, values["weights"]["sha256"]))
+    return model.eval()
+
+
+def load_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
+    """Tensors of a safetensors file in float32, verified where a sha256 is given.
+
+    Raises:
+        ZooError: for a missing file, or one that is truncated or altered.
+    """
+    if not path.exists():
+        raise ZooError(f"the weights {path.name} are missing")
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if sha256 is not None and found != sha256:
+        raise ZooError(f"{path.name} has sha256 {found[:12]}…, not {sha256[:12]}…")
+    try:
+        tensors = load_tensors(content)
+    except Exception as error:  # safetensors has its own exception class
+        raise ZooError(f"{path.name} is no whole safetensors file: {error}") from error
+    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+
+
+def save_weights(path: Path, state: dict[str, Tensor], half: bool = True) -> str:
+    """Write a state dictionary as safetensors; the sha256 of the file.
+
+    ``half`` rounds large matrices to float16; biases, scales and running statistics,
+    which are small, stay as they are.
+    """
+    tensors = {
+        name: (
+            value.half()
+            if half and value.is_floating_point() and value.numel() > 4096
+            else value
+        )
+        .detach()
+        .cpu()
+        .contiguous()
+        for name, value in state.items()
+    }
+    content = save_tensors(tensors)
+    write_atomically(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_record(
+    name: str, values: dict[str, Any], *, root: Path | None = None
+) -> Path:
+    """Write one record as JSON under ``protocol/model-seed``.
+
+    A number that is not finite (the standard error of a single image, say) becomes
+    ``null``: the pages' JavaScript knows no NaN.
+    """
+    path = (root or ZOO) / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = strict({"schema": SCHEMA, **values})
+    text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomically(path, text.encode())
+    return path
+
+
+def strict(value: Any) -> Any:
+    """The same lists and dictionaries with None for each non-finite number.
+
+    Example:
+        >>> strict({"se": math.nan, "kl": (1.0, math.inf)})
+        {'se': None, 'kl': [1.0, None]}
+    """
+    if isinstance(value, dict):
+        return {key: strict(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def git(*arguments: str) -> str | None:
+    """What git says about the repository of this file; None where it says nothing."""
+    try:
+        return subprocess.run(
+            ["git", *arguments],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def describe_environment(device: torch.device) -> dict[str, Any]:
+    """Versions, device and commit of this run, for its record.
+
+    ``commit_dirty`` says whether the library's Python files were others than those of
+    the commit; without a repository both are None. An environment may lie inside of
+    another project's repository, whose commit says nothing of the library. ``drawlib``
+    among the versions is None in a clone that is not installed.
+    """
+    commit: str | None = None
+    changed: str | None = None
+    if git("ls-files", "--error-unmatch", "--", Path(__file__).name) is not None:
+        commit = git("rev-parse", "HEAD")
+        changed = git("status", "--porcelain", "--", PY)
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    elif device.type == "cpu":
+        name = f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)"
+    else:
+        name = f"{platform.machine()} {device.type}"
+    release: str | None = None
+    with suppress(PackageNotFoundError):
+        release = version("drawlib")
+    return {
+        "commit": commit,
+        "commit_dirty": None if changed is None else bool(changed),
+        "device": name,
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "drawlib": release,
+        },
+    }

@@ -1,0 +1,116 @@
+"""Checkpoints that survive a kill: atomic, verified, the previous one kept."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from drawlib.machine.files import replace, write_atomically
+
+__all__ = ["CheckpointError", "load", "save"]
+
+DIGEST = hashlib.sha256().digest_size
+
+
+class CheckpointError(RuntimeError):
+    """No checkpoint could be written or read, and why, in one line."""
+
+
+def refused(path: Path, error: OSError) -> CheckpointError:
+    """What to raise where the disk takes no more.
+
+    Example:
+        >>> str(refused(Path("a/log.jsonl"), OSError(errno.ENOSPC, ""))).split(";")[0]
+        'log.jsonl was not written in a: the disk is full'
+    """
+    full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+    reason = "the disk is full" if full else error.strerror
+    return CheckpointError(
+        f"{path.name} was not written in {path.parent}: {reason}; "
+        "the last good checkpoint is intact"
+    )
+
+
+def previous(path: Path) -> Path:
+    """Where the checkpoint before the newest one is kept."""
+    return path.with_name(f"{path.stem}-previous{path.suffix}")
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write ``state`` (tensors, numbers, strings, lists, dictionaries) to ``path``.
+
+    The file is a sha256 digest followed by what ``torch.save`` writes, so that a
+    corrupted file is known as one. The checkpoint that stood there is kept beside it.
+
+    Raises:
+        CheckpointError: where the disk refuses; the last good checkpoint stays.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "checkpoint.pt"
+        >>> save(path, {"step": 3, "w": torch.ones(2)})
+        >>> load(path)["step"]
+        3
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    payload = buffer.getvalue()
+    fresh = path.with_name(f"{path.stem}-new{path.suffix}")
+    try:
+        # Three names, two renames: at every moment one whole checkpoint has a name
+        # that `load` tries.
+        write_atomically(fresh, hashlib.sha256(payload).digest() + payload)
+        if path.exists():
+            replace(path, previous(path))
+        replace(fresh, path)
+    except OSError as error:
+        raise refused(path, error) from error
+
+
+def read(path: Path, device: torch.device | str) -> dict[str, Any]:
+    content = path.read_bytes()
+    digest, payload = content[:DIGEST], content[DIGEST:]
+    if hashlib.sha256(payload).digest() != digest:
+        raise CheckpointError(f"{path.name} is truncated or altered (wrong sha256)")
+    # weights_only: a checkpoint is data, and loading it executes nothing.
+    try:
+        return torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"{path.name} holds more than data") from error
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
+    """The newest whole checkpoint, or None where there has never been one.
+
+    A newest checkpoint that is damaged is passed over with a warning that says so.
+
+    Raises:
+        CheckpointError: where files exist and none of them is whole.
+    """
+    damaged = []
+    fresh = path.with_name(f"{path.stem}-new{path.suffix}")
+    for candidate in (fresh, path, previous(path)):
+        if not candidate.exists():
+            continue
+        try:
+            state = read(candidate, device)
+        except (CheckpointError, RuntimeError, OSError) as error:
+            damaged.append(f"{candidate.name}: {error}")
+            continue
+        if damaged:
+            warnings.warn(
+                f"{'; '.join(damaged)}; resuming from {candidate.name}", stacklevel=2
+            )
+        return state
+    if damaged:
+        raise CheckpointError(
+            f"no whole checkpoint in {path.parent}: {'; '.join(damaged)}"
+        )
+    return None

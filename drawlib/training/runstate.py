@@ -1,0 +1,267 @@
+"""What a run directory holds: the checkpoint, the log, the counters of a training."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from drawlib.data.sets import Data
+from drawlib.machine.distributed import ALONE, Team
+from drawlib.machine.files import write_atomically
+from drawlib.mistakes.planting import active
+from drawlib.training import checkpoint
+from drawlib.training.optimisers import Optimisers
+from drawlib.training.schedule import TrainConfig
+
+__all__ = ["History", "RunState", "TrainingStopped"]
+
+
+class TrainingStopped(RuntimeError):
+    """Training cannot go on; the message says why and what is kept.
+
+    Example:
+        >>> raise TrainingStopped("another process trains in runs/draw")
+        Traceback (most recent call last):
+        drawlib.training.runstate.TrainingStopped: another process trains in runs/draw
+    """
+
+
+@dataclass(frozen=True)
+class History:
+    """What a run logged: one dictionary an evaluated epoch, all bounds in nats.
+
+    Example:
+        >>> History(({"epoch": 1, "valid": 150.0},)).column("valid")
+        [150.0]
+    """
+
+    rows: tuple[dict[str, float], ...]
+
+    @classmethod
+    def read(cls, run_dir: str | Path) -> History:
+        """The log of a run directory, also while it trains.
+
+        Raises:
+            ValueError: where it is truncated.
+        """
+        path = Path(run_dir) / "log.jsonl"
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        try:
+            return cls(tuple(json.loads(line) for line in text.splitlines()))
+        except ValueError as error:
+            raise ValueError(f"{path} is no whole log: {error}") from None
+
+    def column(self, name: str) -> list[float]:
+        """One number of every row."""
+        return [row[name] for row in self.rows]
+
+
+class RunState:
+    """What a run directory holds: the checkpoint, the log, the counters.
+
+    Of several processes only the first one reads and writes; what it has read is
+    given to all, so that no other one needs to see the directory.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        config: TrainConfig,
+        model: nn.Module,
+        data: Data,
+        team: Team = ALONE,
+    ) -> None:
+        self.team = team
+        self.path, self.log_path = run_dir / "checkpoint.pt", run_dir / "log.jsonl"
+        # Where and how often a run saves, or on which device it goes on, may change
+        # between two parts of it; what is trained may not.
+        what = {k: v for k, v in config.to_dict().items() if k not in MAY_CHANGE}
+        self.config = {
+            "train": what,
+            "data": {
+                "name": data.name,
+                "images": len(data.train),
+                "content": data.sha256.get("content"),
+            },
+        }
+        # Neither shows in the configuration of the model or of the training. Each is
+        # left out where there is nothing to say, as in checkpoints that lack it.
+        if data.fragments:
+            self.config["data"]["fragments"] = data.fragments
+        if active():
+            what["mistakes"] = list(active())
+        described: Any = getattr(model, "config", None)
+        if described is not None:
+            self.config["model"] = described.to_dict()
+        self.keep = config.keep
+        self.step, self.skipped, self.in_a_row = 0, 0, 0
+        self.seconds, self.total, self.counted = 0.0, 0.0, 0
+        self.smooth, self.saved_at = math.nan, time.monotonic()
+        self.every = config.checkpoint_seconds
+        self.rows: list[dict[str, float]] = []
+        self.best: dict[str, Any] = {"valid": math.inf, "state": {}}
+
+    def resume(
+        self,
+        model: nn.Module,
+        optimisers: Optimisers,
+        average: AveragedModel | None,
+        device: torch.device,
+    ) -> None:
+        """Load the newest whole checkpoint, if there is one."""
+        # What travels to the other processes travels through main memory.
+        where = device if self.team.size == 1 else torch.device("cpu")
+        state = self.team.from_first(lambda: checkpoint.load(self.path, where))
+        if state is None:
+            if self.team.first:
+                self.log_path.unlink(missing_ok=True)
+            return
+        # What an older checkpoint does not name had its default then.
+        plain = TrainConfig().to_dict()
+        defaults = {k: v for k, v in plain.items() if k not in MAY_CHANGE}
+        state["config"]["train"] = {**defaults, **state["config"]["train"]}
+        if state["config"] != self.config:
+            raise TrainingStopped(
+                f"{self.path.parent} belongs to another config: "
+                f"{differences(state['config'], self.config)}; "
+                "choose another run directory, or the old config"
+            )
+        model.load_state_dict(state["model"])
+        optimisers.load_state_dict(state["optimiser"])
+        if average is not None:
+            average.load_state_dict(state["average"])
+        for name in COUNTERS:
+            setattr(self, name, state[name])
+        self.rows, self.best = state["rows"], state["best"]
+        torch.set_rng_state(state["rng"].cpu())
+        # Epochs after the checkpoint are trained again, and logged again.
+        self.write_log()
+
+    def save(
+        self,
+        model: nn.Module,
+        optimisers: Optimisers,
+        average: AveragedModel | None,
+    ) -> None:
+        if not self.team.first:
+            return
+        state = {name: getattr(self, name) for name in COUNTERS} | {
+            "config": self.config,
+            "model": model.state_dict(),
+            "optimiser": optimisers.state_dict(),
+            "average": None if average is None else average.state_dict(),
+            "rows": self.rows,
+            "best": self.best,
+            "rng": torch.get_rng_state(),
+        }
+        checkpoint.save(self.path, state)
+        self.saved_at = time.monotonic()
+
+    def due(self) -> bool:
+        return time.monotonic() - self.saved_at > self.every
+
+    def record(self, value: float) -> None:
+        """Count one good step whose −ELBO was ``value``."""
+        self.in_a_row = 0
+        self.total, self.counted = self.total + value, self.counted + 1
+        mixed = 0.95 * self.smooth + 0.05 * value
+        self.smooth = value if math.isnan(self.smooth) else mixed
+
+    def skip(self) -> None:
+        """Count one non-finite step.
+
+        Raises:
+            TrainingStopped: for the tenth in a row.
+        """
+        self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
+        if self.in_a_row >= 10:
+            where = self.path.parent
+            kept = (
+                f"the last good checkpoint is in {where}"
+                if self.path.exists()
+                else f"no checkpoint had been written in {where}"
+            )
+            raise TrainingStopped(
+                f"ten steps in a row were not finite, the last at step {self.step}; "
+                + kept
+            )
+
+    def log(
+        self, epoch: int, rate: float, valid: dict[str, float], model: nn.Module
+    ) -> None:
+        """Append a row, and keep the weights if they are the best so far."""
+        self.rows.append(
+            {
+                "epoch": epoch,
+                "step": self.step,
+                # No number, rather than 0, where every step was skipped.
+                "train": self.total / self.counted if self.counted else math.nan,
+                **valid,
+                "lr": rate,
+                "skipped": self.skipped,
+                "seconds": round(self.seconds, 3),
+            }
+        )
+        self.total, self.counted = 0.0, 0
+        if valid["valid"] < self.best["valid"] or self.keep == "last":
+            weights = {k: v.detach().clone() for k, v in model.state_dict().items()}
+            self.best = {"valid": valid["valid"], "epoch": epoch, "state": weights}
+        self.write_log()
+
+    def write_log(self) -> None:
+        if not self.team.first:
+            return
+        lines = "".join(json.dumps(row) + "\n" for row in self.rows)
+        try:
+            write_atomically(self.log_path, lines.encode())
+        except OSError as error:
+            raise checkpoint.refused(self.log_path, error) from error
+
+    def history(self) -> History:
+        """The log, for those who wrote it and those who did not."""
+        if self.team.first:
+            return History.read(self.log_path.parent)
+        return History(tuple(self.rows))
+
+    def finish(self, model: nn.Module, average: AveragedModel | None) -> None:
+        """Leave in ``model`` the weights that were asked for, ready to evaluate."""
+        if self.best["state"]:
+            model.load_state_dict(self.best["state"])
+        elif average is not None:
+            model.load_state_dict(average.module.state_dict())
+        model.eval()
+
+
+COUNTERS = (
+    "step",
+    "skipped",
+    "in_a_row",
+    "seconds",
+    "total",
+    "counted",
+    "smooth",
+)
+
+
+MAY_CHANGE = ("device", "compile", "checkpoint_seconds")
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """Which fields of two nested configs differ, in words."""
+    found = []
+    for part in sorted(set(old) | set(new)):
+        a, b = old.get(part, {}), new.get(part, {})
+        found += [
+            f"{part}.{key} was {a.get(key)!r} and is {b.get(key)!r}"
+            for key in sorted(set(a) | set(b))
+            if a.get(key) != b.get(key)
+        ]
+    return ", ".join(found)

@@ -1,0 +1,122 @@
+"""The benchmark times what it says, and its records are what the book reads."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from drawlib import DRAWConfig, GLASConfig
+from drawlib.results.bench import BENCH, SCHEMA, bench_records, bench_table
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import __main__ as main  # noqa: E402
+from benchmarks.clock import Times, in_turn, ratio, timed  # noqa: E402
+from benchmarks.limit import forward_products, training_flops  # noqa: E402
+
+ROWS = {"draw-attention", "draw-t10", "draw-t64", "glas", "filterbank", "generate",
+        "weigh", "first-step-cold", "first-step-warm", "gpu-step"}  # fmt: skip
+
+
+def test_every_function_runs_once_a_turn_after_one_call_to_warm_up():
+    order: list[str] = []
+    times = in_turn({k: lambda k=k: order.append(k) for k in "abc"}, turns=4)
+    assert order[:3] == list("abc")
+    assert sorted(order[3:]) == sorted("abc" * 4)
+    assert all(len(t.wall) == len(t.cpu) == 4 for t in times.values())
+
+
+def test_a_ratio_is_taken_within_each_turn_and_a_busy_turn_does_not_count():
+    slow, fast = Times(), Times()
+    for busy in (1, 1, 9, 2, 1):
+        slow.add(3.0 * busy, 0.0)
+        fast.add(1.0 * busy, 0.0)
+    assert ratio(slow, fast) == 3.0
+
+
+def test_short_work_is_repeated_until_there_is_something_to_measure():
+    calls: list[int] = []
+    wall, _ = timed(lambda: calls.append(1), least=0.05)
+    assert len(calls) > 1
+    assert 0.05 <= wall * len(calls) < 5
+
+
+def test_a_training_step_of_draw_with_attention_is_47_gflop():
+    config = DRAWConfig.preset("paper-attention")
+    assert training_flops(config, 128) == pytest.approx(46.97e9, rel=5e-3)
+    assert forward_products(config, 128)[0] == (128, 520, 1024)
+    assert forward_products(GLASConfig.preset("readme"), 8)[1] == (8, 25, 50)
+
+
+def test_quick_benchmark_writes_records_that_make_a_table(tmp_path):
+    """Every row and every rival, with tiny models and without the compiler."""
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--threads", "1"]
+    run = subprocess.run(
+        [*command, "--out", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env={**os.environ, "DRAWLIB_NO_TYPECHECK": "1"},
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    (record,) = bench_records(tmp_path)
+    assert record["schema"] == SCHEMA and record["threads"] == 1 and record["quick"]
+    assert {w["name"] for w in record["works"]} == {
+        name for name in ROWS if not name.startswith("first")
+    }
+    for work in record["works"]:
+        if work["unit"] == "x":
+            assert work["measured"] > 0 and work["equal"] > 0
+    rows = bench_table(record)
+    assert rows[0]["goal"] == "3.5 times" and rows[-1]["measured"] == "not measured"
+    assert "matrix products, GFLOP/s" in run.stdout
+
+
+def test_a_record_is_written_in_utf_8_on_any_system(tmp_path, monkeypatch):
+    write_text = Path.write_text
+
+    def as_on_windows(path, text, encoding="cp437", **options):
+        return write_text(path, text, encoding, **options)
+
+    record = {"schema": SCHEMA, "threads": 1, "works": [], "title": "9×9 −ELBO"}
+    monkeypatch.setattr(main, "measure", lambda *_: record)
+    monkeypatch.setattr(Path, "write_text", as_on_windows)
+    given = ["benchmarks", "--child", "--threads", "1", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", given)
+    assert main.main() == 0
+    assert bench_records(tmp_path) == [record]
+
+
+@pytest.mark.parametrize("given", [["--threads", "1", "0"], ["--turns", "0"]])
+def test_no_thread_or_no_turn_gets_one_line(capsys, monkeypatch, given):
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *given])
+    with pytest.raises(SystemExit):
+        main.main()
+    assert "allowed: 1 up" in capsys.readouterr().err
+
+
+def test_an_unknown_row_gets_one_line_before_anything_is_timed(capsys, monkeypatch):
+    monkeypatch.setattr(main, "measure", None)
+    monkeypatch.setattr(main.subprocess, "call", None)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--only", "glas", "nosuch"])
+    with pytest.raises(SystemExit):
+        main.main()
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "--only has nosuch; allowed: draw-attention, " in said
+
+
+def test_records_are_whole_and_none_is_from_a_quick_run():
+    for path in BENCH.glob("*.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        assert record["schema"] == SCHEMA and not record["quick"]
+        assert {work["name"] for work in record["works"]} == ROWS
+        assert set(record["machine"]["flops"]) == {"float32", "medium", "bf16"}
+        missed = [w for w in record["works"] if w["measured"] is not None
+                  and (w["measured"] < w["goal"]) == (w["unit"] == "x")]  # fmt: skip
+        for work in missed:
+            assert work.get("why"), f"{work['name']} misses its goal: say why"

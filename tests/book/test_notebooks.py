@@ -1,0 +1,349 @@
+"""The notebooks as files, in smoke mode, and with parameters that they must refuse.
+
+What the built pages look like is checked in `test_book.py`; here everything concerns
+the .ipynb files themselves. A notebook's exercises are checked in one run: each stub
+must fail its check cell, each solution must pass it.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+FIGURES = ("image/png", "image/jpeg", "image/svg+xml")
+EXERCISE = ("exercise-stub", "exercise-solution", "exercise-check")
+SMOKE_SECONDS = 60
+# A machine's paths, and hosts that packages come from. Split, so that this file does
+# not hold what it forbids.
+MACHINE = re.compile(
+    r"(?<![\w.:/])/(home|root|work|tmp|Users|opt|var|mnt)/\w|[A-Z]:\\+\w|"
+    + "|".join(("py" + r"pi\.(org|python)", "python" + "hosted", r"127\.0\.0\.1"))
+)
+WARNING = re.compile(r"\b\w*Warning\b|\bwarn\(|\[W\d\d|WARNING")
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+needs_notebooks = pytest.mark.skipif(not NOTEBOOKS, reason="there are no notebooks yet")
+
+
+@cache
+def cells(path: Path) -> list[dict[str, Any]]:
+    """All cells of a notebook, as stored."""
+    return json.loads(path.read_text(encoding="utf-8"))["cells"]
+
+
+def code(path: Path) -> list[dict[str, Any]]:
+    """The code cells that hold anything."""
+    return [c for c in cells(path) if c["cell_type"] == "code" and source(c).strip()]
+
+
+def source(cell: dict[str, Any]) -> str:
+    """The text of a cell; stored as a list of lines or as one string."""
+    return "".join(cell["source"])
+
+
+def tags(cell: dict[str, Any]) -> list[str]:
+    """The tags of a cell."""
+    return cell["metadata"].get("tags", [])
+
+
+def tagged(path: Path, tag: str) -> list[dict[str, Any]]:
+    """The code cells with a tag, in order."""
+    return [cell for cell in code(path) if tag in tags(cell)]
+
+
+def output_text(output: dict[str, Any]) -> str:
+    """What a reader sees of an output, without the bytes of its pictures."""
+    data = output.get("data", {})
+    parts = [value for kind, value in data.items() if not kind.startswith("image/")]
+    parts += [output.get("text", ""), output.get("traceback", "")]
+    return "\n".join(p if isinstance(p, str) else "".join(map(str, p)) for p in parts)
+
+
+# --- the files as they are stored ------------------------------------------------
+
+
+@each_notebook
+def test_name_and_title_are_those_of_a_chapter(path: Path) -> None:
+    assert re.fullmatch(r"\d\d-[a-z0-9]+(-[a-z0-9]+)*", path.stem)
+    first = cells(path)[0]
+    assert first["cell_type"] == "markdown" and source(first).startswith("# ")
+    markdown = [source(c) for c in cells(path) if c["cell_type"] == "markdown"]
+    prose = re.sub(r"(?ms)^```.*?^```", "", "\n".join(markdown))
+    assert len(re.findall(r"(?m)^# ", prose)) == 1, "one H1 title"
+
+
+@each_notebook
+def test_first_code_cell_is_the_shared_one(path: Path) -> None:
+    shared = (ROOT / "tools" / "first_cell.py").read_text(encoding="utf-8")
+    assert source(code(path)[0]) == shared.rstrip("\n")
+    assert "hide-input" in tags(code(path)[0])
+
+
+@each_notebook
+def test_parameters_stand_one_a_line_and_are_checked(path: Path) -> None:
+    assert len(tagged(path, "parameters")) == 1
+    position = code(path).index(tagged(path, "parameters")[0])
+    assert position == 1, "the parameters come right after the shared first cell"
+    values = {}
+    for statement in ast.parse(source(code(path)[position])).body:
+        assert isinstance(statement, ast.Assign) and len(statement.targets) == 1
+        values[statement.targets[0].id] = ast.literal_eval(statement.value)
+    assert values["mode"] == "read"
+    assert values["seed"] == 0 and type(values["seed"]) is int
+    assert values["device"] in ("cpu", "auto")
+    assert "check_parameters(globals()" in source(code(path)[position + 1])
+
+
+@each_notebook
+def test_every_cell_was_run_in_order_and_without_error(path: Path) -> None:
+    counts = [cell["execution_count"] for cell in code(path)]
+    assert counts == list(range(1, len(counts) + 1))
+    for cell in code(path):
+        for output in cell["outputs"]:
+            expected = "raises-exception" in tags(cell)
+            assert output["output_type"] != "error" or expected, source(cell)
+
+
+@each_notebook
+def test_every_figure_has_alt_text(path: Path) -> None:
+    for cell in code(path):
+        if any(k in out.get("data", {}) for out in cell["outputs"] for k in FIGURES):
+            settings = cell["metadata"].get("mystnb", {})
+            alt = [settings.get(kind, {}).get("alt") for kind in ("image", "figure")]
+            text = " ".join(filter(None, alt))
+            assert len(text) > 20, f"no alt text: {source(cell)[:200]}"
+            assert "\n" not in text
+    for cell in cells(path):
+        if cell["cell_type"] == "markdown":
+            assert not re.search(r"!\[\s*\]\(", source(cell)), "a picture without alt"
+
+
+@each_notebook
+def test_file_is_below_one_megabyte(path: Path) -> None:
+    assert path.stat().st_size < 1_000_000
+
+
+@each_notebook
+def test_nothing_of_the_machine_and_no_warning_is_stored(path: Path) -> None:
+    for cell in cells(path):
+        found = MACHINE.search(source(cell))
+        assert not found, found
+        assert "execution" not in cell["metadata"], "stored times: make notebooks"
+        for output in cell.get("outputs", []):
+            assert output.get("name") != "stderr", output_text(output)[:300]
+            text = output_text(output)
+            for pattern in (MACHINE, WARNING):
+                found = pattern.search(text)
+                assert not found, f"{found}: {text[:200]}"
+            live = [k for k in output.get("data", {}) if "widget" in k]
+            assert not live, "a widget's view is dead on a page: store the figure"
+
+
+@each_notebook
+def test_code_lines_are_below_80_characters(path: Path) -> None:
+    for cell in code(path)[1:]:  # the shared first cell is folded away
+        for line in source(cell).splitlines():
+            assert len(line) < 80, line
+
+
+@each_notebook
+def test_notebook_imports_nothing_that_drawlib_does_not_bring(path: Path) -> None:
+    import sys
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    names = project["project"]["dependencies"]
+    allowed = {re.split(r"[><=\[ ]", name)[0].lower() for name in names}
+    allowed |= {"drawlib", "ipython", *sys.stdlib_module_names}
+    for cell in code(path):
+        plain = re.sub(r"(?m)^\s*[%!].*$", "pass", source(cell))
+        for node in ast.walk(ast.parse(plain)):
+            found: list[str] = []
+            if isinstance(node, ast.Import):
+                found = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                found = [node.module or ""]
+            for name in found:
+                assert name.split(".")[0].lower() in allowed, name
+
+
+@each_notebook
+def test_equation_labels_are_used_once_and_belong_to_the_chapter(path: Path) -> None:
+    everywhere: list[str] = []
+    own: list[str] = []
+    for other in NOTEBOOKS:
+        text = "\n".join(source(c) for c in cells(other) if c["cell_type"] != "code")
+        labels = re.findall(r"(?m)^\$\$ *\((\S+)\)|^:label: (\S+)", text)
+        everywhere += [a or b for a, b in labels]
+        own = [a or b for a, b in labels] if other == path else own
+    for label in own:
+        assert everywhere.count(label) == 1, label
+
+
+@each_notebook
+def test_exercises_have_stub_solution_and_check_in_that_order(path: Path) -> None:
+    order = [t for cell in code(path) for t in tags(cell) if t in EXERCISE]
+    assert order == list(EXERCISE) * (len(order) // 3)
+    text = "\n".join(source(c) for c in cells(path) if c["cell_type"] != "code")
+    exercises = re.findall(r"(?:`{3,}|:{3,})\{exercise\}", text)
+    solutions = re.findall(r"(?:`{3,}|:{3,})\{solution\}", text)
+    assert 3 <= len(exercises) <= 6
+    assert len(solutions) == len(exercises)
+    assert text.count("dropdown") >= 2 * len(exercises), "each has a hint and a fold"
+    for cell in tagged(path, "exercise-solution"):
+        assert "hide-input" in tags(cell)
+
+
+# --- smoke mode and the exercises, in one run ------------------------------------
+
+
+class Smoke:
+    """One run of a notebook in smoke mode: how long, and how each exercise ended.
+
+    `seconds` is the kernel's processor time where the system tells it (the wall clock
+    also counts what else the machine is doing), else the time on the wall. `exercises`
+    holds (number, error of the check with the stub, with the solution),
+    None where the check passed; `failed` is the first error of any other cell.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import nbformat
+        from nbclient import NotebookClient
+
+        notebook = nbformat.read(path, as_version=4)
+        client = NotebookClient(
+            notebook,
+            timeout=300,
+            kernel_name="python3",
+            allow_errors=True,
+            resources={"metadata": {"path": str(path.parent)}},
+        )
+        self.failed: str | None = None
+        self.exercises: list[tuple[int, str | None, str | None]] = []
+
+        def run(index: int) -> str | None:
+            cell = notebook.cells[index]
+            client.execute_cell(cell, index)
+            errors = [o for o in cell.outputs if o.output_type == "error"]
+            return f"{errors[0].ename}: {errors[0].evalue}" if errors else None
+
+        start = seconds()
+        with client.setup_kernel(env=kernel_environment()):
+            solution = -1
+            for index, cell in enumerate(notebook.cells):
+                if cell.cell_type != "code" or not cell.source.strip():
+                    continue
+                kind = cell.metadata.get("tags", [])
+                if "parameters" in kind:
+                    cell.source, times = re.subn(
+                        r'(?m)^mode = "read"', 'mode = "smoke"', cell.source
+                    )
+                    assert times == 1
+                if "exercise-solution" in kind:
+                    solution = index
+                    continue
+                if "exercise-check" in kind:
+                    with_stub = run(index)
+                    broken = run(solution)
+                    number = len(self.exercises) + 1
+                    self.exercises.append((number, with_stub, broken or run(index)))
+                    continue
+                error = run(index)
+                if error and "raises-exception" not in kind:
+                    self.failed = f"{error} in {cell.source[:300]}"
+                    break
+        self.seconds = seconds() - start
+
+
+def seconds() -> float:
+    """Processor seconds of all processes that this one started and that have ended."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return time.monotonic()
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def kernel_environment() -> dict[str, str]:
+    """The kernel shows figures itself, and must not inherit the tests' backend."""
+    environment = {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    environment.pop("MPLBACKEND", None)
+    environment.setdefault("OMP_NUM_THREADS", "1")
+    return environment
+
+
+@cache
+def smoke(path: Path) -> Smoke:
+    """The run of a notebook, made once in a process."""
+    return Smoke(path)
+
+
+@pytest.mark.slow
+@each_notebook
+def test_smoke_mode_runs_and_exercises_tell_stub_from_solution(
+    path: Path, mnist_dynamic: Any
+) -> None:
+    """One test, so that two workers never run the same notebook twice."""
+    run = smoke(path)
+    assert run.failed is None, run.failed
+    assert len(run.exercises) == len(tagged(path, "exercise-check"))
+    for number, with_stub, with_solution in run.exercises:
+        assert with_stub is not None, f"exercise {number}: an empty answer passes"
+        assert "SyntaxError" not in with_stub and "NameError" not in with_stub
+        assert with_solution is None, f"exercise {number}: {with_solution}"
+    assert 0 < run.seconds < SMOKE_SECONDS, f"{run.seconds:.0f} s in smoke mode"
+
+
+# --- parameters that must be refused ---------------------------------------------
+
+BAD = {
+    "mode=ful": ({"mode": "ful"}, "read, smoke, full"),
+    "seed=1.5": ({"seed": 1.5}, "int"),
+    "sede=1": ({"sede": 1}, "seed"),
+}
+# The first notebook meets all three, the others the one that needs the kernel's own
+# record of what papermill injected; that they call the check at all is tested above.
+REFUSED = [(path, "sede=1") for path in NOTEBOOKS[1:]]
+REFUSED += [(path, name) for path in NOTEBOOKS[:1] for name in BAD]
+
+
+@pytest.mark.slow
+@needs_notebooks
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    "path, name", REFUSED, ids=[f"{path.stem}-{name}" for path, name in REFUSED]
+)
+def test_papermill_with_a_bad_parameter_ends_in_one_clear_line(
+    path: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    papermill = pytest.importorskip("papermill")
+    monkeypatch.delenv("MPLBACKEND", raising=False)
+    monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    given, allowed = BAD[name]
+    with pytest.raises(papermill.PapermillExecutionError) as caught:
+        papermill.execute_notebook(
+            str(path),
+            str(tmp_path / "out.ipynb"),
+            parameters=given,
+            kernel_name="python3",
+            progress_bar=False,
+        )
+    error = caught.value
+    assert error.ename in ("ValueError", "TypeError")
+    assert error.evalue.count("\n") == 0
+    (key, value), *_ = given.items()
+    assert (key if key == "sede" else str(value)) in error.evalue
+    assert "allowed: " in error.evalue and allowed in error.evalue
+    checked = [c for c in code(path) if "check_parameters(globals()" in source(c)]
+    assert source(checked[0]) in (error.source, f"{error.source}\n")

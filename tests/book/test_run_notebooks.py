@@ -1,0 +1,107 @@
+"""The tool that stores outputs: figures become lighter, and look the same."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+
+import run_notebooks  # noqa: E402
+from run_notebooks import lighter, tidy  # noqa: E402
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """Pixels (height, width, channels) as a PNG."""
+    packed = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(packed, "PNG")
+    return packed.getvalue()
+
+
+def pixels_of(figure: bytes) -> np.ndarray:
+    """A PNG's pixels (height, width, 3)."""
+    return np.asarray(Image.open(io.BytesIO(figure)).convert("RGB")).astype(int)
+
+
+def plot(colours: int) -> np.ndarray:
+    """White paper with so many colours on it, (300, 400, 4), opaque."""
+    g = np.random.default_rng(0)
+    pixels = np.full((300, 400, 4), 255)
+    pixels[100:110].reshape(-1, 4)[:colours, :3] = g.integers(0, 256, (colours, 3))
+    return pixels
+
+
+def test_a_plot_of_few_colours_keeps_every_pixel_and_becomes_lighter():
+    figure = png(plot(200))
+    found = lighter(figure)
+    assert len(found) < len(figure)
+    assert (pixels_of(found) == pixels_of(figure)).all()
+    assert lighter(found) == found
+
+
+def test_a_plot_of_many_colours_moves_by_less_than_one_can_see():
+    figure = png(plot(1000))
+    found = lighter(figure)
+    assert len(found) < len(figure) and lighter(found) == found
+    assert 0 < np.abs(pixels_of(found) - pixels_of(figure)).max(2).mean() <= 0.2
+
+
+@pytest.mark.parametrize("kind", ["photograph", "transparent"])
+def test_photographs_and_transparent_figures_stay_as_they_are(kind):
+    if kind == "photograph":
+        pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 3))
+    else:
+        pixels = plot(200)
+        pixels[:50, :, 3] = 0
+    figure = png(pixels)
+    assert lighter(figure) == figure
+
+
+def test_tidy_makes_stored_figures_lighter():
+    figure = png(plot(200))
+    data = {"image/png": base64.b64encode(figure).decode() + "\n"}
+    output = nbformat.v4.new_output("display_data", data)
+    cell = nbformat.v4.new_code_cell("plt.show()", outputs=[output])
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    tidy(notebook)
+    stored = base64.b64decode(notebook.cells[0].outputs[0].data["image/png"])
+    assert stored == lighter(figure) != figure
+
+
+def test_tidy_joins_printed_text_that_came_in_pieces():
+    new = nbformat.v4.new_output
+    pieces = [new("stream", name="stdout", text=t) for t in ("a\n", "b", "c\n")]
+    figure = new("display_data", {"text/plain": "<Figure>"})
+    err = new("stream", name="stderr", text="e")
+    outputs = [*pieces, figure, new("stream", name="stdout", text="d\n"), err]
+    cell = nbformat.v4.new_code_cell("print()", outputs=outputs)
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    tidy(notebook)
+    found = notebook.cells[0].outputs
+    assert [o.get("text") for o in found] == ["a\nbc\n", None, "d\n", "e"]
+
+
+def test_a_relative_data_folder_is_found_from_the_notebooks_folder(
+    tmp_path, monkeypatch, capsys
+):
+    seen = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DRAWLIB_DATA", "some/data")
+    for name in ("OMP_NUM_THREADS", "MPLBACKEND", "PYDEVD_DISABLE_FILE_VALIDATION"):
+        monkeypatch.setenv(name, "1")  # main changes them; put back afterwards
+    monkeypatch.setattr(sys, "argv", ["run_notebooks", "some.ipynb"])
+    monkeypatch.setattr(
+        run_notebooks,
+        "execute",
+        lambda path: seen.append((path, os.environ["DRAWLIB_DATA"])) or "done",
+    )
+    assert run_notebooks.main() == 0
+    assert seen == [(tmp_path / "some.ipynb", str(tmp_path / "some" / "data"))]

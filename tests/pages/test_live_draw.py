@@ -1,0 +1,650 @@
+"""The page "Draw a digit": what a model carries along, the files, and the page itself.
+
+The page is opened from a file with the shipped models beside it, as in the built book,
+and driven with mouse, finger and keys in a real Chromium without a network. What it
+shows is compared with PyTorch. Without a Chromium these tests are skipped and say so.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_pages import ARGUMENTS, PHONE, WIDE, find_chromium
+from test_web import processor_seconds
+
+from drawlib import DRAW, GLAS, VAE, DRAWConfig, GLASConfig, VAEConfig
+from drawlib.pages import explorer, livebook, pad, web
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.filterwarnings("default")
+in_a_browser = pytest.mark.browser
+CLOSE = 1e-3
+ATTENTION, WITHOUT, GLAS_L = livebook.MODELS.values()
+
+
+def tiny(**changes: Any) -> DRAW:
+    """A model of which every number matters, in no time."""
+    torch.manual_seed(0)
+    model = DRAW(DRAWConfig.preset("tiny", **changes))
+    with torch.no_grad():
+        for value in model.state_dict().values():
+            value += 0.2 * torch.randn_like(value)
+    return model.eval()
+
+
+def some_bits(n: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return (torch.rand(n, 1, 28, 28, generator=generator) < 0.2).float()
+
+
+# What a model carries along
+
+
+@pytest.mark.parametrize("prior", ["standard", "learned"])
+def test_directions_are_the_principal_components_of_the_posterior_means(prior):
+    model, x = tiny(prior=prior), some_bits(60)
+    found, shares = pad.directions(model, x, 3)
+    assert torch.allclose(found @ found.T, torch.eye(3), atol=1e-5)
+    # The means again, from the model's own steps, and a plain SVD of them.
+    state, rows = model.start(60), []
+    with torch.no_grad():
+        for _ in range(model.config.T):
+            p = model.prior(state.h_dec)
+            zero = torch.zeros(60, model.config.z)
+            state, _, _ = model.step(state, x, zero, model.fixed(x))
+            q = model.posterior(state.h_enc)
+            rows.append((q.mu - p.mu) / p.sigma)
+    means = torch.stack(rows, 1).flatten(1).numpy()
+    centred = means - means.mean(0)
+    _, values, vectors = np.linalg.svd(centred, full_matrices=False)
+    np.testing.assert_allclose(shares, (values**2 / (values**2).sum())[:3], rtol=1e-3)
+    assert abs(abs((found.numpy() * vectors[:3]).sum(1)) - 1).max() < 1e-3
+    assert (found.gather(1, found.abs().argmax(1, keepdim=True)) > 0).all()
+
+
+def test_costs_are_percentiles_of_one_sample_bounds():
+    model, x = tiny(), some_bits(30)
+    values = pad.costs(model, x, seed=4)
+    generator = torch.Generator().manual_seed(4)
+    each = -model.bound(x, model.noise(30, generator)).elbo.detach().double()
+    assert values[0] == each.min() and values[100] == each.max()
+    assert values[50].item() == pytest.approx(each.quantile(0.5).item())
+    assert (values.diff() >= 0).all()
+
+
+def test_pad_measures_the_rounding_on_the_given_digits_and_says_so():
+    model, x = tiny(hidden=64), some_bits(60)
+    page = explorer.pad(model, x[:, 0].numpy().astype("u1"), list(range(10)) * 6)
+    assert repr(page) == "<pad explorer>"
+    (one,) = page.data["models"]
+    measured, live = one["json"]["measured"], one["json"]["live"]
+    noise = model.noise(60, torch.Generator().manual_seed(0))
+    shipped = -model.bound(x, noise).elbo.mean().item()
+    assert measured["shipped"] == pytest.approx(shipped, abs=2e-3)
+    assert measured["loss"] and abs(measured["loss"]) < 0.2
+    assert f"{measured['quantised']:.2f} nats" in live["about"]
+    assert live["costs"]["of"] == "60 given digits"
+    size = 4 * pad.DIRECTIONS * model.config.T * model.config.z
+    assert len(base64.b64decode(live["directions"])) == size
+    assert page.data["digits"]["labels"] == [str(k) for k in range(10)]
+    first = base64.b64decode(page.data["digits"]["images"][3])
+    assert first == x[3].byte().numpy().tobytes()
+    text = page._repr_html_()
+    assert text == explorer.pad(model, x, list(range(10)) * 6)._repr_html_()
+    assert text.count("</script") == text.count("<script") == 1
+    for forbidden in ("http:", "https:", "@import", "url(", "fetch(", "import("):
+        assert forbidden not in text
+    # Too few digits for percentiles and directions: then there are none.
+    few = explorer.pad(model, x[:9]).data["models"][0]["json"]["live"]
+    assert list(few) == ["about"]
+    bare = explorer.pad(GLAS(GLASConfig.preset("tiny"))).data
+    assert bare["digits"]["images"] == []
+
+
+COLOUR = {"image_shape": (3, 8, 8), "likelihood": "discretised-logistic"}
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "said"),
+    [
+        (lambda: explorer.pad(VAE(VAEConfig.preset("tiny"))), TypeError, "'vae'"),
+        (lambda: explorer.pad(tiny(**COLOUR)), ValueError, "3 channels"),
+        (lambda: explorer.pad(tiny(), some_bits(2)[0, 0]), ValueError, "(28, 28)"),
+        (lambda: explorer.pad(tiny(), some_bits(2) / 2), ValueError, "0 to 0.5"),
+        (lambda: explorer.pad(tiny(), some_bits(2), [1]), ValueError, "1 labels"),
+    ],
+)
+def test_wrong_input_is_refused_in_one_line(make, error, said):
+    with pytest.raises(error) as caught:
+        make()
+    assert said in str(caught.value)
+    assert "allowed" in str(caught.value) and "\n" not in str(caught.value)
+
+
+# The book's files
+
+
+@pytest.fixture(scope="module")
+def assets(tmp_path_factory: Any, mnist_dynamic: Any) -> Path:
+    """A folder with the page as the book has it, measured on few digits."""
+    folder = tmp_path_factory.mktemp("live-draw")
+    livebook.write_assets(folder / "live", images=60)
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        "<title>Draw a digit</title></head><body><main><h1>Draw a digit</h1>"
+        f"{livebook.page_html('live/')}</main></body></html>"
+    )
+    (folder / "page.html").write_text(page, encoding="utf-8")
+    return folder
+
+
+def test_book_exports_lose_at_most_a_fifth_of_a_nat_and_take_at_most_4_megabytes(
+    assets,
+):
+    for name in livebook.MODELS.values():
+        path = assets / "live" / livebook.file_of(name)
+        assert path.stat().st_size <= web.MOST_BYTES
+        read = web.read_export(path)  # what stands below the model is no hindrance
+        assert (read.name, read.measured["protocol"]) == (name, "mnist-dynamic")
+        assert read.measured["images"] == 60
+        assert read.measured["loss"] <= web.MOST_LOSS
+        assert 0 < read.measured["loss_se"] < 0.5
+        text = path.read_text(encoding="utf-8")
+        assert f"a loss of {web.loss_of(read.measured)} nats" in text.splitlines()[0]
+        live = json.loads(text.splitlines()[2].partition("].live = ")[2][:-1])
+        assert live["costs"]["of"] == "60 test digits"
+        assert f"{read.measured['quantised']:.1f} nats" in live["about"]
+
+
+def test_digits_to_begin_with_are_genuine_test_digits_one_of_each_class(
+    assets, mnist_dynamic
+):
+    text = (assets / "live" / "digits.js").read_text(encoding="utf-8")
+    digits = json.loads(text.partition(" = ")[2].rstrip()[:-1])
+    assert digits["labels"] == [str(k) for k in range(10)]
+    test = mnist_dynamic.test
+    for label, image in zip(digits["labels"], digits["images"], strict=True):
+        bits = np.frombuffer(base64.b64decode(image), np.uint8).reshape(28, 28)
+        same = test.images[test.labels == int(label)][:, 0].numpy()
+        assert (same == bits).all((1, 2)).sum() == 1
+
+
+def test_directives_write_the_files_that_their_pages_name(tmp_path, monkeypatch):
+    """A book of two pages, in which only the making of the models is left out."""
+    pytest.importorskip("myst_parser")
+    from sphinx.application import Sphinx
+
+    monkeypatch.syspath_prepend(str(ROOT / "book" / "_ext"))
+    made = []
+
+    def write(folder, images):
+        made.append(images)
+        folder.mkdir(parents=True)
+        for name in ("digits.js", *pad.SCRIPTS):
+            (folder / name).write_text("// here\n")
+
+    monkeypatch.setattr(livebook, "write_assets", write)
+    monkeypatch.setattr(livebook, "picture", lambda p: p.write_bytes(b"x") and 'a "5"')
+    monkeypatch.setenv("DRAWLIB_LIVE_IMAGES", "7")
+    source = tmp_path / "source"
+    (source / "book").mkdir(parents=True)
+    (source / "index.md").write_text(
+        "# Front\n\n```{toctree}\nbook/live-draw\n```\n\n"
+        "```{draw-a-digit-picture} book/live-draw\n```\n"
+    )
+    (source / "book" / "live-draw.md").write_text("# Page\n\n```{draw-a-digit}\n```\n")
+    out = tmp_path / "out"
+    settings = {"extensions": ["myst_parser", "livepage"], "html_theme": "basic"}
+    app = Sphinx(
+        str(source), None, str(out), str(tmp_path / "trees"), "html",
+        confoverrides=settings, status=None, freshenv=True,
+    )  # fmt: skip
+    app.build()
+    assert made == [7]
+    front = (out / "index.html").read_text(encoding="utf-8")
+    assert 'href="book/live-draw.html"' in front and 'alt="a &quot;5&quot;"' in front
+    page = (out / "book" / "live-draw.html").read_text(encoding="utf-8")
+    scripts = re.findall(r'<script src="(\.\./_static/live/[^"]*)"', page)
+    assert len(scripts) == 6
+    for address in [*scripts, "../_static/live/picture.png"]:
+        assert (out / "book" / address).exists(), address
+    for name in livebook.MODELS.values():
+        assert f"../_static/live/{livebook.file_of(name)}" in page
+
+
+def test_picture_of_the_front_page_is_made_with_its_alternative_text(
+    tmp_path, mnist_dynamic
+):
+    alt = livebook.picture(tmp_path / "a" / "picture.png")
+    assert "handwritten 5" in alt and '"' not in alt and len(alt) > 80
+    assert (tmp_path / "a" / "picture.png").stat().st_size > 5000
+
+
+# The page
+
+
+HOST = "document.querySelector('[data-drawlib=pad]')"
+# Everything that was asked for is computed, and of the newest image.
+AT_REST = f"""model => {{
+  const n = {HOST}?.numbers;
+  return n && n.seen && n.dreamt && !n.trouble && (!model || n.model === model)
+    && n.seen.image.every((v, k) => v === n.x[k]) && !n.waiting;
+}}"""
+READ = f"""() => {{
+  const n = {HOST}.numbers, s = n.seen;
+  return {{
+    model: n.model, t: n.t, T: n.T, playing: n.playing, seed: n.seed,
+    x: Array.from(n.x), coordinates: n.coordinates, z: Array.from(n.dreamt.noise),
+    eps: Array.from(s.noise), kl: s.kl, klTotal: s.klTotal, nll: s.nll,
+    negElbo: s.negElbo, canvases: s.steps.map(one => Array.from(one.canvas)),
+    dreams: n.dreamt.steps.map(one => Array.from(one.canvas)),
+    reads: s.steps[0].read !== null, looksAtL: s.steps[0].latent !== null,
+  }};
+}}"""
+
+
+class Opened:
+    """The page in one window, with what it asked for and what it complained of."""
+
+    def __init__(self, browser: Any, path: Path, size: tuple[int, int]) -> None:
+        self.context = browser.new_context(
+            viewport={"width": size[0], "height": size[1]}, has_touch=True
+        )
+        self.context.set_offline(True)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(60_000)
+        self.troubles: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
+        self.page.on("console", lambda message: self.troubles.append(message.text))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(path.as_uri())
+
+    @property
+    def host(self) -> Any:
+        return self.page.locator("[data-drawlib=pad]")
+
+    def press(self, name: str) -> None:
+        self.host.get_by_role("button", name=name, exact=True).click()
+
+    def choose(self, name: str) -> None:
+        labels = {model: label for label, model in livebook.MODELS.items()}
+        select = self.host.get_by_label("model", exact=True)
+        select.select_option(label=labels[name])
+
+    def numbers(self, model: str | None = None) -> dict[str, Any]:
+        self.page.wait_for_function(AT_REST, arg=model)
+        return self.page.evaluate(READ)
+
+    def set(self, label: str, value: float) -> None:
+        self.host.get_by_label(label).evaluate(
+            "(input, value) => { input.value = value;"
+            " input.dispatchEvent(new Event('input')); }",
+            value,
+        )
+
+    def stroke(self, points: list[tuple[float, float]]) -> None:
+        """With the mouse, through points in pixels of the image (column, row)."""
+        canvas = self.host.locator("canvas.pad")
+        canvas.scroll_into_view_if_needed()
+        box = canvas.bounding_box()
+        at = [
+            (box["x"] + a * box["width"] / 28, box["y"] + b * box["height"] / 28)
+            for a, b in points
+        ]
+        self.page.mouse.move(*at[0])
+        self.page.mouse.down()
+        for one in at[1:]:
+            self.page.mouse.move(*one, steps=3)
+        self.page.mouse.up()
+
+
+@pytest.fixture(scope="module")
+def wide(browser, assets) -> Iterator[Opened]:
+    opened = Opened(browser, assets / "page.html", WIDE)
+    yield opened
+    opened.context.close()
+
+
+@pytest.fixture(scope="module")
+def phone(browser, assets) -> Iterator[Opened]:
+    opened = Opened(browser, assets / "page.html", PHONE)
+    yield opened
+    opened.context.close()
+
+
+@pytest.fixture(scope="module")
+def library(assets) -> dict[str, Any]:
+    """The models with the weights of the exported files, in float64."""
+    folder = assets / "live"
+    return {
+        name: web.read_export(folder / livebook.file_of(name)).build().double()
+        for name in livebook.MODELS.values()
+    }
+
+
+def image_of(values: list[float]) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64).view(1, 1, 28, 28)
+
+
+@torch.no_grad()
+def assert_is_the_librarys(found: dict[str, Any], model: Any) -> None:
+    """Canvases, KL, −ELBO and the dream, with the noise that the page took."""
+    x, T, z = image_of(found["x"]), model.config.T, model.config.z
+    noise = torch.tensor(found["eps"], dtype=torch.float64).view(1, T, z)
+    seen, bound = model.trace(x, noise=noise), model.bound(x, noise)
+    canvases = seen.canvases.flatten(1).numpy()
+    assert abs(np.array(found["canvases"]) - canvases).max() < CLOSE
+    assert abs(np.array(found["kl"]) - seen.kl[0].numpy()).max() < CLOSE
+    assert found["negElbo"] == pytest.approx(-bound.elbo.item(), abs=CLOSE * T)
+    assert found["klTotal"] + found["nll"] == pytest.approx(found["negElbo"])
+    dreamt = torch.tensor(found["z"], dtype=torch.float64).view(1, T, z)
+    image = model.generate(1, noise=dreamt).flatten().numpy()
+    assert abs(np.array(found["dreams"][-1]) - image).max() < CLOSE
+
+
+@in_a_browser
+def test_page_opens_with_a_digit_and_loads_one_model_only(wide):
+    found = wide.numbers(ATTENTION)
+    assert (found["t"], found["T"]) == (len(found["kl"]), len(found["kl"]))
+    models = [r for r in wide.requests if re.search(r"(draw|glas).*-\d\.js", r)]
+    assert [Path(r).name for r in models] == [livebook.file_of(ATTENTION)]
+    assert all(r.startswith("file://") for r in wide.requests)
+    assert 20 < sum(found["x"]) < 250 and set(found["x"]) == {0, 1}
+    told = wide.host.locator(".seen > [aria-live]")
+    told.filter(has_text=f"−ELBO {found['negElbo']:.1f} nats").wait_for()
+    assert wide.troubles == []
+
+
+@in_a_browser
+@pytest.mark.parametrize("name", livebook.MODELS.values())
+def test_models_can_be_switched_and_show_what_the_library_computes(name, wide, library):
+    wide.choose(name)
+    wide.press("Begin with a test digit 3")
+    found = wide.numbers(name)
+    assert_is_the_librarys(found, library[name])
+    assert found["reads"] == (name == ATTENTION)
+    assert found["looksAtL"] == (name == GLAS_L)
+    shown = wide.host.locator("figure:visible figcaption").all_inner_texts()
+    assert any("patch" in text for text in shown) == found["reads"]
+    assert any(text.startswith("L, ") for text in shown) == found["looksAtL"]
+    wide.choose(ATTENTION)
+    wide.numbers(ATTENTION)
+
+
+@in_a_browser
+def test_redraw_follows_a_stroke_of_the_mouse(wide, library):
+    wide.choose(ATTENTION)
+    wide.press("Clear the pad")
+    empty = wide.numbers(ATTENTION)
+    assert sum(empty["x"]) == 0
+    wide.stroke([(14, 5), (14, 23)])
+    found = wide.numbers(ATTENTION)
+    x, canvas = image_of(found["x"])[0, 0], image_of(found["canvases"][-1])[0, 0]
+    assert (x[7:21, 13:15] == 1).all() and x[:, :11].sum() == x[:, 17:].sum() == 0
+    # A stroke like a 1 appears where the pen was, and where nothing was drawn before.
+    before = image_of(empty["canvases"][-1])[0, 0]
+    assert canvas[x == 1].mean() > 0.5 > 0.2 > canvas[x == 0].mean()
+    assert canvas[x == 1].mean() > before[x == 1].mean() + 0.3
+    assert_is_the_librarys(found, library[ATTENTION])
+    # Rubbing out, and a second press to draw again.
+    wide.press("Rub out")
+    wide.stroke([(10, 10), (18, 10)])
+    rubbed = image_of(wide.numbers()["x"])[0, 0]
+    assert rubbed[9:11].sum() == 0 and 0 < rubbed.sum() < x.sum()
+    wide.press("Rub out")
+
+
+@in_a_browser
+def test_finger_draws_on_a_phone(phone):
+    phone.numbers(ATTENTION)
+    phone.press("Clear the pad")
+    phone.numbers()
+    canvas = phone.host.locator("canvas.pad")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box["width"] > 140
+    session = phone.context.new_cdp_session(phone.page)
+    y = box["y"] + box["height"] / 2
+    for kind, across in (("Start", 0.25), ("Move", 0.75), ("End", None)):
+        points = (
+            [] if across is None else [{"x": box["x"] + across * box["width"], "y": y}]
+        )
+        session.send(
+            "Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": points}
+        )
+    x = image_of(phone.numbers()["x"])[0, 0]
+    assert (x[13:15, 8:20] == 1).all() and x[:11].sum() == x[17:].sum() == 0
+
+
+@in_a_browser
+def test_keys_draw_scrub_and_play(wide):
+    wide.press("Clear the pad")
+    wide.numbers()
+    canvas = wide.host.locator("canvas.pad")
+    canvas.focus()
+    for key in ["ArrowUp", " ", *["ArrowDown"] * 5, " ", "ArrowDown"]:
+        wide.page.keyboard.press(key)
+    x = image_of(wide.numbers()["x"])[0, 0]
+    assert (x[13:19, 14] == 1).all() and x[21:].sum() == x[:11].sum() == 0
+    assert "row 19, column 14, pen up" in canvas.get_attribute("aria-label")
+    wide.page.keyboard.press("ArrowUp")
+    wide.page.keyboard.press("Delete")
+    assert image_of(wide.numbers()["x"])[0, 0][17:20, 13:16].sum() == 0
+
+    wide.host.get_by_label("step t").focus()
+    for key in ("Home", "ArrowRight", "ArrowRight"):
+        wide.page.keyboard.press(key)
+    found = wide.numbers()
+    assert found["t"] == 3
+    cells = wide.host.locator("td").all_inner_texts()
+    expected = [found["kl"][2], sum(found["kl"][:3]), found["klTotal"]]
+    expected += [found["nll"], found["negElbo"]]
+    assert [float(c.replace("−", "-")) for c in cells] == pytest.approx(
+        expected, abs=0.00501
+    )
+    wide.host.get_by_role("button", name="Play").press("Enter")
+    wide.host.get_by_role("button", name="Pause").press("Enter")
+    assert 3 <= wide.numbers()["t"] < found["T"]
+    wide.host.get_by_label("speed").select_option("20")
+    wide.host.get_by_role("button", name="Play").press("Enter")
+    wide.page.wait_for_function(f"() => {HOST}.numbers.t === {HOST}.numbers.T")
+    wide.host.get_by_role("button", name="Play").wait_for()
+
+
+@in_a_browser
+def test_bars_lead_to_their_steps_and_less_motion_means_one_step_a_press(wide):
+    T = wide.numbers()["T"]
+    bars = wide.host.locator("figure.bars canvas")
+    bars.scroll_into_view_if_needed()
+    box = bars.bounding_box()
+    bars.click(position={"x": box["width"] * 4.5 / T, "y": box["height"] - 4})
+    assert wide.numbers()["t"] == 5
+    assert f"KL of step 5: {wide.numbers()['kl'][4]:.2f} nats" in bars.get_attribute(
+        "aria-label"
+    )
+    wide.page.emulate_media(reduced_motion="reduce")
+    wide.press("Next step")
+    assert wide.numbers()["t"] == 6
+    assert wide.host.get_by_role("button", name="Pause").count() == 0
+    wide.page.emulate_media(reduced_motion="no-preference")
+
+
+@in_a_browser
+def test_a_new_sample_differs_and_the_mean_has_nothing_random(wide, library):
+    wide.press("Begin with a test digit 8")
+    first = wide.numbers()
+    wide.press("New sample")
+    wide.page.wait_for_function(f"() => {HOST}.numbers.seed === {first['seed'] + 1}")
+    second = wide.numbers()
+    assert second["eps"] != first["eps"] and second["negElbo"] != first["negElbo"]
+    assert_is_the_librarys(second, library[second["model"]])
+    wide.host.get_by_label("z of each step").select_option("mean")
+    mean = wide.numbers()
+    assert set(mean["eps"]) == {0}
+    assert_is_the_librarys(mean, library[mean["model"]])
+    told = wide.host.locator(".seen > [aria-live]")
+    told.filter(has_text="no estimate of the bound").wait_for()
+    wide.press("New sample")
+    assert wide.numbers()["negElbo"] == mean["negElbo"]
+    wide.host.get_by_label("z of each step").select_option("sample")
+
+
+@in_a_browser
+def test_dreams_move_along_the_directions_alone(wide, library, assets):
+    before = wide.numbers(ATTENTION)
+    live = (assets / "live" / livebook.file_of(ATTENTION)).read_text("utf-8")
+    live = json.loads(live.splitlines()[2].partition("].live = ")[2][:-1])
+    d = np.frombuffer(base64.b64decode(live["directions"]), "<f4")
+    d = d.reshape(pad.DIRECTIONS, -1).astype(float)
+    along = d @ np.array(before["z"])
+    np.testing.assert_allclose(along, before["coordinates"], atol=1e-4)
+    wide.set("direction 2", 3.0)
+    after = wide.numbers()
+    moved = np.subtract(after["z"], before["z"])
+    np.testing.assert_allclose(moved, (3 - along[1]) * d[1], atol=1e-4)
+    gap = np.subtract(after["dreams"][-1], before["dreams"][-1])
+    assert abs(gap).max() > 0.1
+    assert_is_the_librarys(after, library[ATTENTION])
+    assert after["negElbo"] == before["negElbo"]  # nothing of it touches x
+    wide.press("New dream")
+    dreamt = wide.numbers()
+    assert abs(np.subtract(dreamt["z"], after["z"])).max() > 1
+    assert dreamt["coordinates"] != after["coordinates"]
+
+
+@in_a_browser
+@pytest.mark.parametrize("name", livebook.MODELS.values())
+def test_empty_full_and_scribbled_pads_have_finite_prices_and_are_told_apart(
+    name, wide, library
+):
+    wide.choose(name)
+    told = wide.host.locator(".seen > [aria-live]")
+    price = {}
+    for button in (
+        "Clear the pad",
+        "Full pad",
+        "Scribble",
+        "Begin with a test digit 1",
+    ):
+        wide.press(button)
+        found = wide.numbers(name)
+        assert_is_the_librarys(found, library[name])
+        assert np.isfinite([found["negElbo"], *found["kl"]]).all()
+        price[button] = found["negElbo"]
+        if button in ("Full pad", "Scribble"):
+            told.filter(has_text="more than any of 60 test digits").wait_for()
+    known = price.pop("Begin with a test digit 1")
+    assert price["Full pad"] > price["Scribble"] > 2 * known
+    wide.choose(ATTENTION)
+
+
+@in_a_browser
+@pytest.mark.parametrize("size", ["wide", "phone"])
+def test_page_is_accessible_and_fits_the_screen(size, request):
+    opened = request.getfixturevalue(size)
+    package = pytest.importorskip("axe_playwright_python")
+    axe = (Path(package.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+    opened.page.evaluate(axe)
+    for name in (ATTENTION, GLAS_L):
+        opened.choose(name)
+        opened.numbers(name)
+        room, taken, sticking_out = opened.page.evaluate(
+            f"""() => {{
+              const room = document.documentElement.clientWidth;
+              return [room, document.documentElement.scrollWidth,
+                [...{HOST}.shadowRoot.querySelectorAll("*")]
+                  .filter(e => e.getBoundingClientRect().right > room)
+                  .map(e => e.outerHTML.slice(0, 120))];
+            }}"""
+        )
+        assert (taken, sticking_out) == (room, [])
+        violations = opened.page.evaluate(
+            "() => axe.run(document, {preload: false}).then(r => r.violations)"
+        )
+        told = [(v["id"], v["nodes"][0]["html"][:160]) for v in violations]
+        assert told == []
+    opened.choose(ATTENTION)
+    assert opened.troubles == []
+
+
+@in_a_browser
+def test_a_model_that_is_not_there_is_told_and_the_others_go_on(
+    browser, assets, tmp_path
+):
+    folder = tmp_path / "live"
+    folder.mkdir()
+    for path in (assets / "live").iterdir():
+        if path.name != livebook.file_of(ATTENTION):
+            (folder / path.name).symlink_to(path)
+    page = tmp_path / "page.html"
+    page.write_text((assets / "page.html").read_text("utf-8"), encoding="utf-8")
+    opened = Opened(browser, page, WIDE)
+    told = opened.host.locator(".seen > [aria-live]")
+    told.filter(has_text=f"{livebook.file_of(ATTENTION)} cannot be loaded").wait_for()
+    opened.choose(GLAS_L)
+    assert opened.numbers(GLAS_L)["negElbo"] > 0
+    opened.context.close()
+
+
+@in_a_browser
+def test_page_of_the_built_book_is_alive(browser):
+    path = ROOT / "_build" / "html" / "book" / "live-draw.html"
+    if not path.exists():
+        pytest.skip("the book is not built: make book")
+    opened = Opened(browser, path, PHONE)
+    found = opened.numbers(ATTENTION)
+    assert len(found["kl"]) == found["T"]
+    opened.press("Scribble")
+    assert opened.numbers()["negElbo"] > 2 * found["negElbo"]
+    assert all(r.startswith(("file://", "data:")) for r in opened.requests)
+    opened.context.close()
+
+
+@in_a_browser
+def test_page_of_an_own_model_stands_in_one_output_and_is_the_librarys(
+    browser, tmp_path
+):
+    model, x = tiny(attention="gaussian"), some_bits(60)
+    text = explorer.pad(model, x, [k % 3 for k in range(60)])._repr_html_()
+    path = tmp_path / "output.html"
+    path.write_text(
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>a</title>{text}',
+        encoding="utf-8",
+    )
+    opened = Opened(browser, path, PHONE)
+    found = opened.numbers("your model")
+    assert_is_the_librarys(found, web.as_in_page(model, "int8").double())
+    assert not opened.host.get_by_label("model", exact=True).is_visible()
+    assert opened.host.locator("button.digit").count() == 3
+    assert opened.requests == [path.as_uri()] and opened.troubles == []
+    opened.context.close()
+
+
+@in_a_browser
+def test_first_picture_takes_less_than_a_second_of_work(browser, assets):
+    agent = "first-picture"
+    if processor_seconds(agent) is None:
+        pytest.skip("measured on Linux")
+    arguments = [*ARGUMENTS, f"--user-agent={agent}"]
+    own = browser.browser_type.launch(
+        executable_path=find_chromium(), args=arguments, headless=True
+    )
+    page = own.new_page()
+    page.goto("about:blank")
+    before = processor_seconds(agent)
+    page.goto((assets / "page.html").as_uri())
+    page.wait_for_function(AT_REST, timeout=60_000)
+    spent = processor_seconds(agent) - before
+    own.close()
+    print(f"\nfirst picture: {1000 * spent:.0f} ms of a processor")
+    assert spent < 1

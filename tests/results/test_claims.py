@@ -1,0 +1,198 @@
+"""What the page *Paper against code* says about whole trainings, L1 and GLAS's grid.
+
+Its numbers are those of the records that ship, or of a ladder whose log p(x) is known.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from exact_models import TwoLayerLinearGaussian, affine_head, hermite_grid, seeded
+from torch.distributions import MultivariateNormal
+
+from drawlib.mistakes.planting import planted
+from drawlib.results.forecast import forecast
+from drawlib.results.intervals import Difference
+from drawlib.results.zoo import published, records
+
+SHORT = "ladder-source-short"
+
+
+def bounds_of(row: str) -> dict[int, dict]:
+    """The test bounds of one row on mnist-dynamic, by seed."""
+    found = records("mnist-dynamic", row)
+    assert found, f"{row} has no record"
+    return {r["seed"]: r["bounds"]["test"] for r in found}
+
+
+def cost(row: str, right: str) -> list[float]:
+    """−ELBO of a row minus that of another, seed by seed; nats."""
+    a, b = bounds_of(row), bounds_of(right)
+    shared = sorted(a.keys() & b.keys())
+    assert shared, "no seed in common"
+    return [a[seed]["neg_elbo"] - b[seed]["neg_elbo"] for seed in shared]
+
+
+def test_v1_costs_more_than_thirty_nats_and_ends_at_the_published_number():
+    assert min(cost("vae-source-V1", "vae-source")) > 30
+    theirs = published()["vae-source"]
+    for test in bounds_of("vae-source-V1").values():
+        assert abs(test["neg_elbo"] - theirs["value"]) < 1
+        assert abs(test["kl"] - theirs["kl"]) < 1
+
+
+@pytest.mark.parametrize("row", ["ladder-source-L1", "ladder-source-L1-L2-L3"])
+def test_with_l1_a_trained_ladder_says_nothing_below_its_top(row):
+    for test in bounds_of(row).values():
+        *below, top = test["kl_groups"]
+        assert max(map(abs, below)) < 0.2 and top > 10
+    for test in bounds_of(SHORT).values():
+        assert min(test["kl_groups"]) > 1
+
+
+def test_l1_costs_nats_and_with_l2_and_l3_tens_of_them():
+    alone = cost("ladder-source-L1", SHORT)
+    together = cost("ladder-source-L1-L2-L3", SHORT)
+    assert min(alone) > 1 and max(alone) < 20
+    assert min(together) > 30
+
+
+def test_with_all_three_a_whole_training_ends_just_above_the_published_ladder():
+    theirs = published()["ladder-source"]["value"]
+    for test in bounds_of("ladder-source-L1-L2-L3-long").values():
+        assert 0 < test["neg_elbo"] - theirs < 8
+        assert max(map(abs, test["kl_groups"][:-1])) < 0.2
+    assert min(cost("ladder-source-L1-L2-L3-long", "ladder-source")) > 30
+
+
+def glas_pairs(weights: dict[str, int]) -> list[float]:
+    """The weighted sums of rows of GLAS, seed by seed among those of three epochs."""
+    ends = {
+        row: {
+            r["seed"]: r["bounds"]["test"]["neg_elbo"]
+            for r in records("mnist-fixed", f"glas-{row}-t16")
+            if r["epochs"] == 3
+        }
+        for row in weights
+    }
+    shared = set.intersection(*(set(seeds) for seeds in ends.values()))
+    return [sum(w * ends[row][s] for row, w in weights.items()) for s in sorted(shared)]
+
+
+def glas_difference(weights: dict[str, int]) -> Difference:
+    """The same with its interval."""
+    return Difference.of(glas_pairs(weights))
+
+
+def test_with_grid_and_rows_repaired_the_gaussian_is_ahead_of_the_cauchy():
+    repaired = glas_difference({"cauchy": 1, "gaussian": -1})
+    assert repaired.low is not None and repaired.low > 0
+
+
+def test_as_in_the_code_neither_filter_is_ahead_for_certain():
+    in_code = glas_difference({"cauchy-legacy-floor": 1, "gaussian-legacy-floor": -1})
+    assert in_code.low is not None and in_code.high is not None
+    assert in_code.low < 0 < in_code.high
+
+
+def test_the_faults_of_the_code_cost_the_gaussian_more_than_the_cauchy():
+    lead = {"cauchy-legacy-floor": 1, "gaussian-legacy-floor": -1}
+    rescue = glas_difference({**lead, "cauchy": -1, "gaussian": 1})
+    assert rescue.high is not None and rescue.high < 0
+
+
+def test_in_the_sizes_of_the_settings_file_the_faults_make_either_filter_seem_ahead():
+    lead = {"config-cauchy-legacy-floor": 1, "config-gaussian-legacy-floor": -1}
+    pairs = glas_pairs(lead)
+    assert len(pairs) == 3 and min(pairs) < -8 and max(pairs) > 8
+    for kernel in ("cauchy", "gaussian"):
+        cost = {f"config-{kernel}-legacy-floor": 1, f"config-{kernel}": -1}
+        assert 0 < min(glas_pairs(cost)) < 4 and 12 < max(glas_pairs(cost)) < 18
+    repaired = glas_pairs({"config-cauchy": 1, "config-gaussian": -1})
+    assert len(repaired) == 3 and min(repaired) > 0
+
+
+def best_with_l1(model: TwoLayerLinearGaussian, x: torch.Tensor) -> torch.Tensor:
+    """The largest E[log p(x given z_1)] − KL over all q, where z_1 is the prior's draw.
+
+    E over z_1 ~ N(A z_2 + a, S) of log N(x; B z_1 + b, s²I) is the same density at the
+    mean of z_1, less tr(B S Bᵀ)/2s². So z_2 is the latent of a linear model with noise
+    s²I alone, whose bound can be tight.
+    """
+    W = model.B @ model.A
+    covariance = W @ W.T + model.s**2 * torch.eye(6).double()
+    without = MultivariateNormal(model.B @ model.a + model.b, covariance)
+    noise = (model.B**2 @ model.S).sum() / (2 * model.s**2)
+    return without.log_prob(x.flatten(1)) - noise
+
+
+def expected_elbo(model: TwoLayerLinearGaussian, image: torch.Tensor) -> torch.Tensor:
+    """E[ELBO] of one image, exactly: it is quadratic in the five noise numbers."""
+    points, weight = hermite_grid(5, 3)
+    x = image.expand(len(points), -1, -1, -1)
+    return model.bound(x, (points[:, :3], points[:, 3:])).elbo @ weight
+
+
+def give_best_encoder(model: TwoLayerLinearGaussian) -> None:
+    """q of layer 1 is its prior, and q of layer 2 the posterior for `best_with_l1`."""
+    W = model.B @ model.A
+    variance = 1 / (1 + (W**2).sum(0) / model.s**2)
+    gain = variance[:, None] * W.T / model.s**2
+    middle = model.B @ model.a + model.b
+    blind = affine_head(torch.zeros(3, 6), torch.zeros(3), torch.full((3,), 1e12))
+    model.up_heads[0] = blind
+    model.up_heads[1] = affine_head(gain, -gain @ middle, variance)
+
+
+def test_l1_keeps_the_linear_ladder_from_its_known_log_p_whatever_the_encoder():
+    right, best = TwoLayerLinearGaussian(), TwoLayerLinearGaussian()
+    wrong = TwoLayerLinearGaussian(wrong=True)
+    give_best_encoder(best)
+    x = 0.5 + 0.4 * seeded(4, 1, 2, 3, seed=30)
+    exact, limit = right.log_prob(x), best_with_l1(right, x)
+    assert (exact - limit > 0.5).all()
+    for image, truth, most in zip(x, exact, limit, strict=True):
+        assert abs(expected_elbo(right, image) - truth) < 1e-8  # tight without L1
+        with planted("L1"):
+            assert abs(expected_elbo(best, image) - most) < 1e-6
+            assert expected_elbo(right, image) < most
+            assert expected_elbo(wrong, image) < most
+
+
+@pytest.mark.parametrize(
+    ("short", "long", "sign"),
+    [
+        ("mnist-dynamic/ladder-source-short", "mnist-dynamic/ladder-source", 1),
+        (
+            "mnist-dynamic/ladder-source-L1-L2-L3",
+            "mnist-dynamic/ladder-source-L1-L2-L3-long",
+            1,
+        ),
+        ("mnist-dynamic/ladder-paper-short", "mnist-dynamic/ladder-paper", 1),
+        ("omniglot-ours/glas-cauchy-t16-short", "omniglot-ours/glas-cauchy-t16", 1),
+        (
+            "omniglot-ours/draw-attention-t16-short",
+            "omniglot-ours/draw-attention-t16",
+            -1,
+        ),
+    ],
+)
+def test_each_forecast_missed_what_five_times_the_epochs_reached(short, long, sign):
+    a, b = ({r["seed"]: r for r in records(*name.split("/"))} for name in (short, long))
+    shared = a.keys() & b.keys()
+    assert shared, "no seed in common"
+    for seed in shared:
+        assert b[seed]["epochs"] == 5 * a[seed]["epochs"]
+        then = b[seed]["curve"][-1]["valid"]
+        ends = forecast(a[seed]["curve"], b[seed]["epochs"])
+        assert ends is not None
+        assert min(sign * (end - then) for end in ends) > 0.2
+
+
+def test_one_forecast_held_the_answer_between_two_ends_that_are_nats_apart():
+    short, long = (
+        records("mnist-dynamic", f"draw-source{end}") for end in ("-short", "")
+    )
+    low, high = forecast(short[0]["curve"], long[0]["epochs"])
+    assert low < long[0]["curve"][-1]["valid"] < high
+    assert high - low > 2

@@ -1,0 +1,90 @@
+"""The course in one table, in the library and in the README."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from drawlib.results.glance import Glance, Line, glance, is_short
+from drawlib.results.tables_show import Row
+from drawlib.results.zoo import Record, records
+
+ROOT = Path(__file__).resolve().parents[2]
+ROW = Row("A", "VAE", "mnist-dynamic/vae", "mnist-dynamic", "test", "−ELBO")
+LONG = replace(
+    ROW,
+    ours=88.5,
+    published=90.0,
+    gap=-1.5,
+    goal=89.0,
+    reached=True,
+    epochs=1500,
+    state="finished",
+)
+
+
+def test_a_line_has_its_verdict_and_a_short_training_has_a_dagger_instead():
+    cells = ["VAE", "88.50", "90.00", "−1.50", "≤ 89.00, reached", "1,500"]
+    assert Line(LONG, short=False).cells() == cells
+    cut = replace(LONG, state="15 of 1500 epochs")
+    cells = ["VAE †", "88.50", "90.00", "−1.50", "≤ 89.00", "15 of 1500"]
+    assert Line(cut, short=True).cells() == cells
+    quoted = replace(LONG, from_memory=True, published_split="unverified")
+    assert Line(quoted, short=False).cells()[2] == "90.00 ‡ §"
+    assert Line(ROW, short=False).cells() == ["VAE", "not run", "", "", "", ""]
+
+
+def test_each_table_has_one_heading_in_markdown_and_in_html():
+    other = replace(LONG, table="B", protocol="mnist-fixed", label="a < b")
+    shown = Glance(tuple(Line(row, False) for row in (ROW, LONG, other)))
+    markdown = shown.to_markdown().splitlines()
+    assert len(markdown) == 2 + 2 + 3
+    assert len({line.count("|") for line in markdown}) == 1
+    assert (
+        sum(line.startswith("| **A: mnist-dynamic, −ELBO**") for line in markdown) == 1
+    )
+    html = shown.to_html()
+    assert html.count("scope='rowgroup'") == 2 and "a &lt; b" in html
+    assert html.count("<td") == 3 * 5
+
+
+@pytest.mark.parametrize(
+    ("epochs", "note", "short"),
+    [
+        (150, "", False),
+        (149, "", True),
+        (150, "An ablation of 150 epochs.", True),
+        (150, "Provisional: a short training.", True),
+    ],
+)
+def test_a_training_is_short_by_its_plan_or_by_its_note(epochs, note, short):
+    values = {"protocol": "mnist-dynamic", "row": "vae-source", "note": note}
+    record = Record("mnist-dynamic/vae-source-0", {**values, "epochs": epochs})
+    assert is_short(record) is short
+
+
+def test_glance_holds_every_test_row_that_others_or_the_goals_speak_of():
+    lines = glance().lines
+    assert {line.row.table for line in lines} == {"A", "B", "B-weighted", "C", "D"}
+    assert all(line.row.split == "test" and line.row.name for line in lines)
+    assert all(line.row.goal or line.row.published for line in lines)
+    ours = {line.row.name: line for line in lines if line.row.table == "A"}
+    found = records("mnist-dynamic", "vae-source")
+    mean = sum(r["bounds"]["test"]["neg_elbo"] for r in found) / len(found)
+    assert abs(ours["mnist-dynamic/vae-source"].row.ours - mean) < 1e-9
+
+
+def test_readme_shows_the_results_of_the_records():
+    path = ROOT / "tools" / "update_readme.py"
+    spec = importlib.util.spec_from_file_location("update_readme", path)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert tool.updated(text) == text, "run tools/update_readme.py"
+    changed = text.replace("| VAE | ", "| VAE | 1", 1)
+    assert changed != text and tool.updated(changed) == text
+    with pytest.raises(ValueError, match="0 times '<!-- results"):
+        tool.updated(text.replace(tool.MARKS[0], ""))

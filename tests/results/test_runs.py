@@ -1,0 +1,223 @@
+"""From a configuration to a record: train, go on, publish."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from toy_runs import (
+    TOY,
+    assert_same_bits,
+    toy_config,
+    toy_data,
+    use_toy_data,
+    weights,
+)
+
+from drawlib.evaluation import evaluate
+from drawlib.mistakes.planting import planted
+from drawlib.results import runs, zoo
+from drawlib.results.runs import Run, load_run, publish, read_run, train_run
+from drawlib.results.zoo import ZooError, load_pretrained, load_weights, records
+from drawlib.training.schedule import TrainConfig
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    use_toy_data(monkeypatch.setattr)
+
+
+@pytest.fixture
+def done(tmp_path, toy):
+    """A finished run."""
+    run = Run(TOY, "mnist-dynamic", tmp_path / "run", toy_config())
+    train_run(run, progress=False)
+    return run
+
+
+def test_a_run_survives_json(done):
+    assert read_run(done.run_dir) == done
+    found, model = load_run(done.run_dir)
+    assert found == done and model.config == TOY and not model.training
+
+
+def test_training_again_changes_nothing(done):
+    before = load_weights(done.run_dir / "model.safetensors")
+    model, data, history = train_run(done, progress=False)
+    assert_same_bits(weights(model), before)
+    assert len(history.rows) == 3 and data.name == "mnist-dynamic"
+
+
+def test_the_seed_draws_the_initial_weights(tmp_path, toy):
+    models = []
+    for k, seed in enumerate((0, 0, 1)):
+        torch.manual_seed(100 + k)  # whatever was drawn before
+        config = toy_config(seed=seed, epochs=1, lr=0.0)
+        run = Run(TOY, "mnist-dynamic", tmp_path / str(k), config)
+        models.append(weights(train_run(run, progress=False)[0]))
+    assert_same_bits(models[0], models[1])
+    assert not torch.equal(models[0]["output.weight"], models[2]["output.weight"])
+
+
+def test_publish_writes_what_evaluate_finds(done, tmp_path):
+    path = publish(
+        done.run_dir,
+        "vae-tiny",
+        iw_samples=7,
+        iw_images=10,
+        published="vae-source",
+        note="a toy",
+        root=tmp_path / "zoo",
+        progress=False,
+    )
+    assert path == tmp_path / "zoo" / "mnist-dynamic" / "vae-tiny-0.json"
+    record = records(root=tmp_path / "zoo")[0]
+    _, model = load_run(done.run_dir)
+    for split in ("train", "valid", "test"):
+        found = evaluate(model, toy_data(), split, samples=1)
+        assert record["bounds"][split] == found.to_dict()
+    weighted = record["importance_weighted"]
+    assert (weighted["samples"], weighted["images"]) == (7, 10)
+    assert record["parameters"] == sum(p.numel() for p in model.parameters())
+    assert (record["epochs"], record["steps"], record["seed"]) == (3, 12, 0)
+    assert (record["skipped_steps"], record["weights"]) == (0, None)
+    assert record["data_sha256"] == dict(toy_data().sha256)
+    assert record["published"] == "vae-source" and record["note"] == "a toy"
+    assert TrainConfig.from_dict(record["train_config"]) == done.train
+    assert record["curve"][-1]["lr"] > 0  # the last rate is small, not zero
+    json.dumps(record.values, allow_nan=False)
+
+
+def test_shipped_numbers_are_those_of_the_rounded_weights(tmp_path, toy, monkeypatch):
+    wide = type(TOY).from_dict({**TOY.to_dict(), "encoder": (200,), "decoder": (200,)})
+    run = Run(wide, "mnist-dynamic", tmp_path / "run", toy_config(epochs=1))
+    exact, data, _ = train_run(run, progress=False)
+    zoo_root = tmp_path / "zoo"
+    publish(run.run_dir, "wide", iw_samples=2, ship=True, root=zoo_root, progress=False)
+    record = records(root=zoo_root)[0]
+    shipped = load_pretrained(record.name, root=zoo_root)
+    assert not torch.equal(shipped.output.weight, exact.output.weight)
+    found = evaluate(shipped, data, "valid", samples=1)
+    assert record["bounds"]["valid"] == found.to_dict()
+    change = found.neg_elbo - evaluate(exact, data, "valid", samples=1).neg_elbo
+    assert record["weights"]["rounding_nats"] == pytest.approx(change)
+    assert record["importance_weighted"]["images"] == 20  # no more than there are
+    file = zoo_root / "mnist-dynamic" / record["weights"]["file"]
+    assert record["weights"]["bytes"] == file.stat().st_size
+
+
+# Errors
+
+
+def test_a_directory_without_a_finished_run_says_so(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no finished run"):
+        read_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{", "is no whole JSON file"),
+        ("{}", "lacks data, kind, model, train, weights"),
+        ("3", "holds 3, not what describes a run"),
+    ],
+)
+def test_a_damaged_run_json_gets_one_line(tmp_path, content, told):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(ValueError, match=told) as caught:
+        read_run(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_altered_weights_of_a_run_are_refused(done):
+    path = done.run_dir / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(ZooError, match="has sha256"):
+        load_run(done.run_dir)
+    path.unlink()
+    with pytest.raises(ZooError, match="are missing"):
+        publish(done.run_dir, "vae-tiny")
+
+
+def test_an_unknown_published_number_is_refused_before_the_work(done):
+    with pytest.raises(ValueError, match="'vae-sorce'; allowed: vae-source, "):
+        publish(done.run_dir, "vae-tiny", published="vae-sorce")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"row": ""}, "row is ''; allowed: letters, digits"),
+        ({"row": "a/b"}, "row is 'a/b'; allowed"),
+        ({"row": "..\\b"}, "allowed: letters"),
+        ({"iw_samples": 0}, r"samples \(K\) is 0; allowed: 1 or more"),
+        ({"iw_images": -1}, "images is -1; allowed: 1 or more"),
+    ],
+)
+def test_what_cannot_be_published_is_refused_before_the_work(
+    done, tmp_path, monkeypatch, changes, told
+):
+    monkeypatch.setattr(runs, "evaluate", lambda *_, **options: 1 / 0)
+    how = {"row": "vae-tiny", "root": tmp_path / "zoo", **changes}
+    with pytest.raises(ValueError, match=told):
+        publish(done.run_dir, **how)
+    assert not (tmp_path / "zoo").exists()
+
+
+@pytest.mark.parametrize(
+    ("log", "told"), [(None, "holds no log"), ('{"epoch": 1', "is no whole log")]
+)
+def test_a_run_without_a_whole_log_is_refused_before_the_work(
+    done, monkeypatch, log, told
+):
+    monkeypatch.setattr(runs, "evaluate", lambda *_, **options: 1 / 0)
+    path = done.run_dir / "log.jsonl"
+    path.unlink()
+    if log is not None:
+        path.write_text(log)
+    with pytest.raises(ValueError, match=told) as caught:
+        publish(done.run_dir, "vae-tiny")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_package_zoo_is_never_written_by_these_tests(done, tmp_path):
+    before = sorted(zoo.ZOO.rglob("*"))
+    publish(done.run_dir, "x", iw_samples=1, root=tmp_path / "z", progress=False)
+    assert sorted(zoo.ZOO.rglob("*")) == before
+
+
+def test_a_run_with_planted_mistakes_has_them_all_along(tmp_path, toy):
+    right = Run(TOY, "mnist-dynamic", tmp_path / "right", toy_config())
+    wrong = replace(right, run_dir=tmp_path / "wrong", mistakes=("V1",))
+    for run in (right, wrong):
+        train_run(run, progress=False)
+    assert read_run(wrong.run_dir) == wrong
+    found = {}
+    for run in (right, wrong):
+        path = publish(run.run_dir, run.run_dir.name, iw_samples=2, iw_images=4,
+                       root=tmp_path / "zoo", progress=False)  # fmt: skip
+        found[run.run_dir.name] = json.loads(path.read_text())
+    assert found["right"]["mistakes"] == [] and found["wrong"]["mistakes"] == ["V1"]
+    _, model = load_run(wrong.run_dir)
+    with planted("V1"):
+        planted_bound = evaluate(model, toy_data(), "test", samples=1).to_dict()
+    assert found["wrong"]["bounds"]["test"] == planted_bound
+    assert evaluate(model, toy_data(), "test", samples=1).to_dict() != planted_bound
+
+
+def test_weights_with_a_mistake_are_not_shipped(tmp_path, toy):
+    run = Run(
+        TOY, "mnist-dynamic", tmp_path / "run", toy_config(epochs=1), mistakes=("V1",)
+    )
+    train_run(run, progress=False)
+    with pytest.raises(ValueError, match="mistakes"):
+        publish(run.run_dir, "vae", ship=True, root=tmp_path, progress=False)
+
+
+def test_an_unknown_mistake_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="F3"):
+        Run(TOY, "mnist-dynamic", tmp_path, mistakes=("F3",))

@@ -1,0 +1,247 @@
+"""Tables are computed from records, with intervals, gaps and what is missing."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from drawlib.results import zoo
+from drawlib.results.intervals import Difference, t_quantile
+from drawlib.results.plan import plan, plan_of
+from drawlib.results.tables import definitions, paired, table, table_names, write_tables
+from drawlib.results.zoo import Record, published
+
+VAE, V1 = "mnist-dynamic/vae-source", "mnist-dynamic/vae-source-V1"
+
+
+def record(name: str, seed: int, neg_elbo: float, **changes: Any) -> Record:
+    """A record of one row with the numbers that tables read."""
+    protocol, _, row = name.partition("/")
+    part = {"neg_elbo": neg_elbo, "neg_elbo_se": 0.25, "images": 10_000, "samples": 1}
+    part |= {"kl": 25.0, "reconstruction": neg_elbo - 25}
+    values = {
+        "row": row,
+        "kind": "vae",
+        "protocol": protocol,
+        "config": {"image_shape": [1, 28, 28]},
+        "train_config": {"epochs": 150, "lr": 1e-3, "seed": seed, "device": "cpu"},
+        "seed": seed,
+        "parameters": 7,
+        "epochs": 150,
+        "seconds": 60.0,
+        "device": "CPU",
+        "commit": "0123456789abcdef",
+        "weights": None,
+        "bounds": {split: dict(part) for split in ("train", "valid", "test")},
+        "importance_weighted": {
+            **{"split": "test", "samples": 1000, "images": 1000},
+            **{"neg_iw": neg_elbo - 5, "neg_iw_se": 0.7},
+        },
+        "note": "",
+    }
+    return Record(f"{name}-{seed}", deepcopy(values) | changes)
+
+
+def test_t_quantile_equals_the_printed_tables_of_student():
+    printed = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 9: 2.262, 30: 2.042}
+    for degrees, value in printed.items():
+        assert t_quantile(degrees) == pytest.approx(value, abs=6e-4)
+    assert t_quantile(2, 0.99) == pytest.approx(9.925, abs=2e-3)
+
+
+def test_difference_is_mean_and_t_interval_over_seeds():
+    found = Difference.of([1.0, 2.0, 3.0])
+    reach = 4.3027 / math.sqrt(3)
+    assert (found.mean, found.seeds) == (2.0, 3)
+    assert found.low == pytest.approx(2 - reach, abs=1e-3)
+    assert found.high == pytest.approx(2 + reach, abs=1e-3)
+    assert str(Difference.of([-1.5])) == "−1.50, one seed"
+    half = found.over(-4.0)
+    assert half.mean == -0.5 and half.low <= half.mean <= half.high
+    assert found.over(2.0).percent() == "100 % [−24, 224]"
+
+
+def test_seeds_give_the_mean_and_their_own_spread():
+    row = table("A", [record(VAE, s, 90.0 + s) for s in (0, 1, 2)]).rows[2]
+    assert (row.label, row.split, row.seeds) == ("VAE", "test", (0, 1, 2))
+    assert (row.ours, row.spread, row.spread_of) == (91.0, 1.0, "seeds")
+    assert row.published == 123.81 and row.gap == pytest.approx(91 - 123.81)
+    assert (row.goal, row.reached, row.state) == (89, False, "finished")
+    assert (row.weighted, row.weighted_K, row.weighted_images) == (86.0, 1000, 1000)
+    assert (row.bound, row.K, row.images) == ("−ELBO", 1, 10_000)
+    train = table("A", [record(VAE, 0, 90.0)]).rows[0]
+    assert (train.split, train.published, train.published_kl) == (
+        "train",
+        121.88,
+        25.96,
+    )
+    assert train.goal is None and train.weighted is None
+
+
+def test_one_seed_has_the_standard_error_over_images_and_says_so():
+    row = table("A", [record(VAE, 1, 88.0)]).rows[2]
+    assert (row.spread, row.spread_of, row.reached) == (0.25, "images", True)
+    assert "88.00 ± 0.25" in table("A", [record(VAE, 1, 88.0)]).to_markdown()
+    assert "1 (± over images)" in table("A", [record(VAE, 1, 88.0)]).to_markdown()
+
+
+def test_rows_without_a_record_are_there_and_short_ones_are_unfinished():
+    rows = {row.name: row for row in table("A", []).rows if row.split == "test"}
+    assert rows[VAE].state == "not run" and rows[VAE].ours is None
+    assert rows[VAE].published == 123.81
+    short = record(VAE, 0, 95.0, epochs=36)
+    row = table("A", [short]).rows[2]
+    assert row.state == "36 of 150 epochs"
+    assert "36 epochs (36 of 150 epochs)" in table("A", [short]).to_markdown()
+
+
+def test_a_row_is_as_long_as_its_shortest_seed_and_averages_equal_bounds_alone():
+    found = [record(VAE, 0, 90.0), record(VAE, 1, 90.0, epochs=36)]
+    row = table("A", found).rows[2]
+    assert (row.seeds, row.epochs, row.state) == ((0, 1), 36, "36 of 150 epochs")
+    assert row.weighted == 85.0
+    found[1].values["importance_weighted"]["samples"] = 50
+    assert table("A", found).rows[2].weighted is None
+
+
+def test_a_weighted_bound_is_the_mean_of_the_seeds_that_have_one_and_so_is_its_error():
+    found = [record(VAE, seed, 90.0 + seed) for seed in range(3)]
+    found[0].values["importance_weighted"] = None
+    found[2].values["importance_weighted"]["neg_iw_se"] = 0.9
+    row = table("A", found).rows[2]
+    assert row.weighted == pytest.approx(86.5)
+    assert row.weighted_se == pytest.approx(0.8)
+
+
+def test_trainings_of_another_recipe_are_never_averaged():
+    other = {"epochs": 6, "lr": 2e-3, "seed": 0, "device": "cpu"}
+    odd = record(VAE, 0, 50.0, train_config=other, epochs=6)
+    row = table("A", [odd, record(VAE, 1, 90.0), record(VAE, 2, 92.0)]).rows[2]
+    assert (row.seeds, row.ours) == ((1, 2), 91.0)
+    assert row.note == "Trained otherwise and left out: seed 0 (6 epochs)."
+    assert paired([odd, record(V1, 0, 120.0)], V1, VAE) is None
+
+
+def test_paired_differences_and_the_share_of_the_gap():
+    found = [record(VAE, s, 90.0 + s) for s in (0, 1, 2, 5)]
+    found += [record(V1, s, 107.0 + 2 * s) for s in (0, 1, 2)]
+    difference = paired(found, V1, VAE)
+    assert difference is not None and (difference.mean, difference.seeds) == (18.0, 3)
+    row = next(r for r in table("A-mistakes", found).rows if r.name == V1)
+    assert row.difference == difference and row.compared_with == VAE
+    gap = 123.81 - (90 + 91 + 92 + 95) / 4
+    assert row.share is not None and row.share.mean == pytest.approx(18 / gap)
+    text = table("A-mistakes", found).to_markdown()
+    assert "+18.00 [+15.52, +20.48], 3 seeds; from vae-source" in text
+
+
+def test_what_is_compared_may_be_a_part_of_the_recipe():
+    short = "mnist-dynamic/ladder-source-short"
+    name, how = "mnist-dynamic/ladder-source-no-warmup", {"epochs": 150, "lr": 1e-3}
+    config = {**how, "seed": 0, "device": "cpu"}
+    found = [record(short, 0, 90.0, train_config={**config, "kl_warmup": 10})]
+    found += [record(name, 0, 91.0, train_config={**config, "kl_warmup": 0})]
+    assert paired(found, name, short) is None
+    row = table("A-recipe", found).rows[1]
+    assert row.difference is not None and row.difference.mean == 1.0
+    found[1].values["train_config"]["lr"] = 2e-3
+    assert table("A-recipe", found).rows[1].difference is None
+
+
+def test_another_protocol_or_bound_gives_no_gap():
+    classifier = record("cluttered-mnist/classifier", 0, 0.0)
+    classifier.values["bounds"]["test"] = {"error": 4.0, "error_se": 0.2, "images": 9}
+    classifier.values["importance_weighted"] = None
+    row = next(r for r in table("D", [classifier]).rows if "8 gl" in r.label)
+    assert (row.ours, row.published, row.gap, row.reached) == (4.0, 3.36, None, False)
+    assert "from memory" in table("D", [classifier]).to_markdown()
+
+
+def test_omniglot_rows_are_measured_against_our_own_vae():
+    vae, draw = "omniglot-ours/vae-source", "omniglot-ours/draw-no-attention-t16"
+    rows = table("C", [record(vae, 0, 120.0), record(draw, 0, 118.0)]).rows
+    row = next(r for r in rows if r.name == draw)
+    assert (row.goal, row.reached) == (117.0, False)
+
+
+def test_bits_per_dimension():
+    name = "cifar10-10k/draw-cifar-t16"
+    nats = 4.0 * math.log(2) * 3072
+    cifar = record(name, 0, nats, config={"image_shape": [3, 32, 32]})
+    row = next(r for r in table("E", [cifar]).rows if r.name == name)
+    assert row.ours == pytest.approx(4.0) and "bits" in row.bound
+
+
+def test_html_is_escaped_and_has_headings_for_screen_readers():
+    found = [record(VAE, 0, 90.0, note="<b>a & b</b>")]
+    text = table("A", found).to_html()
+    assert "&lt;b&gt;a &amp; b" in text and "<b>" not in text
+    assert '<th scope="col">' in text and '<th scope="row">VAE</th>' in text
+    assert text.startswith("<table><caption>Table A. ")
+    assert table("A", found)._repr_html_() == text
+
+
+def test_csv_holds_every_field_unrounded():
+    found = [record(VAE, 0, 90.123456789)]
+    lines = list(csv.DictReader(io.StringIO(table("A", found).to_csv())))
+    assert lines[2]["ours"] == "90.123456789" and lines[2]["seeds"] == "0"
+    assert lines[5]["ours"] == "" and lines[5]["state"] == "not run"
+
+
+def test_all_tables_are_written_from_what_ships(tmp_path):
+    paths = write_tables(tmp_path)
+    assert len(paths) == 3 * len(table_names())
+    assert all(path.read_text(encoding="utf-8").strip() for path in paths)
+
+
+def test_an_unknown_table_gets_one_line():
+    with pytest.raises(ValueError, match="'Z'; allowed: A, A-mistakes, A-recipe"):
+        table("Z")
+
+
+# The data behind the tables
+
+
+def test_each_row_is_planned_and_each_published_key_exists():
+    for entry in definitions().values():
+        for row in entry["rows"]:
+            assert row["name"] is None or row["name"] in plan()
+            assert row.get("compare") is None or row["compare"] in plan()
+            assert row.get("published") is None or row["published"] in published()
+            assert row["name"] or row.get("published")
+
+
+def test_the_plan_is_strict_json_with_a_model_for_each_run():
+    content = json.loads((zoo.ZOO / "plan.json").read_text(encoding="utf-8"))
+    assert set(content) == {"recipes", "runs"}
+    assert {entry["recipe"] for entry in content["runs"].values()} == set(
+        content["recipes"]
+    )
+    for name, planned in plan().items():
+        assert planned.name == name and planned.seconds_an_epoch > 0
+        assert not (planned.ship and planned.mistakes)
+        assert planned.published is None or planned.published in published()
+        if planned.protocol != "cluttered-mnist":
+            small = planned.small()
+            assert type(small.model) is type(planned.model)
+            assert (small.train.epochs, small.mistakes) == (1, planned.mistakes)
+
+
+def test_one_run_is_named_by_protocol_and_row():
+    assert plan_of(VAE).row == "vae-source" and plan_of(VAE).protocol == "mnist-dynamic"
+    with pytest.raises(ValueError, match="is not planned; allowed: mnist-dynamic/vae"):
+        plan_of("vae-source")
+
+
+def test_a_published_row_shows_its_own_split_and_bound_not_ours():
+    heads, lines = table("B-published", []).cells()
+    glas = dict(zip(heads, next(li for li in lines if li[0] == "GLAS"), strict=True))
+    assert glas["split"] == "unverified" and glas["bound"] == "−ELBO, K 1"
+    nade = dict(zip(heads, next(li for li in lines if li[0] == "NADE"), strict=True))
+    assert nade["split"] == "test" and nade["bound"] == "NLL"

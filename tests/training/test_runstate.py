@@ -1,0 +1,161 @@
+"""What a run directory holds, and which config may go on in it."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+from dataclasses import replace
+
+import pytest
+from toy_runs import TOY, assert_same_bits, toy_config, toy_data, toy_model, weights
+
+from drawlib.mistakes.planting import planted
+from drawlib.training import checkpoint
+from drawlib.training.runstate import History, RunState, TrainingStopped, differences
+from drawlib.training.train import fit
+from drawlib.vae import VAE
+
+
+def trained(folder, data=None, model=None, **changes):
+    model = model or toy_model()
+    config = toy_config(**{"epochs": 2, **changes})
+    return fit(model, data or toy_data(), config, folder, progress=False)
+
+
+def state(folder, **changes):
+    return RunState(folder, toy_config(**changes), toy_model(), toy_data())
+
+
+def test_a_history_gives_columns_and_keeps_nan(tmp_path):
+    fresh = state(tmp_path)
+    fresh.rows = [{"epoch": 1, "valid": 2.5, "valid_se": math.nan}]
+    fresh.write_log()
+    history = History.read(tmp_path)
+    assert history.column("valid") == [2.5]
+    assert math.isnan(history.column("valid_se")[0])
+    assert History.read(tmp_path / "nowhere").rows == ()
+    with pytest.raises(KeyError):
+        history.column("vaild")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"lr": 0.5}, "train.lr was 0.01 and is 0.5"),
+        ({"epochs": 7}, "train.epochs was 2 and is 7"),
+        ({"seed": 3}, "train.seed was 0 and is 3"),
+        ({"ema": 0.9}, "train.ema was 0.0 and is 0.9"),
+    ],
+)
+def test_another_training_config_is_refused_by_its_fields(tmp_path, changes, told):
+    trained(tmp_path)
+    kept = checkpoint.load(tmp_path / "checkpoint.pt")["step"]
+    with pytest.raises(TrainingStopped, match=told) as caught:
+        trained(tmp_path, **changes)
+    assert "belongs to another config" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert checkpoint.load(tmp_path / "checkpoint.pt")["step"] == kept
+
+
+def test_another_model_or_other_data_are_refused_by_their_fields(tmp_path):
+    trained(tmp_path)
+    other = VAE(type(TOY).from_dict({**TOY.to_dict(), "z": 3}))
+    with pytest.raises(TrainingStopped, match="model.z was 2 and is 3"):
+        trained(tmp_path, model=other)
+    with pytest.raises(TrainingStopped, match="data.images was 64 and is 80"):
+        trained(tmp_path, toy_data(80))
+    with pytest.raises(TrainingStopped, match="data.content was"):
+        trained(tmp_path, toy_data(seed=1))
+
+
+def test_where_and_how_often_may_change(tmp_path):
+    trained(tmp_path)
+    again = trained(tmp_path, device="auto", compile=True, checkpoint_seconds=1.0)
+    assert len(again.rows) == 2
+
+
+def test_differences_names_what_is_only_on_one_side():
+    old, new = {"train": {"a": 1}}, {"train": {"a": 1, "b": 2}, "model": {"z": 3}}
+    told = "model.z was None and is 3, train.b was None and is 2"
+    assert differences(old, new) == told
+    assert differences(new, new) == ""
+
+
+def test_a_log_without_a_checkpoint_is_dropped(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"epoch": 99}\n')
+    assert trained(tmp_path).column("epoch") == [1, 2]
+
+
+def test_epochs_logged_after_the_checkpoint_are_logged_again(tmp_path):
+    history = trained(tmp_path)
+    with open(tmp_path / "log.jsonl", "a") as log:
+        log.write('{"epoch": 3}\n')
+    assert trained(tmp_path) == history
+
+
+def test_a_full_disk_while_logging_names_the_disk(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(checkpoint.CheckpointError, match="log.jsonl .* disk is full"):
+        state(tmp_path).write_log()
+
+
+def test_the_smoothed_bound_and_the_mean_of_an_epoch(tmp_path):
+    fresh = state(tmp_path)
+    for value in (10.0, 20.0):
+        fresh.record(value)
+    assert fresh.smooth == pytest.approx(0.95 * 10 + 0.05 * 20)
+    fresh.log(1, 0.1, {"valid": 12.0}, toy_model())
+    assert fresh.rows[0]["train"] == 15.0
+    fresh.log(2, 0.1, {"valid": 12.0}, toy_model())
+    assert math.isnan(fresh.rows[1]["train"])
+
+
+def test_a_good_step_resets_the_count_of_bad_ones(tmp_path):
+    fresh = state(tmp_path)
+    for _ in range(9):
+        fresh.skip()
+    fresh.record(1.0)
+    for _ in range(9):
+        fresh.skip()
+    assert fresh.skipped == 18
+    with pytest.raises(TrainingStopped):
+        fresh.skip()
+
+
+def test_a_validation_bound_that_is_nan_is_never_the_best(tmp_path):
+    fresh, models = state(tmp_path), [toy_model(seed) for seed in (1, 2, 3)]
+    for epoch, valid in enumerate((8.0, math.nan, 9.0)):
+        fresh.log(epoch + 1, 0.1, {"valid": valid}, models[epoch])
+    model = toy_model(4).train()
+    fresh.finish(model, None)
+    assert_same_bits(weights(model), weights(models[0]))
+    assert not model.training
+
+
+def test_left_overs_of_a_killed_process_are_swept(tmp_path):
+    (tmp_path / ".checkpoint-new.pt.1.partial").write_bytes(b"half")
+    trained(tmp_path)
+    assert not list(tmp_path.glob(".*.partial"))
+
+
+def test_a_run_goes_on_only_under_the_mistakes_that_it_began_with(tmp_path):
+    with planted("V1"):
+        trained(tmp_path)
+    with pytest.raises(
+        TrainingStopped, match=r"train.mistakes was \['V1'\] and is None"
+    ):
+        trained(tmp_path)
+    with planted("V1"):
+        assert trained(tmp_path).rows
+
+
+def test_a_run_goes_on_only_with_the_clutter_that_it_began_with(tmp_path):
+    cluttered = replace(toy_data(), fragments=8)
+    trained(tmp_path, cluttered)
+    with pytest.raises(TrainingStopped, match="data.fragments was 8 and is 2"):
+        trained(tmp_path, replace(toy_data(), fragments=2))
+    assert trained(tmp_path, cluttered).rows

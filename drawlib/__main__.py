@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,9 +15,11 @@ import torch
 import tyro
 
 from drawlib.batches.jobs import BatchFailed
+from drawlib.config import Config
 from drawlib.data.download import DataError
+from drawlib.data.own import ImageOptions, is_own, named
 from drawlib.data.protocols import DATASETS
-from drawlib.data.sets import load_data
+from drawlib.data.sets import Data, load_data
 from drawlib.evaluation import check_seed, evaluate
 from drawlib.machine import distributed
 from drawlib.machine.device import pick_device
@@ -32,6 +34,7 @@ from drawlib.training.schedule import TrainConfig
 USAGE = """python -m drawlib COMMAND
 
   data [NAME …]         get and verify data sets; without a name, list them
+                        your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME
   train MODEL[:PRESET]  train a model, or go on where RUN was cut
                         models: {models}
   evaluate RUN|NAME     bounds of a run directory, or of a shipped model
@@ -177,7 +180,10 @@ def data_command(arguments: Sequence[str]) -> None:
             f"{split} {len(getattr(data, split)):,}"
             for split in ("train", "valid", "test")
         )
-        print(f"{name}: {sizes} images, verified; from {data.origin}")
+        if is_own(name):
+            print(data.protocol)
+        else:
+            print(f"{name}: {sizes} images, verified; from {data.origin}")
 
 
 def train_command(arguments: Sequence[str]) -> None:
@@ -193,16 +199,20 @@ def train_command(arguments: Sequence[str]) -> None:
         )
     kind, _, preset = chosen.partition(":")
     model = config_of(kind, preset or None)
-    options: list[Any] = [
-        ("run_dir", Path, field(default=Path("runs") / kind)),
-        ("data", str, field(default="mnist-dynamic")),
-        ("model", type(model), field(default=model)),
-        ("train", TrainConfig, field(default_factory=TrainConfig)),
-    ]
-    form: Any = make_dataclass("Train", options, frozen=True)
-    args = parse(form, rest, f"train {chosen}")
-    run = Run(args.model, args.data, args.run_dir, args.train)
-    _, _, history = train_run(run)
+    args = parse(train_form(kind, model), rest, f"train {chosen}")
+    data, name = None, args.data
+    if is_own(name):
+        # The sizes that nobody gave are those of the images.
+        name = named(name, args.image)
+        data = distributed.join(args.train.device).in_turn(lambda: load_data(name))
+        if not distributed.rank_of_process():
+            print(data.protocol)
+        model = for_images(model, data)
+        args = parse(train_form(kind, model), rest, f"train {chosen}")
+    elif args.image != ImageOptions():
+        raise ValueError(f"--image was given with the data {name}; allowed: your own")
+    run = Run(args.model, name, args.run_dir, args.train)
+    _, _, history = train_run(run, data=data)
     if distributed.rank_of_process():
         return
     last = history.rows[-1]
@@ -210,6 +220,35 @@ def train_command(arguments: Sequence[str]) -> None:
         f"{args.run_dir}: {last['epoch']} epochs, {last['seconds']:.0f} s, "
         f"validation −ELBO {last['valid']:.2f} nats"
     )
+
+
+def train_form(kind: str, model: Config) -> Any:
+    """The options of ``train`` for a model, with its sizes as defaults."""
+    options: list[Any] = [
+        ("run_dir", Path, field(default=Path("runs") / kind)),
+        ("data", str, field(default="mnist-dynamic")),
+        ("image", ImageOptions, field(default_factory=ImageOptions)),
+        ("model", type(model), field(default=model)),
+        ("train", TrainConfig, field(default_factory=TrainConfig)),
+    ]
+    return make_dataclass("Train", options, frozen=True)
+
+
+def for_images(model: Any, data: Data) -> Config:
+    """A model's sizes for the images of a data set.
+
+    Windows of a DRAW keep about the share of the side that the paper gave them: 12
+    filters for 54 pixels, where the images are larger than those of its MNIST.
+    """
+    changes: dict[str, Any] = {
+        "image_shape": data.image_shape,
+        "likelihood": data.likelihood,
+    }
+    if getattr(model, "attention", "none") != "none":
+        wide = max(5, round(max(data.image_shape[1:]) * 12 / 54))
+        if wide > 6 and max(model.image_shape[1:]) < max(data.image_shape[1:]):
+            changes |= {"read": wide, "write": wide}
+    return replace(model, **changes)
 
 
 def load_any(name: str, device: str) -> tuple[Any, str]:

@@ -38,9 +38,9 @@ class DataError(RuntimeError):
     """No source has the data; the message lists what was tried and what helps.
 
     Example:
-        >>> raise DataError("mnist-fixed could not be had: no source answered")
+        >>> raise DataError("mnist-fixed could not be had")
         Traceback (most recent call last):
-        drawlib.data.download.DataError: mnist-fixed could not be had: no source answered
+        drawlib.data.download.DataError: mnist-fixed could not be had
     """
 
 

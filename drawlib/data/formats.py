@@ -1,8 +1,8 @@
 """Readers of the files that data sets come in, each to plain arrays of 8-bit numbers.
 
 A reader takes the files' paths by their names and gives arrays by theirs. Broken files
-raise whatever the format's own reader raises; `drawlib.data.download` turns that into one
-line. No reader unpickles anything that was not verified first.
+raise whatever the format's own reader raises; `drawlib.data.download` turns that into
+one line. No reader unpickles anything that was not verified first.
 """
 
 from __future__ import annotations

@@ -22,11 +22,11 @@ from torch import Tensor
 
 from drawlib.data import download as _download
 from drawlib.data.clutter import clutter, generator_on, place
-from drawlib.machine.device import pick_device
 from drawlib.data.download import DataError
 from drawlib.data.draws import SEED, draw_bits, permutation, uint32
 from drawlib.data.own import ImageOptions, Own, is_own, own_arrays, own_images
 from drawlib.data.protocols import DATASETS, Protocol
+from drawlib.machine.device import pick_device
 
 __all__ = [
     "DATASETS",

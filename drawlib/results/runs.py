@@ -13,6 +13,7 @@ from torch import Tensor
 
 from drawlib.bound import LatentModel
 from drawlib.config import Config
+from drawlib.data.own import is_own
 from drawlib.data.sets import Data, load_data
 from drawlib.evaluation import evaluate
 from drawlib.machine.device import pick_device
@@ -112,14 +113,19 @@ def load_run(run_dir: Path) -> tuple[Run, LatentModel]:
     return run, model.eval()
 
 
-def train_run(run: Run, *, progress: bool = True) -> tuple[LatentModel, Data, History]:
+def train_run(
+    run: Run, *, data: Data | None = None, progress: bool = True
+) -> tuple[LatentModel, Data, History]:
     """Train, or go on training, and leave ``model.safetensors`` in the directory.
+
+    ``data`` is what ``run.data`` names, where it has been loaded already.
 
     The seed of the configuration also draws the initial weights. Under ``torchrun``
     every process calls this, and the first one writes.
     """
     team = join(run.train.device)
-    data = team.in_turn(lambda: load_data(run.data))
+    if data is None:
+        data = team.in_turn(lambda: load_data(run.data))
     torch.manual_seed(run.train.seed)
     with planted(*run.mistakes):
         model = build(run.model)
@@ -175,6 +181,11 @@ def publish(
     history = History.read(run_dir)
     if not history.rows:
         raise ValueError(f"{run_dir} holds no log of its training (log.jsonl)")
+    if published is not None and is_own(run.data):
+        raise ValueError(
+            f"published is {published!r} for images of your own; allowed: none, since "
+            "no published number is comparable"
+        )
     if ship and run.mistakes:
         raise ValueError(f"ship is True for a run with mistakes {run.mistakes}")
     team = join(run.train.device)
@@ -182,7 +193,7 @@ def publish(
     device = pick_device(team.device(run.train.device))
     model.to(device)
     progress = progress and team.first
-    name = f"{run.data}/{row}-{run.train.seed}"
+    name = f"{folder_of(data)}/{row}-{run.train.seed}"
     shipped: dict[str, Any] | None = None
     if ship:
         exact = evaluate(model, data, "valid", samples=1, team=team)
@@ -215,7 +226,7 @@ def publish(
     values = {
         "row": row,
         "kind": kind_of(run.model),
-        "protocol": run.data,
+        "protocol": data.name,
         "config": run.model.to_dict(),
         "mistakes": list(run.mistakes),
         "train_config": run.train.to_dict(),
@@ -239,6 +250,17 @@ def publish(
         "note": note,
     }
     return team.from_first(lambda: zoo.write_record(name, values, root=root))
+
+
+def folder_of(data: Data) -> str:
+    """The folder of a data set's records: its name, or what a file may be called.
+
+    Example:
+        >>> data = Data.from_arrays(torch.zeros(9, 4, 4, dtype=torch.uint8))
+        >>> folder_of(data)[:19]
+        'arrays-arrays-4x4-g'
+    """
+    return re.sub(r"[^\w.]+", "-", data.name).strip("-")
 
 
 def ship_weights(path: Path, model: LatentModel) -> tuple[str, int, dict[str, Tensor]]:

@@ -13,10 +13,9 @@ import torch
 
 from drawlib.data import download
 from drawlib.data.clutter import clutter
+from drawlib.data.download import DataError, content_sha256
 from drawlib.data.protocols import DATASETS, Protocol
 from drawlib.data.sets import Data, Split, load_data, stratified_subset
-from drawlib.data.download import DataError
-from drawlib.data.download import content_sha256
 
 NAMES = list(DATASETS)
 

@@ -1,0 +1,510 @@
+"""Your own images: a folder of pictures, arrays in a file, or a set of torchvision's.
+
+A data set of one's own has no name that fixes its protocol, so its name spells it out:
+
+    folder:PATH?size=28x20&colour=grey&fit=crop&binarise=dynamic&seed=0
+
+and likewise ``npz:PATH``, ``npy:PATH`` and ``torchvision:NAME``. What is left out is
+decided from the images and told. Numbers for such a set are for that set alone: which
+images, which split and how they became binary stand in its name and its sentence.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import numpy as np
+
+from drawlib.data.download import DataError, content_sha256
+from drawlib.data.draws import draw_bits, permutation
+from drawlib.data.pictures import FITS, files_below, read_pictures
+from drawlib.data.protocols import Protocol
+
+__all__ = [
+    "KINDS",
+    "ImageOptions",
+    "Own",
+    "is_own",
+    "named",
+    "own_arrays",
+    "own_images",
+]
+
+KINDS = ("folder", "npz", "npy", "torchvision")
+SPLITS = ("train", "valid", "test")
+BINARISE = ("dynamic", "fixed", "threshold", "none")
+TORCHVISION = ("FashionMNIST", "KMNIST", "EMNIST", "QMNIST", "USPS", "SVHN")
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """How a data set of one's own is read; empty means: decided from the images.
+
+    Raises:
+        ValueError: for a size, a choice or a seed that is none.
+
+    Example:
+        >>> ImageOptions(size="28x20").shape  # (height, width)
+        (28, 20)
+        >>> ImageOptions(fit="squeeze")
+        Traceback (most recent call last):
+        ValueError: fit is 'squeeze'; allowed: crop, pad, stretch
+    """
+
+    size: str = ""
+    """Height x width in pixels, such as 28x20; left out, the pictures' own."""
+    colour: str = "auto"
+    """grey or colour; auto is grey where no picture has a colour."""
+    fit: str = "crop"
+    """How another shape becomes this one: crop, pad (with white) or stretch."""
+    binarise: str = "auto"
+    """dynamic (drawn anew at each visit), fixed (drawn once), threshold (at half), or
+    none (8 bits, discretised logistic); auto is dynamic for grey, none for colour."""
+    seed: int = 0
+    """Of the split into 80, 10 and 10 per cent, where there are no folders for it."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("colour", ("auto", "grey", "colour")),
+            ("fit", FITS),
+            ("binarise", ("auto", *BINARISE)),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}; allowed: {', '.join(allowed)}"
+                )
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; allowed: 0 or more")
+        _ = self.shape
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """(height, width), or None for the pictures' own."""
+        if not self.size:
+            return None
+        height, _, width = self.size.partition("x")
+        if not (height.isdecimal() and width.isdecimal() and int(height) * int(width)):
+            raise ValueError(
+                f"size is {self.size!r}; allowed: height x width, such as 28x20"
+            )
+        return int(height), int(width)
+
+
+@dataclass(frozen=True, eq=False)
+class Own:
+    """Three splits as arrays, bits or bytes, and the protocol that they follow.
+
+    ``grey`` holds the 8-bit images of splits whose bits were drawn once.
+    """
+
+    name: str
+    protocol: Protocol
+    images: Mapping[str, np.ndarray]
+    labels: Mapping[str, np.ndarray] | None
+    visits: Mapping[str, str]
+    grey: Mapping[str, np.ndarray]
+    content: str
+    origin: str
+
+
+def is_own(name: str) -> bool:
+    """Whether a name stands for a data set of one's own.
+
+    Example:
+        >>> is_own("folder:pictures"), is_own("mnist-fixed")
+        (True, False)
+    """
+    return name.partition(":")[0] in KINDS
+
+
+def parsed(name: str) -> tuple[str, str, ImageOptions]:
+    """Kind, path and options of a name.
+
+    Raises:
+        ValueError: for an unknown option, or one that is no value of its kind.
+    """
+    kind, _, rest = name.partition(":")
+    path, _, query = rest.partition("?")
+    known = {field.name: field.type for field in fields(ImageOptions)}
+    values: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True))
+    if unknown := set(values) - set(known):
+        raise ValueError(
+            f"{name!r} has the option {min(unknown)!r}; allowed: {', '.join(known)}"
+        )
+    if not path:
+        raise ValueError(f"{name!r} names no {kind}; allowed: {kind}:PATH")
+    if "seed" in values:
+        if not values["seed"].isdecimal():
+            raise ValueError(f"seed is {values['seed']!r}; allowed: 0 or more")
+        values["seed"] = int(values["seed"])
+    return kind, path, ImageOptions(**values)
+
+
+def named(name: str, options: ImageOptions) -> str:
+    """The name with ``options`` in it, where they are not the usual ones.
+
+    The path becomes absolute, so that a run finds its data from everywhere.
+
+    Example:
+        >>> named("torchvision:KMNIST", ImageOptions(size="14x14"))
+        'torchvision:KMNIST?size=14x14'
+    """
+    kind, path, given = parsed(name)
+    usual = ImageOptions()
+    both = {
+        f.name: value
+        for f in fields(ImageOptions)
+        for value in [getattr(options, f.name)]
+        if value != getattr(usual, f.name)
+    }
+    options = replace(given, **both)
+    if kind != "torchvision":
+        path = str(Path(os.path.expanduser(path)).absolute())
+    query = "&".join(
+        f"{f.name}={getattr(options, f.name)}"
+        for f in fields(ImageOptions)
+        if getattr(options, f.name) != getattr(usual, f.name)
+    )
+    return f"{kind}:{path}" + (f"?{query}" if query else "")
+
+
+def own_images(
+    name: str,
+    *,
+    options: ImageOptions | None = None,
+    root: str | Path | None = None,
+    progress: bool = False,
+) -> Own:
+    """The data set that a name of one's own stands for.
+
+    Raises:
+        DataError: where the images cannot be read; the message names the file.
+        ValueError: for a name or options that are none.
+    """
+    kind, path, in_name = parsed(name)
+    options = options or in_name
+    if kind == "torchvision":
+        found = from_torchvision(path, root)
+    elif kind == "folder":
+        found = from_folder(Path(os.path.expanduser(path)), options, progress)
+    else:
+        found = from_file(kind, Path(os.path.expanduser(path)))
+    return made(found, options)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Images as they were found: in named splits, or all under ``""``."""
+
+    kind: str
+    title: str
+    images: dict[str, np.ndarray]
+    labels: dict[str, np.ndarray] | None
+    classes: Sequence[str] = ()
+    remarks: Sequence[str] = ()
+    origin: str = ""
+
+
+def from_folder(folder: Path, options: ImageOptions, progress: bool) -> Found:
+    """Pictures; subfolders are classes, ``train``, ``valid`` and ``test`` splits."""
+    files = files_below(folder)
+    parts = [file.relative_to(folder).parts for file in files]
+    split = {"train", "test"} <= {p[0] for p in parts if len(p) > 1}
+    if split and (stray := next((p for p in parts if p[0] not in SPLITS), None)):
+        raise DataError(
+            f"{folder / Path(*stray)} lies beside train and test; allowed: every "
+            "picture in train, valid or test"
+        )
+    depth = 1 if split else 0
+    belongs = [p[0] if split else "" for p in parts]
+    kinds = [p[depth] if len(p) > depth + 1 else "" for p in parts]
+    classes = sorted(set(kinds))
+    if "" in classes and len(classes) > 1:
+        stray_file = files[kinds.index("")]
+        raise DataError(
+            f"{stray_file} lies beside folders of classes; allowed: all pictures in "
+            "one folder, or each in the folder of its class"
+        )
+    read = read_pictures(files, options.shape, options.colour, options.fit, progress)
+    number = np.array([classes.index(k) for k in kinds])
+    where = {name: np.array(belongs) == name for name in dict.fromkeys(belongs)}
+    return Found(
+        "folder",
+        folder.absolute().name,
+        {name: read.images[mask] for name, mask in where.items()},
+        {name: number[mask] for name, mask in where.items()} if classes[0] else None,
+        classes if classes[0] else (),
+        read.remarks,
+        str(folder),
+    )
+
+
+def from_file(kind: str, path: Path) -> Found:
+    """Arrays of numpy: one of images, or ``images``, ``labels``, ``train_images`` …"""
+    try:
+        content = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"{path} is no whole {kind} file: {reason}") from None
+    arrays = {"images": content} if isinstance(content, np.ndarray) else dict(content)
+    return from_arrays(arrays, kind, path.stem, str(path))
+
+
+def from_arrays(
+    arrays: Mapping[str, np.ndarray], kind: str, title: str, origin: str
+) -> Found:
+    """Images by split, checked."""
+    names = {"": "", **{split: f"{split}_" for split in SPLITS}}
+    images = {
+        s: arrays[f"{p}images"] for s, p in names.items() if f"{p}images" in arrays
+    }
+    if not images:
+        raise DataError(
+            f"{origin} holds {', '.join(arrays) or 'nothing'}; allowed: images, or "
+            "train_images, valid_images and test_images, each with labels if there are"
+        )
+    if set(images) != {""} and not {"train", "test"} <= set(images):
+        raise DataError(
+            f"{origin} has the splits {', '.join(s or 'images' for s in images)}; "
+            "allowed: images alone, or train and test, and valid if there is one"
+        )
+    labels = {s: arrays.get(f"{names[s]}labels") for s in images}
+    known = {s: np.asarray(v) for s, v in labels.items() if v is not None}
+    if known and set(known) != set(images):
+        raise DataError(f"{origin} has labels for {', '.join(known)} alone")
+    checked = {s: as_bytes(a, f"{origin}, {names[s]}images") for s, a in images.items()}
+    shapes = {a.shape[1:] for a in checked.values()}
+    if len(shapes) > 1:
+        raise DataError(f"{origin} has images of {sorted(shapes)}; allowed: one shape")
+    for split, values in known.items():
+        whole = values.ndim == 1 and np.issubdtype(values.dtype, np.integer)
+        if not whole or len(values) != len(checked[split]):
+            raise DataError(
+                f"{origin}, {names[split]}labels are {values.dtype} {values.shape}; "
+                f"allowed: whole numbers, ({len(checked[split])},)"
+            )
+    classes = np.unique(np.concatenate(list(known.values()))) if known else ()
+    numbers = {s: np.searchsorted(classes, v) for s, v in known.items()}
+    return Found(
+        kind,
+        title,
+        checked,
+        numbers or None,
+        [str(c) for c in classes],
+        (),
+        origin,
+    )
+
+
+def as_bytes(images: np.ndarray, what: str) -> np.ndarray:
+    """(n, channels, height, width), bytes: bits or 0 to 255."""
+    if np.issubdtype(images.dtype, np.floating):
+        told = " with NaN" if np.isnan(images).any() else ""
+        raise DataError(
+            f"{what} are {images.dtype}{told}; allowed: bool, or uint8 from 0 to 255 "
+            "(multiply by 255 and round, if they are 0 to 1)"
+        )
+    if images.dtype not in (np.bool_, np.uint8):
+        raise DataError(f"{what} are {images.dtype}; allowed: bool or uint8")
+    if images.ndim == 3:
+        images = images[:, None]
+    elif images.ndim == 4 and images.shape[1] not in (1, 3):
+        images = np.moveaxis(images, 3, 1)
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape:
+        raise DataError(
+            f"{what} have shape {images.shape}; allowed: (n, height, width), or with "
+            "1 or 3 channels before or behind"
+        )
+    return np.ascontiguousarray(images).astype("u1", copy=False)
+
+
+def from_torchvision(name: str, root: str | Path | None) -> Found:
+    """A set of torchvision's, upright and with labels from 0, whatever its habit."""
+    from torchvision import datasets
+
+    from drawlib.data.download import cache_dir
+
+    if name not in TORCHVISION:
+        raise ValueError(
+            f"torchvision set is {name!r}; allowed: {', '.join(TORCHVISION)}"
+        )
+    build = getattr(datasets, name)
+    given = root or os.environ.get("DRAWLIB_DATA")
+    places = [Path(given)] if given else []
+    places.append(cache_dir() / "torchvision")
+    how: dict[str, Any] = {"split": "letters"} if name == "EMNIST" else {}
+    images, labels = {}, {}
+    for split in ("train", "test"):
+        which = {"split": split} if name == "SVHN" else {"train": split == "train"}
+        made = None
+        for place in places:
+            try:
+                made = build(place, download=False, **which, **how)
+                break
+            except RuntimeError:
+                continue  # not there
+        if made is None:
+            try:
+                made = build(places[-1], download=True, **which, **how)
+            except Exception as error:  # the network's, the mirror's, the archive's
+                reason = str(error).partition("\n")[0] or type(error).__name__
+                raise DataError(
+                    f"torchvision's {name} lies in none of "
+                    f"{', '.join(map(str, places))}, and could not be downloaded: "
+                    f"{reason}"
+                ) from None
+        values, numbers = (
+            np.asarray(made.data),
+            np.asarray(
+                getattr(made, "labels", None) if name == "SVHN" else made.targets
+            ),
+        )
+        if numbers.ndim > 1:
+            numbers = numbers[:, 0]  # QMNIST's further columns say who wrote what
+        if name == "EMNIST":
+            values = values.swapaxes(1, 2)  # its images lie on their side
+        images[split] = as_bytes(values.astype("u1", copy=False), name)
+        labels[split] = numbers.astype(np.int64)
+    classes, flat = np.unique(
+        np.concatenate([labels["train"], labels["test"]]), return_inverse=True
+    )
+    cut = len(labels["train"])
+    return Found(
+        "torchvision",
+        name,
+        images,
+        {"train": flat[:cut], "test": flat[cut:]},
+        [str(c) for c in classes],
+        (),
+        "torchvision",
+    )
+
+
+def split_shares(n: int) -> tuple[int, int, int]:
+    """80, 10 and 10 per cent of n, each one image at least."""
+    tenth = max(1, round(n / 10))
+    return n - 2 * tenth, tenth, tenth
+
+
+def divided(found: Found, seed: int) -> tuple[Found, str]:
+    """The same in three splits, and in words how: by class where classes are known."""
+    if "" not in found.images:
+        if "valid" in found.images:
+            return found, "split as given"
+        n = len(found.images["train"])
+        if n < 2:
+            raise DataError(
+                f"{found.origin} has {n} training image; allowed: 2 or more"
+            )
+        order = permutation(n, seed, "valid split")
+        tenth = max(1, round(n / 10))
+        cut = {"train": np.sort(order[tenth:]), "valid": np.sort(order[:tenth])}
+        source, told = "train", f"a tenth of train for validation, seed {seed}"
+    else:
+        n = len(found.images[""])
+        if n < 3:
+            raise DataError(
+                f"{found.origin} holds {n} image{'s' * (n > 1)}; allowed: 3 or more, "
+                "one for each split"
+            )
+        labels = found.labels[""] if found.labels else np.zeros(n, int)
+        chosen: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+        order = permutation(n, seed, "own split")
+        for c in np.unique(labels):
+            mine = order[labels[order] == c]
+            if len(mine) < 3:
+                raise DataError(
+                    f"class {found.classes[c]!r} of {found.origin} has {len(mine)} "
+                    f"image{'s' * (len(mine) > 1)}; allowed: 3 or more of each, or "
+                    "folders train, valid and test"
+                )
+            ends = np.cumsum(split_shares(len(mine)))[:2]
+            for split, part in zip(SPLITS, np.split(mine, ends), strict=True):
+                chosen[split].append(part)
+        cut = {split: np.sort(np.concatenate(parts)) for split, parts in chosen.items()}
+        source = ""
+        told = f"split 80/10/10 {'by class, ' if found.labels else ''}seed {seed}"
+
+    def taken(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        kept = {k: v for k, v in values.items() if k in SPLITS}
+        return {**kept, **{split: values[source][rows] for split, rows in cut.items()}}
+
+    labels_ = None if found.labels is None else taken(found.labels)
+    return replace(found, images=taken(found.images), labels=labels_), told
+
+
+def own_arrays(
+    arrays: Mapping[str, np.ndarray], options: ImageOptions, title: str = "arrays"
+) -> Own:
+    """The data set of arrays in memory; see ``from_arrays`` for their names.
+
+    Raises:
+        DataError: for arrays that are no images.
+    """
+    return made(from_arrays(arrays, "arrays", title, title), options)
+
+
+def made(found: Found, options: ImageOptions) -> Own:
+    """Split, made binary as the options say, and told."""
+    found, split = divided(found, options.seed)
+    images = {name: found.images[name] for name in SPLITS}
+    channels, height, width = images["train"].shape[1:]
+    bits = all(a.max() <= 1 for a in images.values())
+    binarise = options.binarise
+    if binarise == "auto":
+        binarise = "dynamic" if channels == 1 else "none"
+    if channels == 3 and binarise != "none":
+        raise ValueError(f"binarise is {binarise!r} for colour images; allowed: none")
+    grey: dict[str, np.ndarray] = {}
+    visits = dict.fromkeys(SPLITS, "bits")
+    if bits and channels == 1:
+        how = "bits as they are"
+    elif binarise == "none":
+        visits, how = dict.fromkeys(SPLITS, "scale"), "8 bits a value"
+    elif binarise == "threshold":
+        images = {k: (a > 127).astype("u1") for k, a in images.items()}
+        how = "bits by a threshold at half"
+    else:
+        once = SPLITS if binarise == "fixed" else ("valid", "test")
+        grey = {k: images[k] for k in once}
+        drawn = {k: draw_bits(images[k], f"own {k} bits") for k in once}
+        images = {**images, **drawn}
+        how = "bits drawn once"
+        if binarise == "dynamic":
+            visits["train"] = "sample"
+            how = "bits drawn anew at each visit in training, once for the rest"
+    content = content_sha256({**found.images})
+    sizes = tuple(len(images[name]) for name in SPLITS)
+    kind = "grey" if channels == 1 else "colour"
+    remarks = "".join(f"; {remark}" for remark in found.remarks)
+    classes = f", {len(found.classes)} classes" if found.classes else ""
+    bernoulli = "bits" in visits.values() or "sample" in visits.values()
+    briefly = how.partition(",")[0]
+    name = (
+        f"{found.kind}:{found.title} ({height}x{width} {kind}, {briefly}, {split}, "
+        f"{sum(sizes):,} images, {content[:8]})"
+    )
+    protocol = Protocol(
+        name,
+        f"{found.title}: {sum(sizes):,} {kind} images of {height}x{width}{classes}; "
+        f"{how}; {split}: {sizes[0]:,}, {sizes[1]:,} and {sizes[2]:,}{remarks}. "
+        "For these images alone: no number is comparable with a published one.",
+        image_shape=(channels, height, width),
+        binarisation="none"
+        if not bernoulli
+        else "dynamic"
+        if visits["train"] == "sample"
+        else "fixed",
+        likelihood="bernoulli" if bernoulli else "discretised-logistic",
+        sizes=(sizes[0], sizes[1], sizes[2]),
+        source=found.origin,
+        licence="yours, or their owner's",
+    )
+    return Own(
+        name, protocol, images, found.labels, visits, grey, content, found.origin
+    )

@@ -1,0 +1,178 @@
+"""Picture files of every kind as 8-bit arrays of one size.
+
+PNG, JPEG and whatever else Pillow opens. Cameras, scanners and programs leave many
+habits in such files; each is undone in one way, and what was undone is counted, so
+that it can be told: a picture lies as its EXIF tag says; alpha lies on white; 16 bits
+become 8; of an animation the first frame counts; CMYK and palettes become RGB.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from tqdm.auto import tqdm
+
+from drawlib.data.download import DataError
+
+__all__ = ["FITS", "check_memory", "files_below", "read_pictures"]
+
+FITS = ("crop", "pad", "stretch")
+WHITE = 255
+
+
+def files_below(folder: Path) -> list[Path]:
+    """The picture files of a folder and its subfolders, by name; hidden ones are none.
+
+    Raises:
+        DataError: where there is no such folder, or no picture in it.
+    """
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {folder}")
+    endings = set(Image.registered_extensions())
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in endings
+        and path.is_file()
+        and not any(p.startswith(".") for p in path.relative_to(folder).parts)
+    )
+    if not found:
+        others = sum(path.is_file() for path in folder.rglob("*"))
+        raise DataError(
+            f"{folder} holds no picture ({others} other files); "
+            "allowed: PNG, JPEG and what else Pillow opens"
+        )
+    return found
+
+
+def check_memory(shape: tuple[int, ...], what: str) -> None:
+    """Refuse an array of bytes that this machine's free memory cannot hold.
+
+    Raises:
+        DataError: with the need, where the system tells how much is free.
+    """
+    need = int(np.prod(shape, dtype=np.int64))
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # not every system tells
+        return
+    if need > 0.8 * free:
+        raise DataError(
+            f"{what} need {need / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are "
+            "free; allowed: fewer images, or a smaller size (--image.size)"
+        )
+
+
+@dataclass(frozen=True)
+class Read:
+    """What ``read_pictures`` found: images (n, channels, height, width) and remarks."""
+
+    images: np.ndarray
+    remarks: tuple[str, ...]
+
+
+def read_pictures(
+    files: Sequence[Path],
+    size: tuple[int, int] | None,
+    colour: str,
+    fit: str,
+    progress: bool = False,
+) -> Read:
+    """Decode pictures once, each to ``size`` (height, width), resized by area.
+
+    Without a size they must all have one. ``colour`` is ``grey``, ``colour``, or
+    ``auto``: grey where no picture has a colour. ``fit`` is how another shape becomes
+    this one: ``crop`` its middle, ``pad`` with white, or ``stretch``.
+
+    Raises:
+        DataError: for a file that cannot be read, or sizes that differ without one.
+    """
+    remarks: Counter[str] = Counter()
+    first: tuple[int, int] | None = None
+    images = np.empty(0, "u1")
+    for k, file in enumerate(tqdm(files, "pictures", disable=not progress)):
+        picture = opened(file, remarks)
+        shape = (picture.height, picture.width)
+        if first is None:
+            first = shape
+            height, width = size or shape
+            whole = (len(files), 1 if colour == "grey" else 3, height, width)
+            check_memory(whole, f"{len(files):,} pictures of {width}x{height}")
+            images = np.empty(whole, "u1")
+        if size is None and shape != first:
+            raise DataError(
+                f"{files[0].name} is {first[1]}x{first[0]} and {file.name} is "
+                f"{shape[1]}x{shape[0]}; allowed: one size, or --image.size"
+            )
+        picture = fitted(picture, (height, width), fit)
+        if colour == "grey":
+            images[k, 0] = np.asarray(picture.convert("L"))
+        else:
+            images[k] = np.asarray(picture).transpose(2, 0, 1)
+    if colour == "auto" and all(
+        (block == block[:, :1]).all() for block in np.array_split(images, 64)
+    ):
+        images = np.ascontiguousarray(images[:, :1])
+    return Read(images, tuple(f"{n:,} {what}" for what, n in sorted(remarks.items())))
+
+
+def opened(file: Path, remarks: Counter[str]) -> Image.Image:
+    """One file as an RGB picture that lies upright."""
+    try:
+        with warnings.catch_warnings():
+            # A picture that is far too large is a warning of Pillow's; here an error.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file) as picture:
+                if getattr(picture, "n_frames", 1) > 1:
+                    remarks["animated, first frame taken"] += 1
+                picture.load()
+                upright = ImageOps.exif_transpose(picture)
+                if picture.getexif().get(0x0112, 1) != 1:
+                    remarks["turned as their EXIF tag says"] += 1
+                return in_rgb(upright, remarks)
+    except DataError as error:
+        raise DataError(f"{file}: {error}") from None
+    except Exception as error:  # each format's reader has errors of its own
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise DataError(f"{file} is no whole picture: {reason}") from None
+
+
+def in_rgb(picture: Image.Image, remarks: Counter[str]) -> Image.Image:
+    """8 bits, three channels, on white."""
+    if picture.mode.startswith("I"):
+        remarks["of 16 bits, cut to 8"] += 1
+        values = np.asarray(picture).astype(np.int64)
+        if values.min() < 0 or values.max() > 65_535:
+            raise DataError("its values are beyond 16 bits; allowed: 8 or 16 bits")
+        return Image.fromarray((values // 257).astype("u1")).convert("RGB")
+    if picture.mode == "F":
+        raise DataError("its values are floating-point; allowed: 8 or 16 bits")
+    if picture.has_transparency_data:
+        remarks["with alpha, laid on white"] += 1
+        clear = picture.convert("RGBA")
+        ground = Image.new("RGBA", clear.size, (WHITE, WHITE, WHITE, 255))
+        return Image.alpha_composite(ground, clear).convert("RGB")
+    for mode, what in (("P", "with a palette"), ("CMYK", "in CMYK")):
+        if picture.mode == mode:
+            remarks[f"{what}, made RGB"] += 1
+    return picture.convert("RGB")
+
+
+def fitted(picture: Image.Image, size: tuple[int, int], fit: str) -> Image.Image:
+    """The picture at ``size`` (height, width), each pixel the mean of its area."""
+    height, width = size
+    if (picture.height, picture.width) == size:
+        return picture
+    box = Image.Resampling.BOX
+    if fit == "stretch":
+        return picture.resize((width, height), box)
+    if fit == "crop":
+        return ImageOps.fit(picture, (width, height), box)
+    return ImageOps.pad(picture, (width, height), box, color=(WHITE,) * 3)

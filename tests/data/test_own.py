@@ -1,0 +1,509 @@
+"""Your own images: folders, arrays, torchvision's sets, and the habits of files."""
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from drawlib.__main__ import main
+from drawlib.data import own, pictures
+from drawlib.data.download import DataError
+from drawlib.data.own import ImageOptions, named
+from drawlib.data.sets import Data, load_data
+from drawlib.evaluation import evaluate
+from drawlib.results.runs import load_run
+
+RNG = np.random.default_rng
+
+
+def picture(path: Path, size=(20, 36), colour=False, seed=0, **save) -> Path:
+    """A seeded picture of size (height, width)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = (*size, 3) if colour else size
+    values = RNG(seed).integers(0, 256, shape, dtype=np.uint8)
+    Image.fromarray(values).save(path, **save)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten grey pictures in each of three classes."""
+    for k, name in enumerate(("ant", "bee", "cat")):
+        for i in range(10):
+            picture(tmp_path / "pics" / name / f"{i}.png", seed=100 * k + i)
+    return tmp_path / "pics"
+
+
+# What comes out
+
+
+def test_subfolders_are_classes_and_each_split_has_its_share(folder):
+    data = Data.from_folder(folder, binarise="none")
+    assert [len(data.split(s)) for s in ("train", "valid", "test")] == [24, 3, 3]
+    for split in ("train", "valid", "test"):
+        labels = data.split(split).labels
+        assert labels.bincount().tolist() == [len(labels) // 3] * 3
+    assert data.image_shape == (1, 20, 36)
+    files = sorted(folder.glob("*/*.png"))
+    known = {np.asarray(Image.open(f)).tobytes(): f.parent.name for f in files}
+    for x, y in zip(data.train.images, data.train.labels, strict=True):
+        assert known[x.numpy().tobytes()] == ("ant", "bee", "cat")[y]
+
+
+def test_the_same_seed_gives_the_same_split_and_another_seed_another(folder):
+    one, two = Data.from_folder(folder), Data.from_folder(folder)
+    other = Data.from_folder(folder, seed=1)
+    assert torch.equal(one.train.images, two.train.images)
+    assert one.name == two.name != other.name
+    assert not torch.equal(one.train.images, other.train.images)
+
+
+def test_no_image_is_in_two_splits(folder):
+    data = Data.from_folder(folder, binarise="none")
+    seen = [
+        x.numpy().tobytes()
+        for s in ("train", "valid", "test")
+        for x in data.split(s).images
+    ]
+    assert len(seen) == len(set(seen)) == 30
+
+
+def test_folders_train_valid_and_test_are_the_splits(tmp_path):
+    for split, n in (("train", 5), ("valid", 2), ("test", 3)):
+        for i in range(n):
+            picture(tmp_path / split / "a" / f"{i}.png", seed=len(split) + i)
+    data = Data.from_folder(tmp_path)
+    assert [len(data.split(s)) for s in ("train", "valid", "test")] == [5, 2, 3]
+    assert "split as given" in data.name
+
+
+def test_without_valid_a_tenth_of_train_is_taken(tmp_path):
+    for split, n in (("train", 20), ("test", 3)):
+        for i in range(n):
+            picture(tmp_path / split / f"{i}.png", seed=i)
+    data = Data.from_folder(tmp_path)
+    assert [len(data.split(s)) for s in ("train", "valid", "test")] == [18, 2, 3]
+    assert "a tenth of train for validation, seed 0" in data.protocol.sentence
+
+
+@pytest.mark.parametrize(
+    ("binarise", "visit", "likelihood", "told"),
+    [
+        ("dynamic", "sample", "bernoulli", "drawn anew at each visit in training"),
+        ("fixed", "bits", "bernoulli", "bits drawn once"),
+        ("threshold", "bits", "bernoulli", "a threshold at half"),
+        ("none", "scale", "discretised-logistic", "8 bits a value"),
+    ],
+)
+def test_the_protocol_says_how_images_became_binary(
+    folder, binarise, visit, likelihood, told
+):
+    data = Data.from_folder(folder, binarise=binarise)
+    assert (data.train.visit, data.likelihood) == (visit, likelihood)
+    assert told in data.protocol.sentence
+    assert "no number is comparable with a published one" in data.protocol.sentence
+    x = next(data.batches("test", 3))
+    if likelihood == "bernoulli":
+        assert set(x.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_bits_come_up_with_the_frequency_of_their_grey_value(tmp_path):
+    images = np.full((400, 8, 8), 64, np.uint8)
+    data = Data.from_arrays(images, binarise="fixed")
+    assert data.train.images.float().mean().item() == pytest.approx(64 / 255, abs=0.01)
+    assert data.train.grey.unique().tolist() == [64]
+
+
+def test_a_threshold_is_at_half():
+    images = np.array([0, 127, 128, 255] * 8, np.uint8).reshape(8, 2, 2)
+    data = Data.from_arrays(images, binarise="threshold")
+    assert data.train.images[0].flatten().tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "shape", [(9, 4, 5, 3), (9, 3, 4, 5)], ids=["channels last", "channels first"]
+)
+def test_channels_may_stand_before_or_behind(shape):
+    data = Data.from_arrays(RNG(0).integers(0, 256, shape, dtype=np.uint8))
+    assert data.image_shape == (3, 4, 5)
+    assert data.likelihood == "discretised-logistic"
+
+
+def test_a_size_is_reached_by_the_mean_of_areas(tmp_path):
+    for i in range(3):
+        values = np.kron(np.array([[0, 100], [200, 40]]), np.ones((4, 4)))
+        Image.fromarray(values.astype(np.uint8)).save(tmp_path / f"{i}.png")
+    data = Data.from_folder(tmp_path, size="2x2", binarise="none")
+    assert data.train.images[0].flatten().tolist() == [0, 100, 200, 40]
+    blurred = Data.from_folder(tmp_path, size="1x1", binarise="none")
+    assert blurred.train.images[0].item() == 85
+
+
+@pytest.mark.parametrize(
+    ("fit", "row", "column"),
+    [
+        ("crop", [0, 0, 0, 0], [0, 0, 0, 0]),
+        ("pad", [9, 0, 0, 9], [255, 9, 9, 255]),
+        ("stretch", [9, 0, 0, 9], [9, 9, 9, 9]),
+    ],
+)
+def test_another_shape_is_cropped_padded_or_stretched(tmp_path, fit, row, column):
+    """Four rows and eight columns, black in the middle and 9 at both ends."""
+    for i in range(3):
+        values = np.full((4, 8), 9, np.uint8)
+        values[:, 2:6] = 0
+        Image.fromarray(values).save(tmp_path / f"{i}.png")
+    data = Data.from_folder(tmp_path, size="4x4", fit=fit, binarise="none")
+    image = data.train.images[0, 0]
+    assert image[1].tolist() == row and image[:, 0].tolist() == column
+
+
+# What people leave in files
+
+
+def one(tmp_path: Path, **options) -> Data:
+    return Data.from_folder(tmp_path, binarise="none", **options)
+
+
+def test_a_picture_lies_as_its_exif_tag_says(tmp_path):
+    values = np.array([[10, 20, 30], [40, 50, 60]], np.uint8)
+    for i in range(3):
+        exif = Image.Exif()
+        exif[0x0112] = 6  # turned a quarter clockwise to stand upright
+        Image.fromarray(values).save(tmp_path / f"{i}.png", exif=exif)
+    data = one(tmp_path)
+    assert data.train.images[0, 0].tolist() == [[40, 10], [50, 20], [60, 30]]
+    assert "3 turned as their EXIF tag says" in data.protocol.sentence
+
+
+def test_alpha_lies_on_white_and_is_told(tmp_path):
+    for i in range(3):
+        values = np.zeros((2, 2, 4), np.uint8)
+        values[0, 0, 3] = 255
+        Image.fromarray(values, "RGBA").save(tmp_path / f"{i}.png")
+    data = one(tmp_path)
+    assert data.train.images[0, 0].tolist() == [[0, 255], [255, 255]]
+    assert "3 with alpha, laid on white" in data.protocol.sentence
+
+
+def test_sixteen_bits_are_cut_to_eight_and_told(tmp_path):
+    values = np.array([[0, 257], [32896, 65535]], np.uint16)
+    for i in range(3):
+        Image.fromarray(values).save(tmp_path / f"{i}.png")
+    data = one(tmp_path)
+    assert data.train.images[0, 0].tolist() == [[0, 1], [128, 255]]
+    assert "3 of 16 bits, cut to 8" in data.protocol.sentence
+
+
+def test_palettes_and_cmyk_become_rgb_and_are_told(tmp_path):
+    values = RNG(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    Image.fromarray(values).quantize(4).save(tmp_path / "a.png")
+    Image.fromarray(values).convert("CMYK").save(tmp_path / "b.jpg")
+    Image.fromarray(values).save(tmp_path / "c.png")
+    told = one(tmp_path).protocol.sentence
+    assert "1 with a palette, made RGB" in told and "1 in CMYK, made RGB" in told
+
+
+def test_of_an_animation_the_first_frame_counts(tmp_path):
+    frames = [Image.fromarray(np.full((4, 4), v, np.uint8)) for v in (0, 255)]
+    for i in range(3):
+        frames[0].save(tmp_path / f"{i}.gif", save_all=True, append_images=frames[1:])
+    data = one(tmp_path)
+    assert data.train.images.unique().tolist() == [0]
+    assert "3 animated, first frame taken" in data.protocol.sentence
+
+
+def test_grey_pictures_in_three_channels_are_grey_and_a_coloured_one_makes_colour(
+    tmp_path,
+):
+    for i in range(3):
+        values = np.full((4, 4, 3), 50 * i, np.uint8)
+        Image.fromarray(values).save(tmp_path / f"{i}.png")
+    assert one(tmp_path).image_shape == (1, 4, 4)
+    picture(tmp_path / "3.png", (4, 4), colour=True)
+    assert one(tmp_path).image_shape == (3, 4, 4)
+    assert one(tmp_path, colour="grey").image_shape == (1, 4, 4)
+
+
+def test_hidden_files_and_other_files_are_passed_over(folder):
+    (folder / ".thumbs").mkdir()
+    picture(folder / ".thumbs" / "x.png", (3, 3))
+    picture(folder / "ant" / "._0.png", (3, 3))
+    (folder / "readme.txt").write_text("no picture")
+    assert len(Data.from_folder(folder).train) == 24
+
+
+# What is refused, in one line that names the file
+
+
+def refused(make, *words) -> str:
+    with pytest.raises((DataError, ValueError)) as caught:
+        make()
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message, message
+    return message
+
+
+def test_a_folder_without_pictures(tmp_path):
+    (tmp_path / "notes.txt").write_text("")
+    refused(lambda: one(tmp_path), str(tmp_path), "no picture (1 other files)")
+    refused(lambda: one(tmp_path / "none"), "there is no folder")
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_fewer_images_than_splits(tmp_path, n):
+    for i in range(n):
+        picture(tmp_path / f"{i}.png")
+    refused(lambda: one(tmp_path), f"holds {n} image", "3 or more")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a picture", None])
+def test_a_broken_file_is_named(folder, content):
+    path = folder / "bee" / "4.png"
+    path.write_bytes(path.read_bytes()[:60] if content is None else content)
+    refused(lambda: Data.from_folder(folder), str(path), "is no whole picture")
+
+
+def test_sizes_that_differ_ask_for_one(folder):
+    picture(folder / "cat" / "wide.png", (20, 40))
+    refused(lambda: Data.from_folder(folder), "wide.png is 40x20", "--image.size")
+    assert Data.from_folder(folder, size="20x36").image_shape == (1, 20, 36)
+
+
+def test_a_class_with_one_image_is_named(folder):
+    picture(folder / "dog" / "a.png")
+    refused(lambda: Data.from_folder(folder), "class 'dog'", "has 1 image", "3 or more")
+
+
+def test_pictures_beside_folders_of_classes(folder):
+    picture(folder / "stray.png")
+    refused(
+        lambda: Data.from_folder(folder), "stray.png lies beside folders of classes"
+    )
+
+
+def test_pictures_beside_train_and_test(tmp_path):
+    for split in ("train", "test"):
+        picture(tmp_path / split / "0.png")
+    picture(tmp_path / "rest" / "x.png")
+    refused(lambda: one(tmp_path), "x.png lies beside train and test")
+
+
+def test_floating_point_pictures(tmp_path):
+    for i in range(3):
+        Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / f"{i}.tiff")
+    refused(lambda: one(tmp_path), "0.tiff", "floating-point")
+
+
+def test_memory_that_does_not_do_is_told_with_the_need(folder, monkeypatch):
+    monkeypatch.setattr(pictures.os, "sysconf", lambda name: 10, raising=False)
+    refused(lambda: Data.from_folder(folder), "30 pictures of 36x20", "GB of memory")
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (np.full((9, 4, 4), np.nan), ("float64 with NaN", "uint8")),
+        (np.zeros((9, 4, 4), np.float32), ("float32", "multiply by 255")),
+        (np.zeros((9, 4, 4), np.int64), ("int64", "bool or uint8")),
+        (np.zeros((9, 4), np.uint8), ("shape (9, 4)",)),
+        (np.zeros((9, 2, 4, 4), np.uint8), ("1 or 3 channels",)),
+        (np.zeros((0, 4, 4), np.uint8), ("shape (0, 1, 4, 4)",)),
+        (np.zeros((2, 4, 4), np.uint8), ("holds 2 images",)),
+    ],
+)
+def test_arrays_that_are_no_images(images, words):
+    refused(lambda: Data.from_arrays(images), *words)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (np.zeros(8, int), ("(8,)", "(9,)")),
+        (np.zeros(9), ("float64",)),
+        (np.zeros((9, 2), int), ("(9, 2)",)),
+    ],
+)
+def test_labels_that_are_none(labels, words):
+    images = np.zeros((9, 4, 4), np.uint8)
+    refused(lambda: Data.from_arrays(images, labels), "labels", *words)
+
+
+def test_splits_that_do_not_go_together():
+    a = np.zeros((9, 4, 4), np.uint8)
+    refused(lambda: Data.from_arrays({"train_images": a}), "train", "allowed")
+    refused(lambda: Data.from_arrays({"pictures": a}), "holds pictures", "images")
+    both = {"train_images": a, "test_images": np.zeros((9, 5, 5), np.uint8)}
+    refused(lambda: Data.from_arrays(both), "one shape")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"size": "28"}, ("size is '28'", "28x20")),
+        ({"size": "0x20"}, ("size is '0x20'",)),
+        ({"colour": "blue"}, ("colour is 'blue'",)),
+        ({"binarise": "maybe"}, ("binarise is 'maybe'", "threshold")),
+        ({"seed": -1}, ("seed is -1",)),
+    ],
+)
+def test_options_that_are_none(options, words):
+    refused(lambda: ImageOptions(**options), *words)
+
+
+def test_colour_is_not_made_binary():
+    images = RNG(0).integers(0, 256, (9, 4, 4, 3), dtype=np.uint8)
+    refused(lambda: Data.from_arrays(images, binarise="fixed"), "colour", "none")
+
+
+# Files of arrays
+
+
+def test_npz_and_npy_are_read_and_never_unpickled(tmp_path):
+    images = RNG(0).integers(0, 256, (30, 6, 5), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", images=images, labels=np.arange(30) % 3 + 7)
+    np.save(tmp_path / "b.npy", images > 127)
+    data = load_data(f"npz:{tmp_path / 'a.npz'}?binarise=none")
+    assert data.image_shape == (1, 6, 5) and "3 classes" in data.protocol.sentence
+    assert sorted(data.train.labels.unique().tolist()) == [0, 1, 2]
+    bits = load_data(f"npy:{tmp_path / 'b.npy'}")
+    assert bits.train.visit == "bits" and "bits as they are" in bits.protocol.sentence
+    np.save(tmp_path / "c.npy", np.array([{}], dtype=object), allow_pickle=True)
+    refused(lambda: load_data(f"npy:{tmp_path / 'c.npy'}"), "c.npy is no whole npy")
+    refused(lambda: load_data(f"npy:{tmp_path / 'none.npy'}"), "none.npy")
+
+
+# torchvision's sets, as their files lie on a disk
+
+
+def idx(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    head = struct.pack(">HBB", 0, 8, values.ndim)
+    head += struct.pack(f">{values.ndim}I", *values.shape)
+    path.write_bytes(head + values.astype(np.uint8).tobytes())
+
+
+def test_emnist_stands_upright_and_its_labels_begin_at_0(tmp_path):
+    upright = np.zeros((12, 28, 28), np.uint8)
+    upright[:, 2:26, 10] = 200  # a vertical stroke
+    for split in ("train", "test"):
+        raw = tmp_path / "EMNIST" / "raw"
+        idx(raw / f"emnist-letters-{split}-images-idx3-ubyte", upright.swapaxes(1, 2))
+        idx(raw / f"emnist-letters-{split}-labels-idx1-ubyte", np.arange(12) % 3 + 1)
+    data = load_data("torchvision:EMNIST?binarise=none", root=tmp_path)
+    assert torch.equal(data.test.images[0, 0], torch.from_numpy(upright[0]))
+    assert data.test.labels.min() == 0
+
+
+def test_a_set_that_lies_nowhere_says_where_it_was_sought(tmp_path, monkeypatch):
+    from torchvision import datasets
+
+    def nowhere(place, download, train):
+        raise RuntimeError("network is unreachable" if download else "not found")
+
+    monkeypatch.setattr(datasets, "KMNIST", nowhere)
+    refused(
+        lambda: load_data("torchvision:KMNIST", root=tmp_path),
+        str(tmp_path),
+        "network is unreachable",
+    )
+    refused(lambda: load_data("torchvision:Food101"), "Food101", "FashionMNIST")
+
+
+def test_a_hundred_svhn_labels_of_ten_are_zeros(tmp_path):
+    scipy = pytest.importorskip("scipy.io")
+    for split in ("train", "test"):
+        images = RNG(0).integers(0, 256, (32, 32, 3, 20), dtype=np.uint8)
+        labels = (np.arange(20) % 10 + 1)[:, None].astype(np.uint8)
+        scipy.savemat(tmp_path / f"{split}_32x32.mat", {"X": images, "y": labels})
+    from torchvision import datasets
+
+    right = datasets.svhn.check_integrity
+    datasets.svhn.check_integrity = lambda *given: True
+    try:
+        data = load_data("torchvision:SVHN", root=tmp_path)
+    finally:
+        datasets.svhn.check_integrity = right
+    assert data.image_shape == (3, 32, 32)
+    assert torch.equal(
+        data.test.images[9],
+        torch.from_numpy(np.ascontiguousarray(images[..., 9].transpose(2, 0, 1))),
+    )
+    assert data.test.labels[:10].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]
+
+
+# The command line
+
+
+def test_a_name_keeps_its_options_and_its_path_becomes_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = named("folder:pics?size=8x8", ImageOptions(binarise="fixed"))
+    assert name == f"folder:{tmp_path / 'pics'}?size=8x8&binarise=fixed"
+    assert own.parsed(name)[2] == ImageOptions(size="8x8", binarise="fixed")
+    refused(lambda: own.parsed("folder:a?width=3"), "'width'", "size")
+    refused(lambda: own.parsed("folder:"), "names no folder")
+
+
+def test_train_evaluate_sample_and_record_know_your_own_images(
+    folder, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    options = ["--data", "folder:pics", "--run-dir", "run", "--train.epochs", "1"]
+    assert main(["train", "draw:tiny", *options, "--train.batch-size", "8"]) == 0
+    out = capsys.readouterr().out
+    assert "pics: 30 grey images of 20x36, 3 classes" in out
+    run, model = load_run(tmp_path / "run")
+    assert model.image_shape == (1, 20, 36)
+    assert run.data == f"folder:{folder}"
+    # From another folder too.
+    monkeypatch.chdir(folder)
+    assert main(["evaluate", str(tmp_path / "run")]) == 0
+    out = capsys.readouterr().out
+    assert "folder:pics (20x36 grey" in out and "3 images" in out
+    assert (
+        main(["sample", str(tmp_path / "run"), "--out", str(tmp_path / "s.png")]) == 0
+    )
+    root = tmp_path / "records"
+    record = ["record", str(tmp_path / "run"), "--row", "mine", "--root", str(root)]
+    assert main([*record, "--samples", "2", "--images", "3"]) == 0
+    (path,) = root.glob("*/mine-0.json")
+    written = json.loads(path.read_text())
+    assert written["protocol"].startswith("folder:pics (20x36 grey")
+    capsys.readouterr()
+    assert main([*record, "--published", "draw-attention"]) == 1
+    assert "images of your own; allowed: none" in capsys.readouterr().err
+
+
+def test_colour_takes_the_likelihood_of_colour_and_wider_windows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for i in range(12):
+        picture(tmp_path / "photos" / f"{i}.png", (48, 64), colour=True, seed=i)
+    options = ["--data", "folder:photos", "--run-dir", "run", "--train.epochs", "1"]
+    options += ["--model.T", "2", "--model.hidden", "8", "--model.z", "2"]
+    assert main(["train", "draw:paper", *options]) == 0
+    run, model = load_run(tmp_path / "run")
+    assert model.config.likelihood == "discretised-logistic"
+    assert model.image_shape == (3, 48, 64)
+    assert (model.config.read, model.config.write) == (14, 14)
+    found = evaluate(model, load_data(run.data), "test", samples=1)
+    assert found.images == 1
+
+
+def test_an_option_that_is_given_wins_over_the_images(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for i in range(12):
+        picture(tmp_path / "p" / f"{i}.png", (12, 12), seed=i)
+    options = ["--data", "folder:p", "--run-dir", "run", "--train.epochs", "1"]
+    assert main(["train", "vae:tiny", *options, "--model.image-shape", "1", "9", "9"])
+    assert "allowed: (batch, 1, 9, 9)" in capsys.readouterr().err
+
+
+def test_image_options_belong_to_your_own_images(capsys):
+    assert main(["train", "vae:tiny", "--image.size", "8x8"]) == 1
+    assert "--image was given with the data mnist-dynamic" in capsys.readouterr().err

@@ -1,13 +1,16 @@
-"""What every chapter's notebook starts with: its mode and its checked parameters."""
+"""What every notebook needs: its mode, its checked parameters, and a plain table."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 from drawlib.machine.device import pick_device
 
-__all__ = ["check_parameters", "in_mode"]
+__all__ = ["Shown", "check_parameters", "in_mode"]
 
 MODES = ("read", "smoke", "full")
 
@@ -77,3 +80,41 @@ def in_mode(mode: str, *, read: Any, smoke: Any, full: Any) -> Any:
         10
     """
     return {"read": read, "smoke": smoke, "full": full}[mode]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A table of texts that a notebook shows: headings, then lines, the first a head.
+
+    Example:
+        >>> Shown(("row", "nats"), (("a/b", "1.00"),))
+        row    nats
+        a/b    1.00
+    """
+
+    heads: Sequence[str]
+    lines: Sequence[Sequence[str]]
+    caption: str = ""
+
+    def __repr__(self) -> str:
+        table = [self.heads, *self.lines]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        rows = (zip(line, widths, strict=True) for line in table)
+        lines = ("    ".join(text.ljust(w) for text, w in row).rstrip() for row in rows)
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """A caption, and headings that a screen reader knows."""
+        top = "".join(f'<th scope="col">{escape(head)}</th>' for head in self.heads)
+        body = "".join(
+            # A long name may break behind its protocol.
+            f'<tr><th scope="row">{escape(first).replace("/", "/<wbr>")}</th>'
+            + "".join(f"<td>{escape(text)}</td>" for text in rest)
+            + "</tr>"
+            for first, *rest in self.lines
+        )
+        caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
+        return (
+            f'<table class="table">{caption}<thead><tr>{top}</tr></thead>'
+            f"<tbody>{body}</tbody></table>"
+        )

@@ -40,6 +40,7 @@ USAGE = """python -m drawlib COMMAND
   evaluate RUN|NAME     bounds of a run directory, or of a shipped model
   sample RUN|NAME       draw images from the prior into a PNG
   record RUN            evaluate a finished run and write its record
+  page RUN|NAME         write one HTML file in which the model draws, to send around
   export-web NAME       write a shipped DRAW or GLAS as a script for the page
   reproduce             run the chapters that train a table's rows, or check the records
 
@@ -51,6 +52,8 @@ class Get:
     """Get data sets, verify every byte, and say where they came from."""
 
     names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    image: ImageOptions = field(default_factory=ImageOptions)
+    """How images of your own are read."""
     root: Path | None = None
     """A folder to look in first (otherwise DRAWLIB_DATA, then the cache)."""
 
@@ -82,6 +85,25 @@ class Sample:
     n: int = 64
     seed: int = 0
     device: str = "auto"
+
+
+@dataclass(frozen=True)
+class MakePage:
+    """Write one HTML file in which the model draws: it needs a browser and no network.
+
+    Models of bits in one channel get a pad to draw on beside the player.
+    """
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A run directory, or the name of a shipped DRAW or GLAS (protocol/model-seed)."""
+    out: Path = Path("draw.html")
+    title: str = ""
+    """What stands on top; left out, the model's name."""
+    data: str | None = None
+    """The protocol; left out, the one that the model was trained on."""
+    images: int = 4
+    """Test images that are drawn step by step: a seeded, stratified draw."""
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -175,6 +197,8 @@ def data_command(arguments: Sequence[str]) -> None:
             print(f"{name:15s} {about}")
         return
     for name in args.names:
+        if is_own(name):
+            name = named(name, args.image)
         data = load_data(name, root=args.root)
         sizes = ", ".join(
             f"{split} {len(getattr(data, split)):,}"
@@ -307,6 +331,18 @@ def record_command(arguments: Sequence[str]) -> None:
         print(path)
 
 
+def page_command(arguments: Sequence[str]) -> None:
+    from drawlib.pages.standalone import write_page
+
+    args = parse(MakePage, arguments, "page")
+    check_seed(args.seed)
+    model, protocol = load_any(args.model, "cpu")
+    data = load_data(args.data or protocol)
+    name = args.title or Path(args.model).name
+    write_page(model, data, args.out, name=name, images=args.images, seed=args.seed)
+    print(f"{args.out}, {args.out.stat().st_size / 1e6:.2f} MB; open it in a browser")
+
+
 def export_web_command(arguments: Sequence[str]) -> None:
     from drawlib.pages.web import describe, export_web
 
@@ -351,6 +387,7 @@ COMMANDS = {
     "evaluate": evaluate_command,
     "sample": sample_command,
     "record": record_command,
+    "page": page_command,
     "export-web": export_web_command,
     "reproduce": reproduce_command,
 }
@@ -388,7 +425,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    if rank and arguments[0] in ("data", "sample", "export-web", "reproduce"):
+    if rank and arguments[0] in ("data", "sample", "page", "export-web", "reproduce"):
         return 0  # the work of one process
     try:
         command(arguments[1:])

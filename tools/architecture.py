@@ -66,7 +66,7 @@ ROOMS = (
     ),
     Room(
         "pages/",
-        "explorer pad livepage live web livebook",
+        "explorer pad livepage standalone live web livebook",
         "what runs in a page, with its JavaScript",
     ),
     Room(

@@ -1,0 +1,92 @@
+"""One HTML file with a model in it, to keep or to send: it needs no network."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from drawlib.bound import LatentModel
+from drawlib.data.sets import Data, stratified_subset
+from drawlib.evaluation import check_likelihood
+from drawlib.machine.files import write_atomically
+from drawlib.pages.explorer import pad, player
+from drawlib.recurrent import Recurrent
+
+__all__ = ["write_page"]
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>body {{ font-family: sans-serif; max-width: 60rem; margin: 1rem auto;
+padding: 0 1rem; }}</style>
+</head>
+<body>
+<h1>{title}</h1>
+<p>{about}</p>
+{parts}
+</body>
+</html>
+"""
+MEASURED = 200  # images that a pad is measured on: enough to see what rounding costs
+
+
+def write_page(
+    model: LatentModel,
+    data: Data,
+    out: Path,
+    *,
+    name: str,
+    images: int = 4,
+    seed: int = 0,
+) -> None:
+    """Write a page in which ``model`` draws test images of ``data``, step by step.
+
+    A model of bits in one channel gets a pad beside it, on which a reader draws.
+
+    Raises:
+        TypeError: for a model without steps.
+        ValueError: for images of another kind than the model's, fewer than 1, or more
+            than the test split has.
+        OSError: whatever the disk says.
+
+    Example:
+        >>> import tempfile
+        >>> from drawlib import DRAW, DRAWConfig
+        >>> data = Data.from_arrays(torch.zeros(30, 28, 28, dtype=torch.bool))
+        >>> out = Path(tempfile.mkdtemp()) / "page.html"
+        >>> model = DRAW(DRAWConfig.preset("tiny"))
+        >>> write_page(model, data, out, name="Mine", images=1)
+        >>> out.read_text(encoding="utf-8").startswith("<!doctype html>")
+        True
+    """
+    if not isinstance(model, Recurrent):
+        raise TypeError(
+            f"{type(model).__name__} draws in one step; allowed: a DRAW or a GLAS"
+        )
+    check_likelihood(model, data)
+    if images < 1:
+        raise ValueError(f"images is {images}; allowed: 1 or more")
+    weight = next(model.parameters())
+    model = model.cpu()
+    rows = stratified_subset(data.test, images, seed)
+    x = data.binarise(data.test.images[rows].cpu(), split="test").to(weight.dtype)
+    noise = model.noise(len(x), torch.Generator().manual_seed(seed))
+    pages: list[Any] = [player(model.trace(x, noise=noise), images=range(len(x)))]
+    if model.image_shape[0] == 1 and data.likelihood == "bernoulli":
+        few = stratified_subset(data.test, min(MEASURED, len(data.test)), seed)
+        bits = data.test.images[few]
+        labels = torch.zeros(len(bits), dtype=torch.int64)
+        if data.test.labels is not None:
+            labels = data.test.labels[few]
+        pages.insert(0, pad(model, bits, labels, name=name))
+    parts = "\n".join(page._repr_html_() for page in pages)
+    text = PAGE.format(
+        title=html.escape(name), about=html.escape(data.protocol.sentence), parts=parts
+    )
+    write_atomically(out, text.encode())

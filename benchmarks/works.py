@@ -17,6 +17,7 @@ from benchmarks.limit import (
     generating_products,
     training_flops,
 )
+from benchmarks.plain import filterbank_by_loops, read_by_loops, textbook
 from drawlib.draw import DRAW, DRAWConfig
 from drawlib.evaluation import estimate
 from drawlib.fast import step as faststep
@@ -25,7 +26,6 @@ from drawlib.fast.parts import from_lanes, to_lanes, window
 from drawlib.filters import filterbank
 from drawlib.glas import GLAS, GLASConfig
 from drawlib.recurrent import Recurrent, RecurrentConfig
-from drawlib.textbook import filterbank_by_loops, read_by_loops, textbook
 
 Call = Callable[[], Any]
 

@@ -1,327 +1,248 @@
-"""DRAW and GLAS as a textbook would write them: the yardstick for speed.
+"""DRAW with attention in one file, from the data to the picture.
 
-Each line is one operation of the papers, in their order, with PyTorch's own LSTM cell;
-nothing is fused, hoisted or compiled. The library's models compute the same numbers
-(the tests copy the weights and compare), and `benchmarks` compares the times.
+Read it with the paper beside you: Gregor, Danihelka, Graves, Rezende and Wierstra
+(2015), "DRAW: A recurrent neural network for image generation", arXiv:1502.04623. The
+sections are the paper's, in its order, and ``# Eq. (25)`` stands at the line that
+computes equation (25). Equations (17) and (18) are for a network without attention.
 
-`filterbank_by_loops` is the other yardstick: one image at a time, one Python loop over
-the columns and one over the rows, as in public code whose attention is too slow to use.
+The file needs torch and torchvision alone, and can be copied and run anywhere::
+
+    python -m drawlib.textbook
+
+fetches MNIST, trains for about five minutes on two cores, and writes what the network
+draws to ``draw.png``. Its numbers are those of ``drawlib.DRAW``: the bound, every
+gradient and the images are compared by test.
+
+In the shapes, n is the number of images, B and A are their rows and columns, and a
+patch has N × N pixels.
 """
 
-from __future__ import annotations
-
+import argparse
+import gzip
 import math
+import os
+from pathlib import Path
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
-
-from drawlib.config import one_of
-from drawlib.draw import DRAW
-from drawlib.glas import GLAS
-from drawlib.recurrent import Recurrent
-
-__all__ = ["TextbookDRAW", "TextbookGLAS", "filterbank_by_loops"]
-
-Images = Float[Tensor, "batch 1 height width"]
-
-# Whose numbers it computes; of a model with anything else they would be another's.
-PLAIN: dict[str, tuple[str, ...]] = {
-    "attention": ("none", "gaussian"),
-    "likelihood": ("bernoulli",),
-    "prior": ("standard",),
-    "latent_attention": ("none", "cauchy", "gaussian"),
-    "grid": ("corrected",),
-    "rows": ("exact",),
-    "space": ("learned", "fixed"),
-    "memory": ("inference",),
-}
+from torchvision import datasets
+from torchvision.utils import save_image
 
 
-def gaussian_filters(
-    mu: Float[Tensor, "batch N"], sigma2: Float[Tensor, "batch"], length: int
-) -> Float[Tensor, "batch N length"]:
-    """Rows exp(−(a − μ)²/2σ²), each divided by its sum: eqs. (25), (26).
+class DRAW(nn.Module):
+    """Two LSTMs: the encoder looks at an image, the decoder draws it, in T steps.
 
-    Far outside the image every weight is 0 in float32, and the quotient is 0/0: the
-    library takes a softmax instead.
+    Images are (n, 1, B, A), from 0 to 1. All draws of N(0, I) that a pass needs are
+    given to it as ``eps``, of shape (n, T, z).
 
-    Example:
-        >>> gaussian_filters(torch.zeros(1, 1), torch.ones(1), 3).sum()
-        tensor(1.)
-    """
-    a = torch.arange(length, dtype=mu.dtype).view(1, 1, -1)
-    f = torch.exp(-((a - mu.unsqueeze(2)) ** 2) / (2 * sigma2.view(-1, 1, 1)))
-    return f / f.sum(2, keepdim=True)
-
-
-def cauchy_filters(
-    mu: Float[Tensor, "batch N"], s2: Float[Tensor, "batch"], length: int
-) -> Float[Tensor, "batch N length"]:
-    """Rows 1 / (1 + ((a − μ)/s)²), each divided by its sum.
-
-    Example:
-        >>> cauchy_filters(torch.zeros(1, 1), torch.ones(1), 3).sum()
-        tensor(1.0000)
-    """
-    a = torch.arange(length, dtype=mu.dtype).view(1, 1, -1)
-    f = 1 / (1 + (a - mu.unsqueeze(2)) ** 2 / s2.view(-1, 1, 1))
-    return f / f.sum(2, keepdim=True)
-
-
-def window(
-    raw: Float[Tensor, "batch 5"], height: int, width: int, N: int
-) -> tuple[Tensor, ...]:
-    """Centres, third number and intensity: eqs. (21) to (24), from pixel 0.
-
-    Example:
-        >>> window(torch.zeros(1, 5), 9, 9, 5)[0]
-        tensor([[0., 2., 4., 6., 8.]])
-    """
-    g_x, g_y, third, log_delta, log_gamma = torch.split(raw, 1, dim=1)
-    g_x = (width - 1) / 2 + (width + 1) / 2 * g_x
-    g_y = (height - 1) / 2 + (height + 1) / 2 * g_y
-    delta = (max(height, width) - 1) / max(N - 1, 1) * torch.exp(log_delta)
-    i = torch.arange(N, dtype=raw.dtype).view(1, -1) - (N - 1) / 2
-    return (
-        g_x + i * delta,
-        g_y + i * delta,
-        torch.exp(third).squeeze(1),
-        torch.exp(log_gamma).view(-1, 1, 1),
-    )
-
-
-class TextbookDRAW(nn.Module):
-    """DRAW for one-channel images, with or without attention, batched and eager.
-
-    Built from a library model, whose weights it copies: ``TextbookDRAW(model)``.
-
-    Raises:
-        ValueError: for a model with more than one channel, or with a choice that is not
-            in ``PLAIN``.
-
-    Example:
-        >>> from drawlib.draw import DRAW, DRAWConfig
-        >>> model = DRAW(DRAWConfig.preset("tiny"))
-        >>> x, noise = torch.ones(2, 1, 28, 28), model.noise(2)
-        >>> plain = TextbookDRAW(model).negative_elbo(x, noise)
-        >>> torch.allclose(plain, -model.bound(x, noise).elbo, rtol=1e-5)
-        True
+    >>> model = DRAW(T=4)
+    >>> x = torch.bernoulli(torch.full((2, 1, 28, 28), 0.1))
+    >>> model.loss(x, model.noise(2)).shape
+    torch.Size([2])
     """
 
-    def __init__(self, model: Recurrent) -> None:
+    def __init__(self, size=(28, 28), T=8, hidden=256, z=20, read=5, write=7):
         super().__init__()
-        self.config = config = model.config
-        for name, allowed in PLAIN.items():
-            if hasattr(config, name):
-                one_of(config, name, allowed)
-        channels, self.height, self.width = config.image_shape
-        if channels != 1:
-            raise ValueError(f"the model has {channels} channels; allowed: 1")
-        hidden, z = config.hidden, config.z
-        self.encoder = cell(model.encoder.weight, model.encoder.bias, hidden)
-        self.decoder = cell(model.decoder.weight, model.decoder.bias, hidden)
-        weight, bias = model.q_head.linear.weight, model.q_head.linear.bias
-        self.mu = affine(weight[:z], bias[:z])
-        self.log_sigma = affine(weight[z:], bias[z:])
-        self.writer = affine(model.writer.weight, model.writer.bias)
-        if config.attention != "none":
-            self.read_head = affine(model.read_head.weight, model.read_head.bias)
-            self.write_head = affine(model.write_head.weight, model.write_head.bias)
-        names = ("h_enc", "c_enc", "h_dec", "c_dec", "canvas")
-        starts = (getattr(model, f"start_{name}") for name in names)
-        self.start = nn.ParameterList(
-            nn.Parameter(start.detach().clone(), start.requires_grad)
-            for start in starts
-        )
+        self.size, self.T, self.z, self.N_read, self.N_write = size, T, z, read, write
+        self.encoder = nn.LSTMCell(2 * read**2 + hidden, hidden)
+        self.mu = nn.Linear(hidden, z)
+        self.log_sigma = nn.Linear(hidden, z)
+        self.decoder = nn.LSTMCell(z, hidden)
+        self.read_head = nn.Linear(hidden, 5)
+        self.write_head = nn.Linear(hidden, 5)
+        self.writer = nn.Linear(hidden, write**2)
+        # What the LSTMs (h and s of both) and the canvas start from is learned.
+        self.h_0 = nn.Parameter(torch.zeros(4, hidden))
+        self.c_0 = nn.Parameter(torch.zeros(1, *size))
 
-    def read(self, x: Images, x_hat: Images, h_dec: Tensor) -> Tensor:
-        """Eq. (17), or with attention eq. (27)."""
-        if self.config.attention == "none":
-            return torch.cat([x.flatten(1), x_hat.flatten(1)], dim=1)
-        raw = self.read_head(h_dec)
-        N = self.config.read
-        mu_x, mu_y, sigma2, gamma = window(raw, self.height, self.width, N)
-        F_x = gaussian_filters(mu_x, sigma2, self.width)
-        F_y = gaussian_filters(mu_y, sigma2, self.height)
-        patch = gamma * torch.bmm(torch.bmm(F_y, x.squeeze(1)), F_x.transpose(1, 2))
-        error = gamma * torch.bmm(torch.bmm(F_y, x_hat.squeeze(1)), F_x.transpose(1, 2))
-        return torch.cat([patch.flatten(1), error.flatten(1)], dim=1)
+    def noise(self, n):
+        """Draws of N(0, I) for n images, (n, T, z)."""
+        return torch.randn(n, self.T, self.z, device=self.c_0.device)
 
-    def write(self, h_dec: Tensor) -> Images:
-        """Eq. (18), or with attention eqs. (28) and (29)."""
-        if self.config.attention == "none":
-            return self.writer(h_dec).view(-1, 1, self.height, self.width)
-        raw, N = self.write_head(h_dec), self.config.write
-        mu_x, mu_y, sigma2, gamma = window(raw, self.height, self.width, N)
-        F_x = gaussian_filters(mu_x, sigma2, self.width)
-        F_y = gaussian_filters(mu_y, sigma2, self.height)
-        w = self.writer(h_dec).view(-1, N, N)
-        return (torch.bmm(torch.bmm(F_y.transpose(1, 2), w), F_x) / gamma).unsqueeze(1)
+    # 2.1 Network architecture
 
-    def posterior_input(self, h_enc: Tensor) -> Tensor:
-        """What μ and log σ are affine in."""
-        return h_enc
-
-    def negative_elbo(
-        self, x: Images, noise: Float[Tensor, "batch T z"]
-    ) -> Float[Tensor, "batch"]:
-        """−ELBO in nats, one an image: eqs. (3) to (12), step by step."""
-        return self.terms(x, noise, weigh=False)[0]
-
-    def log_weight(
-        self, x: Images, noise: Float[Tensor, "batch T z"]
-    ) -> Float[Tensor, "batch"]:
-        """log p(x, z) − log q(z given x) at the sampled z, in nats."""
-        return self.terms(x, noise, weigh=True)[1]
-
-    def terms(
-        self, x: Images, noise: Float[Tensor, "batch T z"], weigh: bool
-    ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"]]:
-        """−ELBO and, where asked for, the log weight, one an image."""
-        n = len(x)
-        h_enc, c_enc, h_dec, c_dec, canvas = (s.expand(n, *s.shape) for s in self.start)
-        kl = log_ratio = torch.zeros(n)
-        for t in range(self.config.T):
-            x_hat = x - torch.sigmoid(canvas)  # Eq. (3)
+    def forward(self, x, eps):
+        """The canvases c_1 … c_T, each (n, 1, B, A), and each step's KL, (n, T)."""
+        h_enc, s_enc, h_dec, s_dec = self.h_0.unsqueeze(1).expand(-1, len(x), -1)
+        c = self.c_0.expand_as(x)
+        canvases, kl = [], []
+        for t in range(self.T):
+            x_hat = x - torch.sigmoid(c)  # Eq. (3)
             r = self.read(x, x_hat, h_dec)  # Eq. (4)
-            h_enc, c_enc = self.encoder(torch.cat([r, h_dec], 1), (h_enc, c_enc))
-            features = self.posterior_input(h_enc)
-            mu = self.mu(features)  # Eq. (1)
-            log_sigma = self.log_sigma(features)
+            seen = torch.cat([r, h_dec], 1)
+            h_enc, s_enc = self.encoder(seen, (h_enc, s_enc))  # Eq. (5)
+            mu = self.mu(h_enc)  # Eq. (1)
+            log_sigma = self.log_sigma(h_enc)
             sigma = torch.exp(log_sigma)  # Eq. (2)
-            z = mu + sigma * noise[:, t]  # Eq. (6)
-            h_dec, c_dec = self.decoder(z, (h_dec, c_dec))  # Eq. (7)
-            canvas = canvas + self.write(h_dec)  # Eq. (8)
-            # Eq. (11), with the constant of each dimension
-            kl = kl + 0.5 * (mu**2 + sigma**2 - 2 * log_sigma - 1).sum(1)
-            if not weigh:
-                continue
-            log_p = -0.5 * (z**2 + math.log(2 * math.pi)).sum(1)
-            whitened = ((z - mu) / sigma) ** 2
-            log_q = -0.5 * (whitened + 2 * log_sigma + math.log(2 * math.pi)).sum(1)
-            log_ratio = log_ratio + log_p - log_q
-        bce = F.binary_cross_entropy_with_logits(canvas, x, reduction="none")
-        nats = bce.flatten(1).sum(1)
-        return nats + kl, log_ratio - nats  # Eqs. (9), (12)
+            z = mu + sigma * eps[:, t]  # Eq. (6)
+            h_dec, s_dec = self.decoder(z, (h_dec, s_dec))  # Eq. (7)
+            c = c + self.write(h_dec)  # Eq. (8)
+            canvases.append(c)
+            # The paper's −T/2 is right for one latent number: each of them has a −1/2.
+            kl.append((mu**2 + sigma**2 - 2 * log_sigma - 1).sum(1) / 2)  # Eq. (11)
+        return canvases, torch.stack(kl, 1)
 
-    def generate(self, noise: Float[Tensor, "batch T z"]) -> Images:
-        """Mean images of fresh latents: eqs. (13) to (16)."""
-        n = len(noise)
-        _, _, h_dec, c_dec, canvas = (s.expand(n, *s.shape) for s in self.start)
-        for t in range(self.config.T):
-            h_dec, c_dec = self.decoder(noise[:, t], (h_dec, c_dec))
-            canvas = canvas + self.write(h_dec)
-        return torch.sigmoid(canvas)
+    # 2.2 Loss function
+
+    def loss(self, x, eps):
+        """−ELBO in nats for each image, (n,); its mean is at least −log p(x)."""
+        canvases, kl = self(x, eps)
+        bits = F.binary_cross_entropy_with_logits(canvases[-1], x, reduction="none")
+        L_x = bits.sum((1, 2, 3))  # Eq. (9)
+        L_z = kl.sum(1)  # Eq. (10)
+        return L_x + L_z  # Eq. (12)
+
+    # 2.3 Stochastic data generation
+
+    def generate(self, eps):
+        """New images after each step, (T, n, 1, B, A): the encoder is not needed."""
+        n = len(eps)
+        _, _, h_dec, s_dec = self.h_0.unsqueeze(1).expand(-1, n, -1)
+        c = self.c_0.expand(n, -1, -1, -1)
+        canvases = []
+        for t in range(self.T):
+            z = eps[:, t]  # Eq. (13)
+            h_dec, s_dec = self.decoder(z, (h_dec, s_dec))  # Eq. (14)
+            c = c + self.write(h_dec)  # Eq. (15)
+            canvases.append(c)
+        return torch.sigmoid(torch.stack(canvases))  # Eq. (16): the mean of x
+
+    # 3.2 Selective attention model
+
+    def filters(self, parameters, N):
+        """F_X (n, 1, N, A), F_Y (n, 1, N, B) and γ (n, 1, 1, 1) from five numbers each.
+
+        Pixels, rows and columns of a patch are counted from 0, where the paper counts
+        from 1. Five zeros: the grid runs from the first pixel to the last.
+        """
+        B, A = self.size
+        five = parameters.T[..., None, None, None]  # each of them (n, 1, 1, 1)
+        g_x, g_y, log_variance, log_delta, log_gamma = five  # Eq. (21)
+        g_x = (A - 1) / 2 + (A + 1) / 2 * g_x  # Eq. (22)
+        g_y = (B - 1) / 2 + (B + 1) / 2 * g_y  # Eq. (23)
+        delta = (max(A, B) - 1) / max(N - 1, 1) * torch.exp(log_delta)  # Eq. (24)
+        a, b, i = (torch.arange(k, device=delta.device) for k in (A, B, N))
+        i = i.unsqueeze(1) - (N - 1) / 2
+        mu_x = g_x + i * delta  # Eq. (19), (n, 1, N, 1)
+        mu_y = g_y + i * delta  # Eq. (20)
+        # A softmax divides each row by its sum: the Z of both equations.
+        double = 2 * torch.exp(log_variance)
+        F_x = torch.softmax(-((a - mu_x) ** 2) / double, dim=3)  # Eq. (25)
+        F_y = torch.softmax(-((b - mu_y) ** 2) / double, dim=3)  # Eq. (26)
+        return F_x, F_y, torch.exp(log_gamma)
+
+    # 3.3 Reading and writing with attention
+
+    def read(self, x, x_hat, h_dec):
+        """What the encoder sees of the image and of what is still wrong, (n, 2N²)."""
+        F_x, F_y, gamma = self.filters(self.read_head(h_dec), self.N_read)
+        both = torch.cat([x, x_hat], 1)
+        return (gamma * (F_y @ both @ F_x.mT)).flatten(1)  # Eq. (27)
+
+    def write(self, h_dec):
+        """What a step adds to the canvas, (n, 1, B, A), in a window of its own."""
+        N = self.N_write
+        F_x, F_y, gamma = self.filters(self.write_head(h_dec), N)
+        w = self.writer(h_dec).view(-1, 1, N, N)  # Eq. (28)
+        return F_y.mT @ (w / gamma) @ F_x  # Eq. (29)
 
 
-class TextbookGLAS(TextbookDRAW):
-    """GLAS with a Cauchy or Gaussian window on its latent space, batched and eager.
+# From here on: data, training and pictures, of which the paper's Section 4 tells.
 
-    Example:
-        >>> from drawlib.glas import GLAS, GLASConfig
-        >>> model = GLAS(GLASConfig.preset("tiny"))
-        >>> x, noise = torch.ones(2, 1, 28, 28), model.noise(2)
-        >>> plain = TextbookGLAS(model).negative_elbo(x, noise)
-        >>> torch.allclose(plain, -model.bound(x, noise).elbo, rtol=1e-5)
-        True
+
+def mnist():
+    """60,000 digits, (60000, 1, 28, 28), grey levels from 0 to 1.
+
+    From the folder ``DRAWLIB_DATA`` where it is set and has them, or downloaded.
     """
-
-    def __init__(self, model: GLAS) -> None:
-        super().__init__(model)
-        self.filters = (
-            cauchy_filters
-            if model.config.latent_attention == "cauchy"
-            else gaussian_filters
-        )
-        self.latent_head = affine(model.latent_head.weight, model.latent_head.bias)
-        self.L = nn.Parameter(model.L.detach().clone())
-        self.M, self.N = model.config.M, model.config.N
-
-    def posterior_input(self, h_enc: Tensor) -> Tensor:
-        """a_t = γ vec(F_Y L F_Xᵀ)."""
-        raw = self.latent_head(h_enc)
-        mu_x, mu_y, width, gamma = window(raw, self.M, self.M, self.N)
-        F_x = self.filters(mu_x, width, self.M)
-        F_y = self.filters(mu_y, width, self.M)
-        L = self.L.expand(len(h_enc), self.M, self.M)
-        a = gamma * torch.bmm(torch.bmm(F_y, L), F_x.transpose(1, 2))
-        return a.flatten(1)
+    name = "mnist/train-images-idx3-ubyte.gz"
+    file = Path(os.environ.get("DRAWLIB_DATA", "data")) / name
+    if file.exists():
+        numbers = bytearray(gzip.decompress(file.read_bytes()))
+        pixels = torch.frombuffer(numbers, dtype=torch.uint8, offset=16)
+    else:
+        pixels = datasets.MNIST("data", train=True, download=True).data
+    return pixels.reshape(-1, 1, 28, 28) / 255
 
 
-def textbook(model: Recurrent) -> TextbookDRAW:
-    """The textbook form of a DRAW or GLAS model, with its weights.
+def optimisers(model):
+    """Muon for the large matrices, which learn in fewer epochs with it; else Adam.
 
-    Raises:
-        TypeError: for another model.
-        ValueError: as ``TextbookDRAW``.
-
-    Example:
-        >>> from drawlib.draw import DRAW, DRAWConfig
-        >>> type(textbook(DRAW(DRAWConfig.preset("tiny")))).__name__
-        'TextbookDRAW'
+    PyTorch has Muon from 2.9 on; before, Adam has all.
     """
-    if isinstance(model, GLAS) and model.config.latent_attention != "none":
-        return TextbookGLAS(model)
-    if isinstance(model, (DRAW, GLAS)):
-        return TextbookDRAW(model)
-    raise TypeError(f"{type(model).__name__} has no textbook form; allowed: DRAW, GLAS")
+    weights = list(model.parameters())
+    if not hasattr(torch.optim, "Muon"):
+        return [torch.optim.Adam(weights, lr=4e-3)]
+    large = [w for w in weights if w.ndim == 2 and min(w.shape) > 5]
+    rest = [w for w in weights if w.ndim != 2 or min(w.shape) <= 5]
+    muon = torch.optim.Muon(large, lr=0.02, weight_decay=0.0)
+    return [muon, torch.optim.Adam(rest, lr=4e-3)]
 
 
-def cell(weight: Tensor, bias: Tensor, hidden: int) -> nn.LSTMCell:
-    """PyTorch's LSTM cell (two weights, two biases) with the library's weights."""
-    inputs = weight.shape[1] - hidden
-    made = nn.LSTMCell(inputs, hidden)
-    with torch.no_grad():
-        made.weight_ih.copy_(weight[:, :inputs])
-        made.weight_hh.copy_(weight[:, inputs:])
-        made.bias_ih.copy_(bias)
-        made.bias_hh.zero_()
-    return made
+def train(model, images, valid, epochs, batch=100):
+    """Minimise the loss, and print −ELBO on ``valid`` after each epoch."""
+    with torch.no_grad():  # start from the mean image: half of the way for nothing
+        model.c_0.copy_(torch.logit(images.mean(0), eps=0.01))
+    steps = epochs * math.ceil(len(images) / batch)
+
+    def rate(step):  # up over 100 steps, then down along a cosine
+        return min(1, (step + 1) / 100) * (1 + math.cos(math.pi * step / steps)) / 2
+
+    steppers = optimisers(model)
+    steppers += [torch.optim.lr_scheduler.LambdaLR(one, rate) for one in steppers]
+    for epoch in range(1, epochs + 1):
+        for chosen in torch.randperm(len(images)).split(batch):
+            # Dynamic binarisation: a pixel's grey is the chance that it is 1.
+            x = torch.bernoulli(images[chosen])
+            model.zero_grad()
+            model.loss(x, model.noise(len(x))).mean().backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 5)
+            for one in steppers:
+                one.step()
+        print(f"epoch {epoch}: -ELBO {evaluate(model, valid):.1f} nats", flush=True)
 
 
-def affine(weight: Tensor, bias: Tensor) -> nn.Linear:
-    """A linear layer with the given weights."""
-    made = nn.Linear(weight.shape[1], weight.shape[0])
-    with torch.no_grad():
-        made.weight.copy_(weight)
-        made.bias.copy_(bias)
-    return made
+@torch.no_grad()
+def evaluate(model, images, batch=500):
+    """The mean of −ELBO in nats, with one draw for each image."""
+    losses = [model.loss(x, model.noise(len(x))) for x in images.split(batch)]
+    return torch.cat(losses).mean().item()
 
 
-def filterbank_by_loops(
-    raw: Float[Tensor, "5"], size: tuple[int, int], N: int
-) -> tuple[Float[Tensor, "N width"], Float[Tensor, "N height"]]:
-    """F_X and F_Y of one image, one column of weights at a time.
+@torch.no_grad()
+def draw(model, x, file):
+    """A picture, a row for each digit: first those of x, redrawn; then new ones.
 
-    The numbers are right; the way is the one that makes public attention code slow:
-    a Python loop over columns, another over rows, and a new small tensor at each turn.
-
-    Example:
-        >>> F_x, F_y = filterbank_by_loops(torch.zeros(5), (28, 28), 5)
-        >>> F_x.shape
-        torch.Size([5, 28])
+    The first column is the image, or the empty canvas; then come all steps.
     """
-    height, width = size
-    mu_x, mu_y, sigma2, _ = window(raw.unsqueeze(0), height, width, N)
-    filters = []
-    for mu, length in ((mu_x[0], width), (mu_y[0], height)):
-        columns = []
-        for a in range(length):
-            distance = torch.full((N,), float(a)) - mu
-            columns.append(torch.exp(-(distance**2) / (2 * sigma2[0])))
-        f = torch.stack(columns, dim=1)
-        filters.append(f / f.sum(1, keepdim=True))
-    return filters[0], filters[1]
+    canvases, _ = model(x, model.noise(len(x)))
+    redrawn = torch.sigmoid(torch.stack(canvases))
+    new = model.generate(model.noise(len(x)))
+    blank = torch.sigmoid(model.c_0).expand_as(x)
+    old, new = torch.cat([x[None], redrawn]), torch.cat([blank[None], new])
+    tiles = torch.cat([old, new], dim=1).transpose(0, 1).flatten(0, 1)
+    tiles = tiles.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    save_image(tiles, file, nrow=model.T + 1, pad_value=0.5)
 
 
-def read_by_loops(image: Tensor, raw: Tensor, N: int) -> Tensor:
-    """One patch of one image, through ``filterbank_by_loops``.
+def main():
+    """Train and draw."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--T", type=int, default=8, help="steps")
+    parser.add_argument("--hidden", type=int, default=256, help="units of an LSTM")
+    given = parser.parse_args()
+    torch.manual_seed(0)
+    torch.set_float32_matmul_precision("medium")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    images = mnist().to(device)
+    images, valid = images[:-10_000], torch.bernoulli(images[-10_000:])
+    model = DRAW(T=given.T, hidden=given.hidden).to(device)
+    train(model, images, valid, given.epochs)
+    draw(model, valid[:6], "draw.png")
+    print("the pictures are in draw.png: six digits, redrawn, and six new ones")
 
-    Example:
-        >>> read_by_loops(torch.ones(28, 28), torch.zeros(5), 3).shape
-        torch.Size([3, 3])
-    """
-    F_x, F_y = filterbank_by_loops(raw, (image.shape[0], image.shape[1]), N)
-    return math.exp(raw[4].item()) * (F_y @ image @ F_x.T)
+
+if __name__ == "__main__":
+    main()

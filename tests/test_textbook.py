@@ -1,94 +1,210 @@
-"""The textbook models compute what the library's do, so their times compare."""
+"""The file that is read first computes what the library does, and it draws."""
+
+import ast
+import gzip
+import math
+import os
+import re
+import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
-from drawlib import DRAW, GLAS, DRAWConfig, GLASConfig, filterbank
-from drawlib.textbook import filterbank_by_loops, read_by_loops, textbook
+from drawlib import DRAW, DRAWConfig, textbook
 
-MODELS = {
-    "draw": lambda: DRAW(DRAWConfig.preset("tiny")),
-    "draw-attention": lambda: DRAW(DRAWConfig.preset("tiny", attention="gaussian")),
-    "glas-cauchy": lambda: GLAS(GLASConfig.preset("tiny")),
-    "glas-gaussian": lambda: GLAS(
-        GLASConfig.preset("tiny", latent_attention="gaussian")
-    ),
-}
+FILE = Path(textbook.__file__)
+SIZES = {"T": 3, "hidden": 16, "z": 5, "read": 2, "write": 4}
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_textbook_and_library_give_the_same_bound(name):
-    model = MODELS[name]()
-    x, noise = torch.rand(3, 1, 28, 28).round(), model.noise(3)
-    plain = textbook(model).negative_elbo(x, noise)
-    torch.testing.assert_close(plain, -model.bound(x, noise).elbo, rtol=1e-5, atol=1e-3)
+def by_its_names(ours):
+    """The library's tensors, cut into the textbook's: weights, or gradients."""
+    ours = dict(ours)
+    found = {}
+    for cell in ("encoder", "decoder"):
+        weight, hidden = ours.pop(f"{cell}.weight"), SIZES["hidden"]
+        inputs = weight.shape[1] - hidden
+        found[f"{cell}.weight_ih"], found[f"{cell}.weight_hh"] = weight.split(
+            [inputs, hidden], 1
+        )
+        found[f"{cell}.bias_ih"] = ours.pop(f"{cell}.bias")
+    for part in ("weight", "bias"):
+        both = ours.pop(f"q_head.linear.{part}").chunk(2)
+        found[f"mu.{part}"], found[f"log_sigma.{part}"] = both
+    names = ("h_enc", "c_enc", "h_dec", "c_dec")
+    found["h_0"] = torch.stack([ours.pop(f"start_{name}") for name in names])
+    found["c_0"] = ours.pop("start_canvas")
+    return found | ours
 
 
-def test_filters_by_loops_equal_the_batched_ones():
-    # Centres on the image: the plain quotient of the textbook is 0/0 far outside.
-    raw = torch.tensor([[0.1, -0.2, 0.3, -0.5, 0.2], [-0.3, 0.1, -0.2, -1.0, -0.4]])
-    filters = filterbank(raw, (28, 20), 5)
-    images = torch.rand(2, 1, 28, 20)
-    patches = filters.read(images)
-    for k in range(2):
-        F_x, F_y = filterbank_by_loops(raw[k], (28, 20), 5)
-        torch.testing.assert_close(F_x, filters.F_x[k], rtol=1e-4, atol=1e-6)
-        torch.testing.assert_close(F_y, filters.F_y[k], rtol=1e-4, atol=1e-6)
-        patch = read_by_loops(images[k, 0], raw[k], 5)
-        torch.testing.assert_close(patch, patches[k, 0], rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_textbook_and_library_give_the_same_log_weight(name):
-    model = MODELS[name]()
-    x, noise = torch.rand(3, 1, 28, 28).round(), model.noise(3)
-    plain = textbook(model).log_weight(x, noise)
-    wanted = model.bound(x, noise).log_weight
-    torch.testing.assert_close(plain, wanted, rtol=1e-5, atol=1e-3)
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_textbook_and_library_generate_the_same_images(name):
-    model = MODELS[name]()
-    noise = model.noise(3)
+@pytest.fixture(params=[(28, 28), (9, 14)], ids=["square", "oblong"])
+def pair(request):
+    """The library's model and the textbook's with its weights, none of them zero."""
+    torch.manual_seed(0)
+    config = DRAWConfig(image_shape=(1, *request.param), attention="gaussian", **SIZES)
+    ours = DRAW(config).double()
     with torch.no_grad():
-        plain = textbook(model).generate(noise)
-    torch.testing.assert_close(plain, model.generate(3, noise=noise))
+        for weight in ours.parameters():
+            weight.add_(0.3 * torch.randn_like(weight))
+    book = textbook.DRAW(size=request.param, **SIZES).double()
+    weights = by_its_names(ours.state_dict())
+    # Of PyTorch's two bias vectors in an LSTM one is redundant.
+    spare = {f"{k}.bias_hh": torch.zeros(64) for k in ("encoder", "decoder")}
+    book.load_state_dict(weights | spare)
+    return ours, book
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_textbook_and_library_learn_the_same_numbers(name):
-    """But for PyTorch's second bias vector in each LSTM; learned first states too."""
-    model = MODELS[name]()
-    book, ours = (
-        sum(p.numel() for p in each.parameters() if p.requires_grad)
-        for each in (textbook(model), model)
+def batch(model):
+    x = torch.rand(4, *model.image_shape).round().double()
+    return x, model.noise(4).double()
+
+
+def equal(found, wanted):
+    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-11)
+
+
+def test_eqs_1_to_12_and_19_to_29_the_bound_is_the_library_s(pair):
+    ours, book = pair
+    x, noise = batch(ours)
+    bound = ours.bound(x, noise)
+    _, kl = book(x, noise)
+    equal(kl, bound.kl)
+    equal(kl.sum(1) - book.loss(x, noise), bound.log_likelihood)
+
+
+def test_every_gradient_is_the_library_s(pair):
+    ours, book = pair
+    x, noise = batch(ours)
+    (-ours.bound(x, noise).elbo.mean()).backward()
+    book.loss(x, noise).mean().backward()
+    wanted = by_its_names({k: p.grad for k, p in ours.named_parameters()})
+    for cell in ("encoder", "decoder"):
+        wanted[f"{cell}.bias_hh"] = wanted[f"{cell}.bias_ih"]
+    found = {k: p.grad for k, p in book.named_parameters()}
+    assert found.keys() == wanted.keys()
+    for name in wanted:
+        assert wanted[name].norm() > 0, name
+        equal(found[name], wanted[name])
+
+
+def test_eqs_13_to_16_what_it_generates_is_the_library_s(pair):
+    ours, book = pair
+    noise = ours.noise(4).double()
+    with torch.no_grad():
+        equal(book.generate(noise), ours.generate_steps(4, noise=noise))
+
+
+def test_each_step_of_a_redrawn_image_is_the_library_s(pair):
+    ours, book = pair
+    x, noise = batch(ours)
+    with torch.no_grad():
+        wanted = torch.stack([state.canvas for state, *_ in ours.steps(x, noise)])
+        canvases, _ = book(x, noise)
+        equal(torch.stack(canvases), wanted)
+
+
+def test_it_needs_torch_and_torchvision_alone_and_fits_in_250_lines():
+    text = FILE.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 250
+    imported = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            imported.add(node.module.split(".")[0])
+    assert imported - set(sys.stdlib_module_names) == {"torch", "torchvision"}
+
+
+def test_every_equation_of_attention_has_one_line():
+    text = FILE.read_text(encoding="utf-8")
+    numbers = [int(k) for k in re.findall(r"  # Eq\. \((\d+)\)", text)]
+    assert sorted(numbers) == [*range(1, 17), *range(19, 30)]
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A folder with 10,100 images of noise in MNIST's own format."""
+    shape = (10_100, 28, 28)
+    pixels = torch.randint(256, shape, generator=torch.Generator().manual_seed(1))
+    folder = tmp_path_factory.mktemp("data")
+    file = folder / "mnist" / "train-images-idx3-ubyte.gz"
+    file.parent.mkdir()
+    head = struct.pack(">4i", 2051, *shape)
+    numbers = pixels.to(torch.uint8).numpy().tobytes()
+    file.write_bytes(gzip.compress(head + numbers, compresslevel=1))
+    return folder, pixels
+
+
+def test_images_come_from_the_folder_that_is_set(digits, monkeypatch):
+    folder, pixels = digits
+    monkeypatch.setenv("DRAWLIB_DATA", str(folder))
+    images = textbook.mnist()
+    assert images.shape == (10_100, 1, 28, 28)
+    torch.testing.assert_close(images[:, 0], pixels / 255)
+
+
+def test_images_else_come_from_torchvision(tmp_path, monkeypatch):
+    """Its own class reads the files; here they are there already."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DRAWLIB_DATA", str(tmp_path / "nothing"))
+    raw = tmp_path / "data" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    pixels = torch.arange(2 * 784).remainder(256).to(torch.uint8)
+    for part in ("train", "t10k"):
+        images = struct.pack(">4i", 2051, 2, 28, 28) + pixels.numpy().tobytes()
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(images)
+        labels = struct.pack(">2i", 2049, 2) + bytes(2)
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(labels)
+    torch.testing.assert_close(textbook.mnist().flatten(), pixels / 255)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [["-m", "drawlib.textbook"], [str(FILE)]])
+def test_from_data_to_picture(command, digits, tmp_path):
+    sizes = ["--epochs", "1", "--T", "3", "--hidden", "16"]
+    path = [str(FILE.parents[1]), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, *command, *sizes],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "DRAWLIB_DATA": str(digits[0]),
+            "PYTHONPATH": os.pathsep.join(filter(None, path)),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert book == ours + 2 * 4 * model.config.hidden
+    assert done.returncode == 0, done.stderr
+    nats = re.findall(r"epoch \d: -ELBO ([\d.]+) nats", done.stdout)
+    assert len(nats) == 1
+    assert 300 < float(nats[0]) < 784
+    with Image.open(tmp_path / "draw.png") as picture:
+        # Twelve digits; the image or the empty canvas, and three steps.
+        assert picture.size == (4 * 58 + 2, 12 * 58 + 2)
 
 
-@pytest.mark.parametrize(
-    ("kind", "name", "value"),
-    [
-        (DRAW, "attention", "cauchy"),
-        (DRAW, "likelihood", "discretised-logistic"),
-        (DRAW, "prior", "learned"),
-        (GLAS, "attention", "cauchy"),
-        (GLAS, "latent_attention", "sigmoid"),
-        (GLAS, "grid", "legacy"),
-        (GLAS, "rows", "floor"),
-        (GLAS, "space", "masked"),
-        (GLAS, "memory", "generative"),
-    ],
-)
-def test_a_model_that_no_textbook_computes_is_refused_in_one_line(kind, name, value):
-    """Its numbers would be those of another model."""
-    config = {DRAW: DRAWConfig, GLAS: GLASConfig}[kind].preset("tiny", **{name: value})
-    with pytest.raises(ValueError, match=f"Config.{name} is '{value}'; allowed: "):
-        textbook(kind(config))
+def test_training_finds_out_what_an_image_shows(capsys):
+    """All ink or none: pixel by pixel that is 25 log 2 nats, at once it is log 2."""
+    torch.manual_seed(0)
+    images = torch.randint(2, (300, 1, 1, 1)).float().expand(-1, 1, 5, 5)
+    model = textbook.DRAW(size=(5, 5), T=2, hidden=32, z=3, read=3, write=5)
+    textbook.train(model, images[:200], images[200:], epochs=10, batch=10)
+    nats = re.findall(r"-ELBO ([\d.]+) nats", capsys.readouterr().out)
+    assert len(nats) == 10
+    assert float(nats[-1]) < 0.7 * 25 * math.log(2)
 
 
-def test_more_than_one_channel_is_refused_in_one_line():
-    model = DRAW(DRAWConfig.preset("tiny", image_shape=(3, 5, 4)))
-    with pytest.raises(ValueError, match="the model has 3 channels; allowed: 1"):
-        textbook(model)
+def test_before_muon_adam_has_every_weight(monkeypatch):
+    model = textbook.DRAW(**SIZES)
+    for there in (True, False):
+        if not there:
+            monkeypatch.delattr(torch.optim, "Muon", raising=False)
+        both = textbook.optimisers(model)
+        held = [id(w) for o in both for g in o.param_groups for w in g["params"]]
+        assert sorted(held) == sorted(id(w) for w in model.parameters())
+    assert [type(o).__name__ for o in both] == ["Adam"]

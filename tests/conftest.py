@@ -14,6 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# What takes long is measured by `make bench`; a busy machine fails no test.
+settings.register_profile(
+    "no-clock", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("no-clock")
 
 if not os.environ.get("DRAWLIB_NO_TYPECHECK"):
     from jaxtyping import install_import_hook

@@ -36,8 +36,11 @@ def steps_done(run_dir: Path) -> int:
     return 0 if state is None else int(state["step"])
 
 
-def wait_for_checkpoints(run_dir: Path, count: int, seconds: float = 100.0) -> None:
-    """Wait until so many more checkpoints are written, or the run is finished."""
+def wait_for_checkpoints(run_dir: Path, count: int) -> None:
+    """Wait until so many more checkpoints are written, or the run is finished.
+
+    However long: pytest's limit for a test ends what hangs.
+    """
 
     def stamp() -> int:
         try:
@@ -45,9 +48,8 @@ def wait_for_checkpoints(run_dir: Path, count: int, seconds: float = 100.0) -> N
         except FileNotFoundError:  # between its two renames
             return 0
 
-    end, last = time.monotonic() + seconds, stamp()
+    last = stamp()
     while count and not (run_dir / "run.json").exists():
-        assert time.monotonic() < end, "no checkpoint came"
         time.sleep(0.0005)
         found = stamp()
         count -= found not in (0, last)

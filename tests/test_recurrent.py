@@ -390,7 +390,6 @@ def test_the_compiled_step_equals_the_eager_one(tmp_path):
         capture_output=True,
         text=True,
         env=env,
-        timeout=280,
     )
     assert run.returncode == 0, run.stderr[-3000:]
     assert run.stdout.split() == ["DRAW", "1", "GLAS", "1"]

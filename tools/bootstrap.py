@@ -15,6 +15,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.environ.get("DRAWLIB_VENV") or os.path.join(ROOT, ".venv")
 STAMP = os.path.join(VENV, ".drawlib-setup")
 TESTED = ((3, 11), (3, 12), (3, 13))
+PINNED = TESTED + ((3, 14),)  # every pin of requirements.txt has a wheel for these
 PROBE = "import sys; print(*sys.version_info[:2])"
 
 
@@ -34,9 +35,17 @@ def version_of(command):
     return tuple(int(word) for word in words) if len(words) == 2 else None
 
 
+def warning(version):
+    """What a version that no test has seen gets told."""
+    text = f"Python {version[0]}.{version[1]}: not tested"
+    if version not in PINNED:
+        text += ", and the pinned packages may have no wheels for it"
+    return text + "; Python 3.11 to 3.13 are"
+
+
 def find_python():
     """The interpreter to build with: a tested version, else one that is newer."""
-    named = ["python3.13", "python3.12", "python3.11", "python3", "python"]
+    named = [f"python3.{minor}" for minor in (13, 12, 11, 14)] + ["python3", "python"]
     found, newer = [], None
     for command in [sys.executable] + named:
         version = version_of(command)
@@ -47,11 +56,10 @@ def find_python():
             if version > TESTED[-1]:
                 newer = newer or (command, version)
     if newer:
-        version = newer[1]
-        say(f"Python {version[0]}.{version[1]} is newer than any tested version")
+        say(warning(newer[1]))
         return newer
     sys.exit(
-        "setup: Python 3.11, 3.12 or 3.13 is needed; found: "
+        "setup: Python 3.11 or newer is needed; found: "
         + ("; ".join(sorted(set(found))) or "no Python at all")
     )
 

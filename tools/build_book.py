@@ -12,42 +12,52 @@ import sys
 import time
 from pathlib import Path
 
-from drawlib.batches.batch import data_folders
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
+from run_notebooks import executed, prepare_kernels
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "_build"
+CACHE = BUILD / ".jupyter_cache"  # where Jupyter Book looks for executed notebooks
 RUN = "from jupyter_book.cli.main import main; main()"  # it has no `python -m`
+
+
+def fill_cache(paths: list[Path]) -> bool:
+    """Run notebooks and keep the outputs for the build; whether all ran through."""
+    cache = get_cache(CACHE)
+    done = 0
+    for path, notebook in executed(paths):
+        cache.cache_notebook_bundle(CacheBundleIn(notebook, str(path)))
+        done += 1
+    return done == len(paths)
 
 
 def main() -> int:
     """Build; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--execute", action="store_true", help="run every notebook")
-    arguments = parser.parse_args()
+    execute = parser.parse_args().execute
     # The cache knows code cells only: after a change of drawlib or of a record it
     # would keep the old numbers. A second build also hides the first one's warnings.
-    for name in ("html", ".doctrees", ".jupyter_cache"):
+    for name in ("html", ".doctrees", CACHE.name):
         shutil.rmtree(BUILD / name, ignore_errors=True)
     notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
-    what = "executing" if arguments.execute else "using the stored outputs of"
+    what = "executing" if execute else "using the stored outputs of"
     print(f"book: {what} {len(notebooks)} notebooks", flush=True)
-    environment = {
-        # One thread gives the numbers that the stored outputs have, and does not wait
-        # for a core that another program holds.
-        "OMP_NUM_THREADS": "1",
-        **os.environ,
-        **data_folders(),
-        "DRAWLIB_BOOK_EXECUTE": "force" if arguments.execute else "off",
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-    }
-    environment.pop("MPLBACKEND", None)  # the kernel's own shows the figures
     start = time.time()
+    # Kernels have one thread: it gives the numbers that the stored outputs have, and
+    # does not wait for a core that another program holds.
+    prepare_kernels()
+    if execute and not fill_cache(notebooks):
+        print("book: not every notebook ran to its end", file=sys.stderr)
+        return 1
+    print("book: writing the pages", flush=True)
+    mode = "cache" if execute else "off"
     code = subprocess.call(
         [sys.executable, "-c", RUN, "build", str(ROOT)]
-        + ["-W", "-n", "--keep-going"]
-        + ([] if arguments.execute else ["-q"]),
+        + ["-W", "-n", "--keep-going", "-q"],
         cwd=ROOT,
-        env=environment,
+        env={**os.environ, "DRAWLIB_BOOK_EXECUTE": mode},
     )
     page = BUILD / "html" / "index.html"
     if code != 0 or not page.exists():

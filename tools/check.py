@@ -11,24 +11,27 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
 WORKERS = ["-n", "2", "--dist", "loadfile"]
+# A worker that has nothing left takes over what the other one has not begun.
+SHARED = ["-n", "2", "--dist", "worksteal"]
 APART = "not colab and not browser and not built and not network"
 FAST = f"{APART} and not slow and not faults"
 
 STAGES: dict[str, list[str]] = {
     "ruff": [sys.executable, "-m", "ruff", "check", "."],
     "mypy": [sys.executable, "-m", "mypy"],
-    "unit": [*PYTEST, "tests", "-m", APART, *WORKERS],
-    "unit-fast": [*PYTEST, "tests", "-m", FAST, *WORKERS],
+    "unit": [*PYTEST, "tests", "-m", APART, *SHARED],
+    "unit-fast": [*PYTEST, "tests", "-m", FAST, *SHARED],
     "doctests": [*PYTEST, "drawlib", "--doctest-modules"],
     "notebooks": [
         *[*PYTEST, "notebooks", "--nbval", "--nbval-current-env"],
         *["--nbval-sanitize-with", "tests/nbval_sanitize.cfg"],
-        *["--nbval-cell-timeout", "300", *WORKERS],
+        *["--nbval-cell-timeout", "1200", *WORKERS],
     ],
     "book": [sys.executable, "tools/build_book.py"],
     "pdf": [sys.executable, "tools/make_pdf.py"],
@@ -44,23 +47,67 @@ STAGES: dict[str, list[str]] = {
     "faults": [*PYTEST, "tests", "-m", "faults"],
     "colab": [*PYTEST, "tests", "-m", "colab"],
 }
-ALL = "ruff mypy unit doctests notebooks book pdf links pages browser live".split()
+# One after the other; a row's chains run beside each other, since each takes one core.
+PLAN: list[list[list[str]]] = [
+    [["book", "pdf", "links", "pages"], ["ruff", "mypy", "doctests"]],
+    *[[[name]] for name in ("unit", "notebooks", "browser", "live")],
+]
+ALL = [name for row in PLAN for chain in row for name in chain]
 NOTHING_COLLECTED = 5
+Ended = dict[str, tuple[str, float]]
 
 
-def run(name: str) -> tuple[str, float]:
-    """Run one stage; returns how it ended and the seconds it took."""
-    print(f"\n=== {name} ".ljust(72, "="), flush=True)
+def run(name: str, alone: bool = True) -> tuple[str, float]:
+    """Run one stage; returns how it ended and the seconds it took.
+
+    What it prints is shown at once where it runs alone, else in one piece at its end.
+    """
     # Two workers on two cores: more threads would only get in each other's way.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
     if name == "notebooks":
         del environment["MPLBACKEND"]  # the kernel's own shows the figures
     environment["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
+    headline = f"\n=== {name} ".ljust(72, "=") + "\n"
+    if alone:
+        print(headline, end="", flush=True)
     start = time.time()
-    code = subprocess.call(STAGES[name], cwd=ROOT, env=environment)
-    if code == NOTHING_COLLECTED and "pytest" in STAGES[name]:
-        return "nothing to run", time.time() - start
-    return ("passed" if code == 0 else "FAILED"), time.time() - start
+    done = subprocess.run(
+        STAGES[name],
+        cwd=ROOT,
+        env=environment,
+        stdout=None if alone else subprocess.PIPE,
+        stderr=None if alone else subprocess.STDOUT,
+    )
+    seconds = time.time() - start
+    if not alone:
+        print(headline + done.stdout.decode(errors="replace"), end="", flush=True)
+    if done.returncode == NOTHING_COLLECTED and "pytest" in STAGES[name]:
+        return "nothing to run", seconds
+    return ("passed" if done.returncode == 0 else "FAILED"), seconds
+
+
+def run_beside_each_other(chains: list[list[str]]) -> Ended:
+    """Run chains of stages at the same time; how each stage ended."""
+    if len(chains) > 1:
+        print("\nbeside each other: " + " | ".join(map(" ".join, chains)), flush=True)
+
+    def one_after_the_other(chain: list[str]) -> Ended:
+        return {name: run(name, alone=len(chains) == 1) for name in chain}
+
+    ended: Ended = {}
+    with ThreadPoolExecutor(len(chains)) as pool:
+        for part in pool.map(one_after_the_other, chains):
+            ended |= part
+    return ended
+
+
+def chosen(names: list[str]) -> list[list[list[str]]]:
+    """The plan's stages of these names; what is in no plan comes after them."""
+    rows = [
+        [kept for chain in row if (kept := [n for n in chain if n in names])]
+        for row in PLAN
+    ]
+    return [row for row in rows if row] + [[[n]] for n in names if n not in ALL]
 
 
 def main() -> int:
@@ -69,13 +116,15 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=list(STAGES), default=ALL)
     names = parser.parse_args().only
     print(f"test: {len(names)} stages: {', '.join(names)}", flush=True)
-    ended = {name: run(name) for name in names}
+    start, ended = time.time(), Ended()
+    for chains in chosen(names):
+        ended |= run_beside_each_other(chains)
     print("\n" + "=" * 72)
     for name, (how, seconds) in ended.items():
         print(f"{name:12s} {how:16s} {seconds:7.1f} s")
-    total = sum(seconds for _, seconds in ended.values())
     failed = [name for name, (how, _) in ended.items() if how == "FAILED"]
-    print(f"{'all':12s} {'FAILED' if failed else 'passed':16s} {total:7.1f} s")
+    how, seconds = "FAILED" if failed else "passed", time.time() - start
+    print(f"{'all':12s} {how:16s} {seconds:7.1f} s")
     return 1 if failed else 0
 
 

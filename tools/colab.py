@@ -27,6 +27,8 @@ from nbclient import NotebookClient
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from drawlib.batches.kernels import LocalKernelManager
+
 ROOT = Path(__file__).resolve().parent.parent
 HAS = ("torch", "torchvision", "numpy", "matplotlib", "ipywidgets")
 TOOLS = ("ipykernel", "pip")  # what runs the notebooks, and their first cell
@@ -282,6 +284,7 @@ def run_alone(
             notebook,
             timeout=timeout,
             kernel_name="alone",
+            kernel_manager_class=LocalKernelManager,
             resources={"metadata": {"path": str(folder)}},
         )
         with client.setup_kernel(env=bare_environment(**variables)):

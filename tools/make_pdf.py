@@ -9,6 +9,7 @@ without the PDF. A PAGE such as `notebooks/04-vae` prints that page
 alone, into `_build/pages.pdf`.
 """
 
+import asyncio
 import io
 import re
 import sys
@@ -65,42 +66,56 @@ def pages() -> list[str]:
     ]
 
 
-def print_page(browser: Any, name: str) -> tuple[str, bytes]:
+async def print_page(browser: Any, name: str) -> tuple[str, bytes]:
     """One page's title and its PDF."""
-    page = browser.new_page(viewport={"width": 900, "height": 1200})
+    page = await browser.new_page(viewport={"width": 900, "height": 1200})
     try:
-        page.goto((HTML / f"{name}.html").as_uri(), wait_until="load")
-        if page.locator(".math").count():
-            page.wait_for_function("window.MathJax?.startup?.promise !== undefined")
-            page.evaluate("() => MathJax.startup.promise.then(() => true)")
-            page.wait_for_selector("mjx-container", state="attached")
-        page.evaluate(UNFOLD)
-        page.add_style_tag(content=STYLE)
-        page.evaluate("() => document.fonts.ready.then(() => true)")
-        title = page.locator("article h1").first.inner_text().rstrip("#").strip()
+        await page.goto((HTML / f"{name}.html").as_uri(), wait_until="load")
+        if await page.locator(".math").count():
+            started = "window.MathJax?.startup?.promise !== undefined"
+            await page.wait_for_function(started)
+            await page.evaluate("() => MathJax.startup.promise.then(() => true)")
+            await page.wait_for_selector("mjx-container", state="attached")
+        await page.evaluate(UNFOLD)
+        await page.add_style_tag(content=STYLE)
+        await page.evaluate("() => document.fonts.ready.then(() => true)")
+        title = await page.locator("article h1").first.inner_text()
         margin = {side: "18mm" for side in ("top", "bottom", "left", "right")}
-        content = page.pdf(format="A4", scale=0.8, margin=margin, print_background=True)
-        return title, content
+        content = await page.pdf(
+            format="A4", scale=0.8, margin=margin, print_background=True
+        )
+        return title.rstrip("#").strip(), content
     finally:
-        page.close()
+        await page.close()
+
+
+async def print_pages(executable: str, names: list[str]) -> list[tuple[str, bytes]]:
+    """Title and PDF of each page; two print at a time, each in a process of its own."""
+    from playwright.async_api import async_playwright
+
+    two = asyncio.Semaphore(2)
+
+    async def one(browser: Any, name: str) -> tuple[str, bytes]:
+        async with two:
+            return await print_page(browser, name)
+
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=executable, args=ARGUMENTS, headless=True
+        )
+        try:
+            return await asyncio.gather(*(one(browser, name) for name in names))
+        finally:
+            await browser.close()
 
 
 def print_book(executable: str, names: list[str], target: Path) -> int:
     """Print these pages into one file; returns its number of sheets."""
-    from playwright.sync_api import sync_playwright
-
     book = PdfWriter()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=executable, args=ARGUMENTS, headless=True
-        )
-        for name in names:
-            title, content = print_page(browser, name)
-            first = len(book.pages)
-            book.append(PdfReader(io.BytesIO(content)), import_outline=False)
-            book.add_outline_item(title=title, page_number=first)
-            print(f"pdf: {name}, {len(book.pages) - first} sheets", flush=True)
-        browser.close()
+    for title, content in asyncio.run(print_pages(executable, names)):
+        first = len(book.pages)
+        book.append(PdfReader(io.BytesIO(content)), import_outline=False)
+        book.add_outline_item(title=title, page_number=first)
     book.add_metadata({"/Title": "Recurrence and attention", "/Lang": "en"})
     book.compress_identical_objects()
     temporary = target.with_suffix(".part")
@@ -131,6 +146,7 @@ def main() -> int:
     if executable is None:
         print("pdf: no Chromium was found, so none was made; the book is whole without")
         return 0
+    print(f"pdf: printing {len(names)} pages", flush=True)
     target = HTML / NAME if not sys.argv[1:] else HTML.parent / "pages.pdf"
     sheets = print_book(executable, names, target)
     if not sys.argv[1:]:

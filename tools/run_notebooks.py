@@ -2,16 +2,19 @@
 
     python tools/run_notebooks.py [notebooks/01-….ipynb …]
 
-Without names: all of them, in order. A notebook whose execution fails is left as it
-was. Timings, kernel names and the order of keys are stripped, so that running twice
-changes nothing but what really changed.
+Without names: all of them. Each takes one core, so several run at a time. A notebook
+whose execution fails is left as it was. Timings, kernel names and the order of keys are
+stripped, so that running twice changes nothing but what really changed.
 """
 
+import asyncio
 import base64
 import io
 import os
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import nbformat
@@ -21,10 +24,12 @@ from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
 from drawlib.batches.batch import data_folders
+from drawlib.batches.kernels import LocalKernelManager
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 KEPT = ("tags", "mystnb", "editable", "slideshow")
+AT_ONCE = min(4, os.cpu_count() or 1)  # a kernel takes a core and a gigabyte
 
 
 def lighter(figure: bytes) -> bytes:
@@ -83,28 +88,60 @@ def tidy(notebook: nbformat.NotebookNode) -> None:
                     output.data["image/png"] = packed.decode()
 
 
-def execute(path: Path) -> str:
-    """Run one notebook and store its outputs; returns one line on how it went."""
+def prepare_kernels() -> None:
+    """What kernels inherit: where data are, one thread, figures shown by themselves."""
+    os.environ.update(data_folders())
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as the tests compare them
+    os.environ.pop("MPLBACKEND", None)
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
+
+
+def execute(path: Path) -> tuple[nbformat.NotebookNode, float]:
+    """Run one notebook; it comes back with clean outputs, and the seconds it took."""
     start = time.time()
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook,
         timeout=1800,
         kernel_name="python3",
+        kernel_manager_class=LocalKernelManager,
         resources={"metadata": {"path": str(path.parent)}},
     )
     try:
-        client.execute()
+        asyncio.run(client.async_execute())  # any thread may: it closes its own loop
     except CellExecutionError as error:
-        last = str(error).strip().splitlines()[-1]
-        raise RuntimeError(f"{path.name} failed: {last}") from None
+        told = f"{error.ename}: {error.evalue}".strip().splitlines()[0]
+        raise RuntimeError(f"{path.name} failed: {told}") from None
     tidy(notebook)
     nbformat.validate(notebook)
+    return notebook, time.time() - start
+
+
+def executed(
+    paths: Sequence[Path], at_once: int = AT_ONCE
+) -> Iterator[tuple[Path, nbformat.NotebookNode]]:
+    """Run notebooks, several at a time: each once it is done, unless it failed."""
+    pool = ThreadPoolExecutor(at_once)
+    runs = {pool.submit(execute, path): path for path in paths}
+    try:
+        for number, run in enumerate(as_completed(runs), start=1):
+            count, path = f"{number} of {len(paths)}", runs[run]
+            try:
+                notebook, seconds = run.result()
+            except (RuntimeError, OSError) as error:
+                print(f"notebooks: {count}: {error}", file=sys.stderr, flush=True)
+                continue
+            print(f"notebooks: {count}: {path.name}, {seconds:.0f} s", flush=True)
+            yield path, notebook
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def store(path: Path, notebook: nbformat.NotebookNode) -> None:
+    """Write a notebook in place of the old one, whole or not at all."""
     temporary = path.with_suffix(".ipynb.tmp")
     nbformat.write(notebook, temporary)
     os.replace(temporary, path)
-    seconds, size = time.time() - start, path.stat().st_size / 1e3
-    return f"{path.name}: {seconds:.0f} s, {size:.0f} kB"
 
 
 def main() -> int:
@@ -112,19 +149,13 @@ def main() -> int:
     names = sys.argv[1:]
     paths = [Path(name).resolve() for name in names]
     paths = paths or sorted((ROOT / "notebooks").glob("*.ipynb"))
-    os.environ.update(data_folders())
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as the tests compare them
-    os.environ.pop("MPLBACKEND", None)  # the kernel's own shows the figures
-    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
-    failed = 0
-    for number, path in enumerate(paths, start=1):
-        print(f"notebooks: {number} of {len(paths)}: {path.name} …", flush=True)
-        try:
-            print(f"notebooks: {execute(path)}", flush=True)
-        except (RuntimeError, OSError) as error:
-            failed += 1
-            print(f"notebooks: {error}", file=sys.stderr)
-    return 1 if failed else 0
+    prepare_kernels()
+    print(f"notebooks: executing {len(paths)}, {AT_ONCE} at a time", flush=True)
+    done = 0
+    for path, notebook in executed(paths):
+        store(path, notebook)
+        done += 1
+    return 0 if done == len(paths) else 1
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 - Scripts, styles and pictures that a page would fetch from elsewhere are removed.
 - What the theme leaves out for people who use a keyboard or a screen reader is added.
 
-`DRAWLIB_BOOK_EXECUTE` (`force` or `off`) overrides how notebooks are executed.
+`DRAWLIB_BOOK_EXECUTE` (`cache` or `off`) overrides how notebooks are executed.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def on_config(app: Sphinx, config: Config) -> None:
     """Set what depends on the environment or on the repository's address."""
     mode = os.environ.get("DRAWLIB_BOOK_EXECUTE")
     if mode:
-        if mode not in ("force", "off"):
-            raise ExtensionError(f"DRAWLIB_BOOK_EXECUTE is {mode!r}, not force or off")
+        if mode not in ("cache", "off"):
+            raise ExtensionError(f"DRAWLIB_BOOK_EXECUTE is {mode!r}, not cache or off")
         config.nb_execution_mode = mode
     config.mathjax_path = "mathjax/tex-chtml-full.js"
     # A launch button that leads nowhere is worse than none.

@@ -44,6 +44,8 @@ def run_job(job: Job, batch: str = "") -> Outcome:
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
+    from drawlib.batches.kernels import LocalKernelManager
+
     tell(job.name)
     start = time.monotonic()
     job.folder.mkdir(parents=True, exist_ok=True)
@@ -56,6 +58,7 @@ def run_job(job: Job, batch: str = "") -> Outcome:
                 str(job.output),
                 parameters=job.parameters,
                 kernel_name="python3",
+                kernel_manager_class=LocalKernelManager,
                 cwd=str(job.notebook.parent),
                 progress_bar=False,
                 extra_arguments=[mark(batch)],

@@ -6,12 +6,17 @@ import base64
 import io
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
+from nbclient import NotebookClient
 from PIL import Image
+
+from drawlib.batches import kernels
+from drawlib.batches.kernels import LocalKernelManager
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
@@ -93,6 +98,7 @@ def test_a_relative_data_folder_is_found_from_the_notebooks_folder(
     tmp_path, monkeypatch, capsys
 ):
     seen = []
+    notebook = nbformat.v4.new_notebook()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DRAWLIB_DATA", "some/data")
     for name in ("OMP_NUM_THREADS", "MPLBACKEND", "PYDEVD_DISABLE_FILE_VALIDATION"):
@@ -101,7 +107,67 @@ def test_a_relative_data_folder_is_found_from_the_notebooks_folder(
     monkeypatch.setattr(
         run_notebooks,
         "execute",
-        lambda path: seen.append((path, os.environ["DRAWLIB_DATA"])) or "done",
+        lambda path: seen.append((path, os.environ["DRAWLIB_DATA"])) or (notebook, 1.0),
     )
     assert run_notebooks.main() == 0
+    assert nbformat.read("some.ipynb", as_version=4) == notebook
     assert seen == [(tmp_path / "some.ipynb", str(tmp_path / "some" / "data"))]
+
+
+def written(folder, name, code):
+    """A notebook of one cell."""
+    path = folder / f"{name}.ipynb"
+    cells = [nbformat.v4.new_code_cell(code)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    return path
+
+
+def test_notebooks_run_beside_each_other_and_their_kernels_warn_of_nothing(
+    tmp_path, capfd
+):
+    """Each waits for what the other one writes; a third one fails, and stops neither.
+
+    No kernel says that it runs over TCP, without encryption.
+    """
+    wait = (
+        "import pathlib, time\n"
+        "pathlib.Path('{0}').touch()\n"
+        "while not pathlib.Path('{1}').exists():\n    time.sleep(0.05)\n"
+        "print('{0}')"
+    )
+    paths = [
+        written(tmp_path, "bad", "1 / 0"),
+        written(tmp_path, "a", wait.format("one", "two")),
+        written(tmp_path, "b", wait.format("two", "one")),
+    ]
+    found = {p.stem: n for p, n in run_notebooks.executed(paths, at_once=2)}
+    texts = {name: n.cells[0].outputs[0].text for name, n in found.items()}
+    assert texts == {"a": "one\n", "b": "two\n"}
+    told, warned = capfd.readouterr()
+    assert "of 3: a.ipynb, " in told and "of 3: b.ipynb, " in told
+    (line,) = warned.splitlines()
+    assert line.endswith("of 3: bad.ipynb failed: ZeroDivisionError: division by zero")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sockets are files on POSIX systems")
+def test_a_kernel_is_no_port_of_the_machine_and_leaves_no_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    client = NotebookClient(
+        nbformat.v4.new_notebook(),
+        kernel_name="python3",
+        kernel_manager_class=LocalKernelManager,
+    )
+    with client.setup_kernel():
+        info = client.km.get_connection_info()
+        assert info["transport"] == "ipc" and info["ip"].startswith(str(tmp_path))
+        assert len(list(tmp_path.iterdir())) > 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("reason", ["nt", "long"])
+def test_where_sockets_cannot_be_files_a_kernel_runs_over_tcp(monkeypatch, reason):
+    if reason == "nt":
+        monkeypatch.setattr(kernels.os, "name", "nt")
+    else:
+        monkeypatch.setattr(tempfile, "tempdir", "/" + 100 * "a")
+    assert LocalKernelManager().transport == "tcp"

@@ -44,7 +44,7 @@ def torchrun(*arguments: str, **environment: str) -> tuple[int, str]:
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
     )
     try:
-        _, told = process.communicate(timeout=240)
+        _, told = process.communicate()
     finally:
         process.terminate()  # torchrun ends its processes
         process.wait()

@@ -66,7 +66,7 @@ ROOMS = (
     ),
     Room(
         "pages/",
-        "explorer pad livepage live web livebook",
+        "explorer animation pad livepage live web livebook",
         "what runs in a page, with its JavaScript",
     ),
     Room(

@@ -39,6 +39,7 @@ USAGE = """python -m drawlib COMMAND
                         models: {models}
   evaluate RUN|NAME     bounds of a run directory, or of a shipped model
   sample RUN|NAME       draw images from the prior into a PNG
+  animate RUN|NAME      show a DRAW or GLAS at work, step by step: GIF, MP4, PNG, SVG
   record RUN            evaluate a finished run and write its record
   page RUN|NAME         write one HTML file in which the model draws, to send around
   export-web NAME       write a shipped DRAW or GLAS as a script for the page
@@ -104,6 +105,33 @@ class MakePage:
     images: int = 4
     """Test images that are drawn step by step: a seeded, stratified draw."""
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class Animate:
+    """Show step by step how a DRAW or a GLAS draws, with its windows.
+
+    A description of the picture is printed, and written into a .txt beside it.
+    """
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A run directory, or the name of a shipped model (protocol/model-seed)."""
+    out: Path = Path("draw.gif")
+    """A .gif, a .mp4 (needs ffmpeg), or a strip of steps: .png, .svg."""
+    dream: bool = False
+    """Images from the prior; otherwise test images, looked at and drawn again."""
+    data: str | None = None
+    """The protocol; left out, the one that the model was trained on."""
+    images: Annotated[int, tyro.conf.arg(aliases=("--n",))] = 4
+    """How many images: for test images a seeded, stratified draw."""
+    frames: int | None = None
+    """How many of the steps, spread evenly; left out, all, in a strip at most 8."""
+    scale: int | None = None
+    """Pixels on the screen for a pixel; left out, as 112 for the longer side asks."""
+    fps: int = 10
+    """Steps a second."""
+    seed: int = 0
+    device: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -315,6 +343,30 @@ def sample_command(arguments: Sequence[str]) -> None:
     print(f"{args.n} means of p(x given z), z from the prior: {args.out}")
 
 
+def animate_command(arguments: Sequence[str]) -> None:
+    from drawlib.pages import animation
+
+    args = parse(Animate, arguments, "animate")
+    if args.dream and args.data:
+        raise ValueError(f"data is {args.data!r} for a dream; allowed: none")
+    animation.check_target(args.out)
+    model, protocol = load_any(args.model, args.device)
+    made = animation.animate(
+        model,
+        None if args.dream else load_data(args.data or protocol),
+        args.out,
+        args.images,
+        seed=args.seed,
+        name=Path(args.model).name,
+        frames=args.frames,
+        scale=args.scale,
+        fps=args.fps,
+    )
+    size = args.out.stat().st_size / 1e3
+    beside = animation.beside(args.out)
+    print(f"{made.alt}\n{args.out}, {size:.0f} kB; these words stand in {beside}")
+
+
 def record_command(arguments: Sequence[str]) -> None:
     args = parse(MakeRecord, arguments, "record")
     path = publish(
@@ -386,6 +438,7 @@ COMMANDS = {
     "train": train_command,
     "evaluate": evaluate_command,
     "sample": sample_command,
+    "animate": animate_command,
     "record": record_command,
     "page": page_command,
     "export-web": export_web_command,
@@ -425,7 +478,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    if rank and arguments[0] in ("data", "sample", "page", "export-web", "reproduce"):
+    if rank and arguments[0] not in ("train", "evaluate", "record"):
         return 0  # the work of one process
     try:
         command(arguments[1:])

@@ -24,6 +24,7 @@ class Room(NamedTuple):
 
 
 ROOMS = (
+    Room("textbook", "textbook", "DRAW in one file: read this first"),
     Room(
         "equations",
         "config exchanged gaussian bound likelihood layers lstm filters",
@@ -34,7 +35,6 @@ ROOMS = (
         "trace recurrent draw glas vae ladder classifier objectives models",
         "one file, one model; looking into them, choosing one",
     ),
-    Room("textbook", "textbook", "DRAW in one file: read this first"),
     Room(
         "machine/",
         "device distributed stopping files",
@@ -66,7 +66,7 @@ ROOMS = (
     ),
     Room(
         "pages/",
-        "explorer pad livepage standalone live web livebook",
+        "explorer animation pad livepage standalone live web livebook",
         "what runs in a page, with its JavaScript",
     ),
     Room(

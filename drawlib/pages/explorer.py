@@ -19,12 +19,14 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from drawlib.bound import LatentModel
+from drawlib.pages import animation as animations
 from drawlib.pages.livepage import LivePage, base64_of
 from drawlib.pages.pad import page
 from drawlib.trace import Trace, Windows
 
 __all__ = [
     "LivePage",
+    "animation",
     "elbo_1d",
     "filterbank_explorer",
     "merge_gaussians",
@@ -215,6 +217,49 @@ def player(
             "memory": remembered(memory),
         },
     )
+
+
+def animation(
+    source: Trace | LatentModel,
+    n: int = 4,
+    *,
+    seed: int = 0,
+    memory: Float[Tensor, "rows columns"] | None = None,
+    frames: int | None = None,
+    scale: int | None = None,
+    fps: int = 10,
+    name: str = "the model",
+) -> animations.Animation:
+    """Show a DRAW or a GLAS at work, as a GIF in the page with its description.
+
+    ``source`` is a trace, whose images are seen and drawn again, or a model, which then
+    dreams n images. ``memory`` is as for ``player``; ``frames`` of the steps are shown,
+    left out all, ``fps`` a second; ``scale`` enlarges. ``animate`` on the command line
+    writes the same into a file.
+
+    Raises:
+        ValueError: for a model without steps, numbers out of range, or a GIF of more
+            than 1 MB.
+
+    Example:
+        >>> from drawlib.draw import DRAW, DRAWConfig
+        >>> model = DRAW(DRAWConfig.preset("tiny", attention="gaussian"))
+        >>> animation(model.trace(torch.zeros(2, 1, 28, 28)), fps=2)
+        <animation of 4 steps>
+        >>> animation(model, 3).alt[:39]
+        'The model draws 3 images of its own in '
+    """
+    look: dict[str, Any] = {"frames": frames, "scale": scale, "fps": fps, "name": name}
+    if isinstance(source, Trace):
+        made = animations.redrawing(source, memory=memory, **look)
+    else:
+        made = animations.dreaming(source, n, seed=seed, **look)
+    if (size := len(made.gif())) > MOST_BYTES:
+        raise ValueError(
+            f"the GIF has {size:,} bytes; allowed: at most {MOST_BYTES:,}, take fewer "
+            "images or frames, or a smaller scale"
+        )
+    return made
 
 
 def pad(

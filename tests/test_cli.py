@@ -171,7 +171,7 @@ def one_line(capsys, arguments):
 def test_a_mistake_gets_one_line(tmp_path, toy, capsys, monkeypatch, arguments, told):
     monkeypatch.chdir(tmp_path)
     if told is None:  # an empty preset is none
-        monkeypatch.setattr(cli, "train_run", lambda run: 1 / 0)
+        monkeypatch.setattr(cli, "train_run", lambda run, data: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             main(arguments)
         return

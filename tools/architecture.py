@@ -71,7 +71,7 @@ ROOMS = (
     ),
     Room(
         "batches/",
-        "reproduce jobs batch check",
+        "reproduce jobs batch kernels check",
         "many runs: papermill and Dask",
     ),
     Room("drawlib", "__init__", "the public names"),

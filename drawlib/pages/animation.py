@@ -34,7 +34,9 @@ from drawlib.trace import Trace, Windows, windows
 
 __all__ = [
     "Animation",
+    "Cell",
     "Row",
+    "Sheet",
     "animate",
     "animation",
     "beside",

@@ -24,7 +24,8 @@ PICTURE = re.compile(r"<!-- python -m drawlib (animate .+) -->\n!\[(.+)\]\((.+)\
 
 def blocks(text: str, language: str = "") -> list[str]:
     """The code blocks of a page in one language."""
-    return re.findall(rf"^```{language}\n(.+?)^```$", text, flags=re.M | re.S)
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.M | re.S)
+    return [block for name, block in found if name == language]
 
 
 def commands(text: str) -> list[list[str]]:
@@ -113,6 +114,7 @@ def test_picture_is_light_moves_and_says_in_words_what_it_shows():
         assert film.n_frames == 64
 
 
+@pytest.mark.slow
 def test_picture_is_what_its_command_makes(mnist_dynamic, tmp_path):
     command, alt, path = PICTURE.search(README).groups()
     made = tmp_path / "draw.gif"

@@ -327,7 +327,8 @@ def redrawing_of(
     x = data.binarise(data.test.images[chosen], split="test")
     device = next(model.parameters()).device
     seen = model.trace(x.to(device), generator=torch.Generator().manual_seed(seed))
-    what = f"test images of {data.name}"
+    # Of a name like "folder:shapes (28x28 grey, …)" the part that is short.
+    what = f"test images of {data.name.partition(' (')[0]}"
     if data.test.labels is not None:
         labels = ", ".join(str(int(label)) for label in data.test.labels[chosen])
         what += f" (labels {labels})"

@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +197,13 @@ def test_description_says_what_there_is_to_see():
     nats = re.search(r"KL of all steps is ([\d.]+) nats an image", made.alt)
     assert nats and float(nats[1]) == pytest.approx(float(kl.detach()), abs=0.051)
     assert explorer.animation(model, 1).alt.startswith("The model draws 1 image of")
+
+
+def test_description_names_images_of_one_s_own_by_their_folder_alone():
+    data = replace(toy_data(side=28), name="folder:a (28x28 grey, seed 0, 4f26c3ae)")
+    made = animation.redrawing_of(tiny(), data, 1)
+    start = r"The model looks at 1 test image of folder:a \(label [01]\) and draws it "
+    assert re.match(start, made.alt)
 
 
 def test_notebook_shows_an_image_with_its_words_and_a_still_for_no_motion():

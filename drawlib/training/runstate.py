@@ -196,8 +196,8 @@ class RunState:
 
     def log(
         self, epoch: int, rate: float, valid: dict[str, float], model: nn.Module
-    ) -> None:
-        """Append a row, and keep the weights if they are the best so far."""
+    ) -> dict[str, float]:
+        """Append a row, and keep the weights if they are the best so far; the row."""
         self.rows.append(
             {
                 "epoch": epoch,
@@ -215,6 +215,7 @@ class RunState:
             weights = {k: v.detach().clone() for k, v in model.state_dict().items()}
             self.best = {"valid": valid["valid"], "epoch": epoch, "state": weights}
         self.write_log()
+        return self.rows[-1]
 
     def write_log(self) -> None:
         if not self.team.first:

@@ -89,9 +89,9 @@ def fit(
         TrainingStopped: after ten non-finite steps in a row; where the run directory
             belongs to another config, or another process trains in it.
         CheckpointError: where the disk refuses a checkpoint.
-        ValueError: for an empty split, images of another shape than the model's, a
-            likelihood that is not the protocol's, or fewer images in a batch than
-            processes.
+        ValueError: for splits as ``Data.check`` has it, images of another shape than
+            the model's, a likelihood that is not the protocol's, or a batch that is too
+            small for the processes or for batch norm.
         WorkerLost: where another process of the job is gone.
 
     Example:
@@ -193,10 +193,10 @@ class Training:
     ) -> None:
         self.model, self.config, self.loss, self.team = model, config, loss, team
         self.device = pick_device(team.device(config.device))
+        check(model, data, loss)
         model.to(self.device)
         self.data = data = data.to(self.device)
         self.n = n = len(data.train)
-        check(model, data, loss)
         size = min(config.batch_size, n)
         team.check_batch(size)
         # What a classifier sees is made from the images, and has another mean.
@@ -304,14 +304,13 @@ class Training:
 
 def check(model: Any, data: Data, loss: Loss | None) -> None:
     """Refuse what cannot be trained on, before the first step."""
-    for split in ("train", "valid"):
-        if not len(data.split(split)):
-            raise ValueError(f"the {split} split is empty; allowed: one image or more")
-    if loss is None:
-        check_likelihood(model, data)
-        images = data.train.images[:1]
-        look = torch.Generator(images.device).manual_seed(0)
-        check_images(data.binarise(images, look), model.image_shape)
+    if loss is not None:
+        data.check("train", "valid")
+        return
+    check_likelihood(model, data, "train", "valid")
+    images = data.train.images[:1]
+    look = torch.Generator(images.device).manual_seed(0)
+    check_images(data.binarise(images, look), model.image_shape)
 
 
 def average_of(model: nn.Module, decay: float) -> AveragedModel | None:

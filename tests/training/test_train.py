@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -711,6 +713,41 @@ def test_an_empty_split_gets_one_line(tmp_path, split):
     empty = getattr(data, split).subset(torch.arange(0))
     with pytest.raises(ValueError, match=f"the {split} split is empty"):
         run(tmp_path, replace(data, **{split: empty}))
+
+
+@pytest.mark.parametrize("own_loss", [None, cross_entropy])
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_one_bad_image_is_found_before_anything_is_computed(tmp_path, split, own_loss):
+    data, model = toy_data(), toy_model()
+    images = torch.zeros_like(getattr(data, split).images)
+    images[-1, 0, -1, -1] = 3
+    bad = replace(getattr(data, split), images=images, visit="bits")
+    before = weights(model)
+    with pytest.raises(ValueError, match=f"the {split} split .* holds 3 where"):
+        run(tmp_path, replace(data, **{split: bad}), model, own_loss)
+    assert_same_bits(weights(model), before)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_run_without_one_finite_validation_ends_with_an_error(
+    tmp_path, monkeypatch, keep, value
+):
+    monkeypatch.setattr(train, "validate", lambda *_: {"valid": value})
+    told = f"{tmp_path} has no finite validation: the last is {value} after step 12"
+    for _ in range(2):  # also if the same is asked for again
+        with pytest.raises(TrainingStopped, match=re.escape(told)) as caught:
+            run(tmp_path, keep=keep)
+        assert "\n" not in str(caught.value)
+
+
+def test_one_finite_validation_is_enough(tmp_path, monkeypatch):
+    values = iter([math.nan, 5.0, -math.inf])
+    monkeypatch.setattr(train, "validate", lambda *_: {"valid": next(values)})
+    _, history = run(tmp_path)
+    assert history.column("valid")[1] == 5.0
+    assert checkpoint.load(tmp_path / "checkpoint.pt")["best"]["epoch"] == 2
 
 
 def test_images_of_another_shape_get_one_line(tmp_path):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from numbers import Real
+from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
-__all__ = ["Config", "one_of", "at_least"]
+__all__ = ["Config", "at_least", "one_of", "plain", "whole"]
 
 # Not `Self`: the tests check annotations at run time, method by method.
 C = TypeVar("C", bound="Config")
@@ -18,7 +20,8 @@ class Config:
     """Base of every configuration: immutable, comparable, and equal to its JSON.
 
     A subclass is a frozen dataclass; it lists its named presets in ``PRESETS``
-    and refuses impossible values in ``check``.
+    and refuses impossible values in ``check``. Fields become plain Python values of
+    their types, as ``plain`` has it: a checkpoint and a log hold nothing else.
 
     Example:
         >>> @dataclass(frozen=True)
@@ -34,12 +37,16 @@ class Config:
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def __post_init__(self) -> None:
-        # JSON knows lists only: a config read back must equal the one written.
+        names = [field.name for field in dataclasses.fields(self)]
+        given = {name: getattr(self, name) for name in names}
+        for name, value in self.plain_fields(given).items():
+            object.__setattr__(self, name, value)
+        self.check()
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, list):
-                object.__setattr__(self, field.name, tuple(value))
-        self.check()
+            if value != value:
+                where = f"{type(self).__name__}.{field.name}"
+                raise ValueError(refusal(where, value, "a number"))
 
     def check(self) -> None:
         """Raise ``ValueError`` where a value is out of range."""
@@ -72,14 +79,83 @@ class Config:
                 f"{cls.__name__} has no field {', '.join(unknown)}; "
                 f"it has: {', '.join(known)}"
             )
-        # JSON knows lists only: a config read back must equal the one written.
-        return cls(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        )
+        return cls(**cls.plain_fields(values))
+
+    @classmethod
+    def plain_fields(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Values of fields as their types have them; errors as ``plain``."""
+        kinds = get_type_hints(cls)
+        return {k: plain(f"{cls.__name__}.{k}", v, kinds[k]) for k, v in values.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary that JSON can hold (tuples become lists)."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+PLAIN = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
+
+
+def plain(where: str, value: Any, kind: Any) -> Any:
+    """A value as plain Python has it, for a field of the type ``kind``.
+
+    Scalars of NumPy and tensors without axes become numbers, lists and arrays become
+    tuples, and whole numbers become floats where a float is asked for. Nothing else is
+    changed: no float for a whole number, and no text or truth value for a number.
+
+    Raises:
+        ValueError: for a value of another kind.
+
+    Example:
+        >>> import numpy as np
+        >>> plain("lr", np.float32(0.5), float)
+        0.5
+        >>> plain("z", np.array([3, 2]), tuple[int, ...])
+        (3, 2)
+        >>> plain("TrainConfig.epochs", 1.5, int)
+        Traceback (most recent call last):
+        ValueError: TrainConfig.epochs is 1.5; allowed: a whole number
+    """
+    if get_origin(kind) is tuple:
+        inner = get_args(kind)
+        listed = isinstance(value, Iterable) and not isinstance(value, str | bytes)
+        items = list(value) if listed and getattr(value, "ndim", 1) else [value]
+        kinds = inner[:1] * len(items) if inner[-1] is Ellipsis else inner
+        if not listed or len(items) != len(kinds):
+            count = "" if inner[-1] is Ellipsis else f"{len(inner)} "
+            raise ValueError(refusal(where, value, f"a tuple of {count}numbers"))
+        pairs = zip(items, kinds, strict=True)
+        return tuple(plain(where, item, its) for item, its in pairs)
+    found = value.item() if getattr(value, "ndim", None) == 0 else value
+    if kind not in PLAIN:
+        return found
+    kinds = (Real,) if kind is float else (kind,)
+    if not isinstance(found, kinds) or (kind is not bool and isinstance(found, bool)):
+        raise ValueError(refusal(where, value, PLAIN[kind]))
+    return kind(found)
+
+
+def refusal(where: str, value: Any, allowed: str) -> str:
+    """What was given and what is allowed, in one line."""
+    given = " ".join(repr(value).split())
+    return f"{where} is {given:.60}; allowed: {allowed}"
+
+
+def whole(where: str, value: Any, lowest: int = 0, below: int | None = None) -> int:
+    """A plain whole number from ``lowest`` on, and ``below`` a limit.
+
+    Raises:
+        ValueError: for anything else.
+
+    Example:
+        >>> whole("seed", 2**64, below=2**63)
+        Traceback (most recent call last):
+        ValueError: seed is 18446744073709551616; allowed: 0 to 2**63 - 1
+    """
+    found = plain(where, value, int)
+    if found < lowest or (below is not None and found >= below):
+        most = "" if below is None else f" to 2**{below.bit_length() - 1} - 1"
+        raise ValueError(f"{where} is {found}; allowed: {lowest}{most or ' or more'}")
+    return found
 
 
 def one_of(config: Config, name: str, allowed: tuple[str, ...]) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from drawlib.bound import LatentModel, check_images
+from drawlib.config import whole
 from drawlib.data.sets import Data, stratified_subset
 from drawlib.machine.distributed import ALONE, Team
 
@@ -125,14 +126,14 @@ def passes(n: int, samples: int, chunk: int) -> list[int]:
     return [min(at_once, samples - first) for first in range(0, samples, at_once)]
 
 
-def check_likelihood(model: Any, data: Data) -> None:
-    """Refuse a model whose likelihood is not that of the data's protocol.
+def check_likelihood(model: Any, data: Data, *splits: str) -> None:
+    """Refuse data that the model's likelihood is none for; every image is looked at.
 
     Bernoulli's formula on grey values is no likelihood, and masses of 256 levels on
     bits are another number than the tables' (chapter 1).
 
     Raises:
-        ValueError: where the two differ.
+        ValueError: where the likelihood is not the protocol's, and as ``Data.check``.
     """
     name = getattr(getattr(model, "config", None), "likelihood", None)
     if name is not None and name != data.likelihood:
@@ -140,16 +141,16 @@ def check_likelihood(model: Any, data: Data) -> None:
             f"the model's likelihood is {name!r}; allowed on {data.name}: "
             f"{data.likelihood!r}"
         )
+    data.check(*splits, likelihood=name)
 
 
-def check_seed(seed: int) -> None:
-    """Refuse a seed that not every generator takes.
+def check_seed(seed: int) -> int:
+    """A seed as a plain number; refuse one that not every generator takes.
 
     Raises:
         ValueError: for a negative one, or one of more than 63 bits.
     """
-    if not 0 <= seed < 2**63:
-        raise ValueError(f"seed is {seed}; allowed: 0 to 2**63 - 1")
+    return whole("seed", seed, below=2**63)
 
 
 def evaluate(
@@ -177,7 +178,7 @@ def evaluate(
     Raises:
         ValueError: for K below 1, a seed as ``check_seed`` has it, an unknown or empty
             split, more images than there are, images of another shape than the
-            model's, or a likelihood that is not the protocol's.
+            model's, and as ``check_likelihood``.
 
     Example:
         >>> from drawlib import VAE, Data, Split, VAEConfig
@@ -190,17 +191,13 @@ def evaluate(
         >>> result.images, result.neg_elbo > 300
         (4, True)
     """
-    if samples < 1:
-        raise ValueError(f"samples (K) is {samples}; allowed: 1 or more")
-    check_seed(seed)
+    samples, seed = whole("samples (K)", samples, lowest=1), check_seed(seed)
     part = data.split(split)
-    if not len(part):
-        raise ValueError(f"the {split} split is empty; allowed: one image or more")
-    check_likelihood(model, data)
+    check_likelihood(model, data, split)
     if images is None:
         index = torch.arange(len(part.images))
     else:
-        index = stratified_subset(part, images, seed)
+        index = stratified_subset(part, whole("images", images), seed)
     weight = next(model.parameters())
     generator = torch.Generator(weight.device).manual_seed(seed)
     # The grey levels of a dynamic training split are binarised from the same seed.

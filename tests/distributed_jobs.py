@@ -131,6 +131,22 @@ def batch_norm(folder: Path) -> dict[str, Any]:
     return {"told": [str(w.message) for w in caught], "weights": weights(model)}
 
 
+def logged(folder: Path, team: Team) -> dict[str, Any]:
+    """A training whose first process alone has a logger, which fails in epoch 2."""
+    rows: list[dict[str, float]] = []
+
+    def look(row: dict[str, float]) -> None:
+        rows.append(row)
+        if row["epoch"] == 2:
+            raise ValueError("the logger's disk is full")
+
+    def train_on() -> None:
+        hook = look if team.first else None
+        fit(toy_model(), toy_data(), toy_config(), folder, on_epoch=hook)
+
+    return {"told": told_by(ValueError, train_on), "epochs": [r["epoch"] for r in rows]}
+
+
 def told_by(error: type[Exception], action: Any) -> str:
     """The message of the error that an action must raise."""
     try:
@@ -181,6 +197,7 @@ def checks(folder: Path) -> None:
     found["batch norm"] = batch_norm(folder / "norm")
     found["refusals"] = refusals(folder / "refused", team)
     found["record"] = record(folder / "record")
+    found["logged"] = logged(folder / "logged", team)
     torch.save(found, folder / f"found-{team.rank}.pt")
     distributed.leave()
 

@@ -7,10 +7,14 @@ import json
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import pytest
+import torch
 
 from drawlib.config import Config, at_least, one_of
+from drawlib.draw import DRAWConfig
 from drawlib.ladder import LadderConfig
+from drawlib.training.schedule import TrainConfig
 from drawlib.vae import VAEConfig
 
 
@@ -88,3 +92,98 @@ def test_a_config_without_presets_says_so():
 def test_model_configs_refuse_unknown_names(kind, name):
     with pytest.raises(ValueError, match=f"{kind.__name__}.{name} is 'x'; allowed: "):
         kind(**{name: "x"})
+
+
+# Numbers that are no plain numbers
+
+
+def changed(kind, **fields):
+    """A config of these values, past the tests' own check of a constructor's."""
+    return kind.from_dict(fields)
+
+
+def test_a_constructor_takes_and_refuses_what_from_dict_does():
+    toy = Toy(sizes=np.array([7, 8]), rate=np.float32(2), kind=np.str_("fancy"))
+    assert repr(toy) == "Toy(sizes=(7, 8), rate=2.0, kind='fancy')"
+    with pytest.raises(ValueError, match="Toy.sizes is 1.5; allowed: a whole number"):
+        Toy(sizes=(1, 1.5))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "plain"),
+    [
+        ("lr", np.logspace(-4, -2, 3)[1], 1e-3),
+        ("lr", np.float32(0.5), 0.5),
+        ("lr", np.array(0.5), 0.5),
+        ("lr", torch.tensor(0.5), 0.5),
+        ("lr", torch.nn.Parameter(torch.tensor(0.5)), 0.5),
+        ("lr", 1, 1.0),
+        ("lr", np.int64(1), 1.0),
+        ("epochs", np.int64(3), 3),
+        ("epochs", np.arange(5)[3], 3),
+        ("epochs", torch.tensor(3), 3),
+        ("seed", np.uint8(7), 7),
+        ("compile", np.bool_(True), True),
+        ("clip", np.str_("none"), "none"),
+    ],
+)
+def test_numbers_of_other_libraries_become_plain_ones(field, value, plain):
+    found = getattr(changed(TrainConfig, **{field: value}), field)
+    assert found == pytest.approx(plain) and type(found) is type(plain)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[4, 5], np.array([4, 5]), torch.tensor([4, 5]), (np.int64(4), 5), range(4, 6)],
+)
+def test_tuples_hold_plain_numbers_whatever_they_were_given_as(value):
+    found = changed(VAEConfig, encoder=value).encoder
+    assert found == (4, 5) and [type(n) for n in found] == [int, int]
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value", "allowed"),
+    [
+        (TrainConfig, "epochs", 1.5, "a whole number"),
+        (TrainConfig, "epochs", 3.0, "a whole number"),
+        (TrainConfig, "epochs", np.float64(3), "a whole number"),
+        (TrainConfig, "epochs", True, "a whole number"),
+        (TrainConfig, "epochs", np.bool_(True), "a whole number"),
+        (TrainConfig, "epochs", "3", "a whole number"),
+        (TrainConfig, "epochs", None, "a whole number"),
+        (TrainConfig, "epochs", np.array([3]), "a whole number"),
+        (TrainConfig, "seed", 0.0, "a whole number"),
+        (TrainConfig, "lr", "0.1", "a number"),
+        (TrainConfig, "lr", True, "a number"),
+        (TrainConfig, "lr", 1j, "a number"),
+        (TrainConfig, "lr", np.ones((30, 2)), "a number"),
+        (TrainConfig, "compile", 1, "True or False"),
+        (TrainConfig, "compile", "no", "True or False"),
+        (TrainConfig, "clip", None, "text"),
+        (TrainConfig, "device", torch.device("cpu"), "text"),
+        (VAEConfig, "z", np.float32(2), "a whole number"),
+        (VAEConfig, "encoder", 64, "a tuple of numbers"),
+        (VAEConfig, "encoder", "64", "a tuple of numbers"),
+        (VAEConfig, "encoder", (64, 3.5), "a whole number"),
+        (VAEConfig, "image_shape", (28, 28), "a tuple of 3 numbers"),
+        (LadderConfig, "z", (4, True), "a whole number"),
+    ],
+)
+def test_what_is_no_number_of_a_field_s_type_is_refused_by_name(
+    kind, field, value, allowed
+):
+    where = f"{kind.__name__}.{field} is "
+    with pytest.raises(ValueError) as caught:
+        changed(kind, **{field: value})
+    told = str(caught.value)
+    assert told.startswith(where) and told.endswith(f"; allowed: {allowed}")
+    assert "\n" not in told and len(told) < 140
+
+
+@pytest.mark.parametrize("kind", [TrainConfig, DRAWConfig, LadderConfig])
+def test_nan_is_refused_in_every_field_for_numbers(kind):
+    floats = [f.name for f in dataclasses.fields(kind) if f.type == "float"]
+    assert floats
+    for name in floats:
+        with pytest.raises(ValueError, match=f"{kind.__name__}.{name} is nan"):
+            changed(kind, **{name: float("nan")})

@@ -37,7 +37,7 @@ ROOMS = (
     ),
     Room(
         "machine/",
-        "device distributed stopping files",
+        "device distributed settings stopping files",
         "devices, processes, signals, files",
     ),
     Room(
@@ -54,7 +54,7 @@ ROOMS = (
     Room("fast/", "loop step parts partition", "the same numbers in less time"),
     Room(
         "training/",
-        "train schedule optimisers runstate checkpoint",
+        "train schedule optimisers statistics validation runstate checkpoint",
         "from a model and data to weights",
     ),
     Room("notebooks", "plots notebook", "what notebooks draw and check"),

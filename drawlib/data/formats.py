@@ -25,7 +25,7 @@ Arrays = dict[str, np.ndarray]
 def idx(path: Path) -> np.ndarray:
     """An idx file of unsigned bytes (LeCun's format), gzipped or not."""
     data = path.read_bytes()
-    if path.suffix == ".gz":
+    if data.startswith(b"\x1f\x8b"):  # whatever its name says
         data = gzip.decompress(data)
     if len(data) < 8 or data[:3] != b"\0\0\x08":
         raise ValueError(f"{path.name} is no idx file of bytes")

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
+from drawlib.config import whole
 from drawlib.data import download as _download
 from drawlib.data.clutter import clutter, generator_on, place
 from drawlib.data.download import DataError
@@ -42,6 +43,11 @@ __all__ = [
 Visit = Literal["bits", "sample", "scale", "clutter"]
 _VISITS = ("bits", "sample", "scale", "clutter")
 _SPLITS = ("train", "valid", "test")
+# Bernoulli's formula on grey values is no likelihood; bits are no 256 levels.
+_VISITS_OF = {
+    "bernoulli": ("bits", "sample"),
+    "discretised-logistic": ("scale",),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,6 +282,54 @@ class Data:
         )
         return made.float() / 255
 
+    def check(self, *splits: str, likelihood: str | None = None) -> None:
+        """Refuse splits that are not what they say; every image is looked at.
+
+        ``likelihood`` is the model's, where it has one. Done by `fit` and `evaluate`
+        before they compute anything.
+
+        Raises `ValueError` for a split that is unknown or empty; for images that are no
+        8-bit numbers, bits other than 0 and 1, bits that are declared as grey levels,
+        labels that do not fit the images, or a `visit` that the likelihood cannot have.
+
+        >>> images = torch.tensor([0, 3], dtype=torch.uint8).reshape(2, 1, 1, 1)
+        >>> toy = Protocol("toy", "A blank pixel, and one of 3.", image_shape=(1, 1, 1))
+        >>> Data("toy", toy, *[Split(images)] * 3).check("train")
+        Traceback (most recent call last):
+        ValueError: the train split of toy holds 3 where visit='bits' allows 0 and 1; \
+grey levels from 0 to 255 are declared by visit='sample' or visit='scale'
+        """
+        for name in splits:
+            source, what = self.split(name), f"the {name} split of {self.name}"
+            _check_split(source, what)
+            allowed = _VISITS_OF.get(likelihood or "", _VISITS)
+            if source.visit not in allowed:
+                raise ValueError(
+                    f"{what} has visit={source.visit!r}; allowed under the likelihood "
+                    f"{likelihood!r}: {', '.join(map(repr, allowed))}"
+                )
+            if type(self).binarise is not Data.binarise:
+                self._check_visits(source, what, likelihood)
+
+    def _check_visits(self, source: Split, what: str, likelihood: str | None) -> None:
+        """The floats that a `binarise` of somebody else makes of a whole split."""
+        levels = {"bernoulli": 1, "discretised-logistic": 255}.get(likelihood or "")
+        generator = torch.Generator(source.images.device).manual_seed(SEED)
+        for images in source.images.split(500):
+            x = self.binarise(images, generator, split=source)
+            low, high = x.amin().item(), x.amax().item()
+            if not (low >= 0 and high <= 1):  # NaN fails every comparison
+                raise ValueError(
+                    f"binarise makes values from {low:g} to {high:g} of {what}; "
+                    "allowed: finite values in [0, 1], grey levels divided by 255 once"
+                )
+            if levels and ((x * levels).round() / levels - x).abs().amax() > 1e-6:
+                raise ValueError(
+                    f"binarise makes values of {what} that are no multiples of "
+                    f"1/{levels}; allowed under the likelihood {likelihood!r}: "
+                    + ("0 and 1" if levels == 1 else "8-bit levels divided by 255")
+                )
+
     def batches(
         self,
         split: str | Split,
@@ -333,6 +387,48 @@ class Data:
                 yield x, source.labels[index]
             else:
                 yield x
+
+
+def _check_split(split: Split, what: str) -> None:
+    """Images in 8 bits, as `visit` says, and labels that belong to them."""
+    images, labels = split.images, split.labels
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8:
+        found = getattr(images, "dtype", type(images).__name__)
+        raise ValueError(
+            f"{what} holds {found}; allowed: uint8 tensors, bits as 0 and 1 "
+            "(visit='bits'), or grey levels from 0 to 255 (visit='sample' or 'scale': "
+            "they are divided by 255 when used)"
+        )
+    if images.ndim != 4:
+        raise ValueError(
+            f"{what} has images of shape {tuple(images.shape)}; "
+            "allowed: (images, channels, height, width)"
+        )
+    if images.numel() == 0:
+        name = what.partition(" of ")[0]
+        raise ValueError(f"{name} is empty; allowed: one image or more")
+    highest = int(images.amax())
+    if split.visit == "bits" and highest > 1:
+        raise ValueError(
+            f"{what} holds {highest} where visit='bits' allows 0 and 1; grey levels "
+            "from 0 to 255 are declared by visit='sample' or visit='scale'"
+        )
+    if split.visit != "bits" and highest == 1:
+        raise ValueError(
+            f"{what} holds 0 and 1 alone, which visit={split.visit!r} would divide by "
+            "255; bits are declared by visit='bits', and grey levels are kept from 0 "
+            "to 255"
+        )
+    if labels is not None and (
+        not isinstance(labels, Tensor)
+        or labels.shape != images.shape[:1]
+        or labels.is_floating_point()
+    ):
+        found = tuple(labels.shape) if isinstance(labels, Tensor) else "?"
+        raise ValueError(
+            f"{what} has labels of {getattr(labels, 'dtype', type(labels).__name__)} "
+            f"in the shape {found}; allowed: {len(images)} whole numbers"
+        )
 
 
 def stratified_subset(split: Split, n: int, seed: int) -> Integer[Tensor, " n"]:
@@ -398,8 +494,7 @@ or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME
         )
     protocol = DATASETS[name]
     if name == "cluttered-mnist":
-        if fragments < 0:
-            raise ValueError(f"fragments={fragments} given, allowed: 0 or more")
+        fragments = whole("fragments", fragments)
         sentence = protocol.sentence.replace("8x8", f"{fragments} 8x8")
         protocol = replace(protocol, sentence=sentence)
     else:

@@ -80,6 +80,23 @@ class Team:
         rows = self.rows(n)
         return (rows.stop - rows.start) / n
 
+    def check_batch(self, n: int) -> None:
+        """Refuse a batch of n images of which some process would have none.
+
+        Raises:
+            ValueError: where there are fewer images than processes.
+
+        Example:
+            >>> Team(size=2).check_batch(1)
+            Traceback (most recent call last):
+            ValueError: a batch of 1 is shared by 2 processes; allowed: 2 images or more
+        """
+        if n < self.size:
+            raise ValueError(
+                f"a batch of {n} is shared by {self.size} processes; "
+                f"allowed: {self.size} images or more"
+            )
+
     def device(self, name: str) -> str:
         """The device of this process, where the job asks for ``name``.
 

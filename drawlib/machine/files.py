@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 
-__all__ = ["replace", "sweep", "write_atomically"]
+__all__ = ["mistaken", "replace", "sweep", "write_atomically"]
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -37,6 +38,31 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+# How a file begins that stands in the place of another one. Where weights begin with
+# the same bytes, which are the length of their header, a zero follows.
+SIGNS = {
+    rb"version https://git-lfs": "a Git LFS pointer (git lfs pull gets the file)",
+    rb"<[!?a-zA-Z][^\0]": "a page of HTML or XML, such as a server's answer",
+    rb'\{\s*"[^\0]': "a piece of JSON, such as a server's answer",
+    rb"PK\x03\x04": "a zip archive, such as what torch.save writes",
+    rb"\x1f\x8b": "compressed with gzip",
+    rb"\x80[\x02-\x05][^\0]": "a pickle, which is never opened",
+}
+
+
+def mistaken(content: bytes) -> str | None:
+    """What a file is that cannot be what was expected; None where nobody can tell.
+
+    Example:
+        >>> mistaken(b""), mistaken(b" <!DOCTYPE html>")[:14]
+        ('empty', 'a page of HTML')
+    """
+    if not content:
+        return "empty"
+    start = content[:100].removeprefix(b"\xef\xbb\xbf").lstrip()
+    return next((what for sign, what in SIGNS.items() if re.match(sign, start)), None)
 
 
 def replace(old: Path, new: Path) -> None:

@@ -18,6 +18,7 @@ from drawlib.data.sets import Data, load_data, stratified_subset
 from drawlib.machine.device import pick_device
 from drawlib.machine.files import write_atomically
 from drawlib.results import zoo
+from drawlib.results.runs import ship_weights
 from drawlib.results.zoo import ZooError
 from drawlib.training.runstate import History
 from drawlib.training.schedule import TrainConfig
@@ -85,6 +86,7 @@ def measure_errors(
         6
     """
     part = data.split(split)
+    data.check(split)
     if part.labels is None:
         raise ValueError(f"the {split} split of {data.name} has no labels")
     index = stratified_subset(part, len(part) if images is None else images, seed)
@@ -141,7 +143,7 @@ def train_classifier(
         "kind": "classifier",
         "model": config.to_dict(),
         "data": PROTOCOL,
-        "fragments": fragments,
+        "fragments": data.fragments,
         "train": train.to_dict(),
         "weights_sha256": sha256,
     }
@@ -178,22 +180,22 @@ def publish_classifier(
         raise FileNotFoundError(f"{run_dir} holds no finished run (no run.json)")
     run = json.loads(path.read_text(encoding="utf-8"))
     model = Classifier(ClassifierConfig.from_dict(run["model"]))
-    weights = zoo.load_weights(run_dir / "model.safetensors", run["weights_sha256"])
-    model.load_state_dict(weights)
+    zoo.fill(model, run_dir / "model.safetensors", run["weights_sha256"])
     device = pick_device(run["train"]["device"])
     data = load_data(run["data"], fragments=run["fragments"])
     name = f"{run['data']}/{row}-{run['train']['seed']}"
-    shipped: dict[str, Any] | None = None
     if ship:
-        file = (root or zoo.ZOO) / f"{name}.safetensors"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        sha256 = zoo.save_weights(file, model.state_dict())
-        model.load_state_dict(zoo.load_weights(file, sha256))
-        size = file.stat().st_size
-        shipped = {"file": file.name, "sha256": sha256, "bytes": size}
+        model.load_state_dict(zoo.rounded(model.state_dict()))
     model.to(device)
     history = History.read(run_dir)
     last = history.rows[-1]
+    bounds = {
+        split: measure_errors(model, data, split).to_dict()
+        for split in ("valid", "test")
+    }
+    zoo.check_finite(name, {"bounds": bounds})
+    file = (root or zoo.ZOO) / f"{name}.safetensors"
+    shipped = ship_weights(file, model) if ship else None
     values = {
         "row": row,
         "kind": "classifier",
@@ -213,10 +215,7 @@ def publish_classifier(
             {k: float(f"{v:.6g}") for k, v in line.items()} for line in history.rows
         ],
         "weights": shipped,
-        "bounds": {
-            split: measure_errors(model, data, split).to_dict()
-            for split in ("valid", "test")
-        },
+        "bounds": bounds,
         "importance_weighted": None,
         "published": published,
         "note": note,
@@ -245,5 +244,5 @@ def load_classifier(name: str, *, root: Path | None = None) -> Classifier:
         raise ZooError(f"{name} ships no weights")
     model = Classifier(ClassifierConfig.from_dict(record["config"]))
     file = (root / name).with_name(record["weights"]["file"])
-    model.load_state_dict(zoo.load_weights(file, record["weights"]["sha256"]))
+    zoo.fill(model, file, record["weights"]["sha256"])
     return model.eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -38,7 +39,8 @@ class PowerLaw:
             values: bounds in nats, one an epoch.
 
         Raises:
-            ValueError: for fewer points, or an epoch that is not positive.
+            ValueError: for fewer points, an epoch that is not positive, or a value
+                that is not finite.
 
         Example:
             >>> law = PowerLaw.fit([1, 2, 4, 8, 16], [90, 85, 82.5, 81.25, 80.625])
@@ -51,6 +53,8 @@ class PowerLaw:
                 f"epochs: {len(e)} for {len(v)} values; a law needs {LEAST} or more, "
                 "all positive"
             )
+        if not np.isfinite(v).all():
+            raise ValueError(f"values: {v[~np.isfinite(v)][0]} given, allowed: finite")
         x = e ** -EXPONENTS[:, None]  # (c, point)
         dx, dv = x - x.mean(1, keepdims=True), v - v.mean()
         b = np.maximum((dx * dv).sum(1) / (dx**2).sum(1), 0)
@@ -79,7 +83,8 @@ def forecast(
     longer training would still be falling there, and the laws do not know it.
 
     Args:
-        curve: a record's ``curve``, with ``epoch`` and ``valid``.
+        curve: a record's ``curve``, with ``epoch`` and ``valid``; epochs without a
+            finite one do not count.
         epochs: of the longer training.
 
     Returns:
@@ -90,6 +95,11 @@ def forecast(
         >>> [round(v, 2) for v in forecast(curve, 100)]
         [80.1, 80.1]
     """
+    curve = [
+        p
+        for p in curve
+        if math.isfinite(math.nan if p["valid"] is None else p["valid"])
+    ]
     predicted = []
     for start in STARTS:
         part = [p for p in curve if p["epoch"] > start * curve[-1]["epoch"]]

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from drawlib.bound import LatentModel
-from drawlib.config import Config
+from drawlib.config import Config, whole
 from drawlib.data.own import is_own
 from drawlib.data.sets import Data, load_data
-from drawlib.evaluation import evaluate
+from drawlib.evaluation import check_likelihood, evaluate
 from drawlib.machine.device import pick_device
 from drawlib.machine.distributed import join
 from drawlib.machine.files import write_atomically
@@ -109,7 +108,7 @@ def load_run(run_dir: Path) -> tuple[Run, LatentModel]:
     with planted(*run.mistakes):
         model = build(run.model)
     sha256 = read_json(run_dir)["weights_sha256"]
-    model.load_state_dict(zoo.load_weights(run_dir / "model.safetensors", sha256))
+    zoo.fill(model, run_dir / "model.safetensors", sha256)
     return run, model.eval()
 
 
@@ -166,7 +165,8 @@ def publish(
         ValueError: for a ``published`` that is no key of ``zoo/published.json``; for
             a ``row`` that names no file, K or images below 1, or a run without a log;
             for ``ship`` where mistakes were planted, since nobody could use the
-            weights. All of them before the work.
+            weights. All of them before the work. Also for a bound that is not finite,
+            and then nothing is written.
         FileNotFoundError, ZooError: as ``load_run``.
     """
     known = zoo.published()
@@ -174,9 +174,8 @@ def publish(
         raise ValueError(f"published is {published!r}; allowed: {', '.join(known)}")
     if not re.fullmatch(r"[\w.-]+", row):
         raise ValueError(f"row is {row!r}; allowed: letters, digits, '-', '_' and '.'")
-    for what, count in (("samples (K)", iw_samples), ("images", iw_images)):
-        if count < 1:
-            raise ValueError(f"{what} is {count}; allowed: 1 or more")
+    iw_samples = whole("samples (K)", iw_samples, lowest=1)
+    iw_images = whole("images", iw_images, lowest=1)
     run, model = load_run(run_dir)
     history = History.read(run_dir)
     if not history.rows:
@@ -190,23 +189,17 @@ def publish(
         raise ValueError(f"ship is True for a run with mistakes {run.mistakes}")
     team = join(run.train.device)
     data = team.in_turn(lambda: load_data(run.data))
+    check_likelihood(model, data, "train", "valid", "test")
     device = pick_device(team.device(run.train.device))
     model.to(device)
     progress = progress and team.first
     name = f"{folder_of(data)}/{row}-{run.train.seed}"
-    shipped: dict[str, Any] | None = None
+    change = 0.0
     if ship:
         exact = evaluate(model, data, "valid", samples=1, team=team)
-        path = (root or zoo.ZOO) / f"{name}.safetensors"
-        sha256, size, state = team.from_first(lambda: ship_weights(path, model))
-        model.load_state_dict(state)
+        model.load_state_dict(zoo.rounded(model.state_dict()))
         rounded = evaluate(model, data, "valid", samples=1, team=team)
-        shipped = {
-            "file": path.name,
-            "sha256": sha256,
-            "bytes": size,
-            "rounding_nats": rounded.neg_elbo - exact.neg_elbo,
-        }
+        change = rounded.neg_elbo - exact.neg_elbo
     with planted(*run.mistakes):
         bounds = {
             split: evaluate(
@@ -223,6 +216,14 @@ def publish(
             progress=progress,
             team=team,
         ).to_dict()
+    # Before the weights are written: those of a failed training are of no use.
+    measured = {"bounds": bounds, "importance_weighted": weighted}
+    zoo.check_finite(name, measured)
+    shipped: dict[str, Any] | None = None
+    if ship:
+        path = (root or zoo.ZOO) / f"{name}.safetensors"
+        shipped = team.from_first(lambda: ship_weights(path, model))
+        shipped["rounding_nats"] = change
     values = {
         "row": row,
         "kind": kind_of(run.model),
@@ -244,8 +245,7 @@ def publish(
             for line in history.rows
         ],
         "weights": shipped,
-        "bounds": bounds,
-        "importance_weighted": weighted,
+        **measured,
         "published": published,
         "note": note,
     }
@@ -263,11 +263,11 @@ def folder_of(data: Data) -> str:
     return re.sub(r"[^\w.]+", "-", data.name).strip("-")
 
 
-def ship_weights(path: Path, model: LatentModel) -> tuple[str, int, dict[str, Tensor]]:
-    """Write rounded weights: their sha256, size, and what a reader finds."""
+def ship_weights(path: Path, model: torch.nn.Module) -> dict[str, Any]:
+    """Write the weights in half precision: the file's name, sha256 and size."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sha256 = zoo.save_weights(path, model.state_dict())
-    return sha256, path.stat().st_size, zoo.load_weights(path, sha256)
+    return {"file": path.name, "sha256": sha256, "bytes": path.stat().st_size}
 
 
 def run_directory(chapter: str, mode: str, seed: int) -> Path:

@@ -183,8 +183,8 @@ def fill(
             rival, margin = line["under"]
             best, _ = one_recipe(of_name(found, rival))
             theirs = [measured(r, measure, split)[0] for r in best]
-            if theirs:
-                values["goal"] = fmean(v for v in theirs if v is not None) - margin
+            if numbers := [v for v in theirs if v is not None]:
+                values["goal"] = fmean(numbers) - margin
         if values["goal"] is not None and split == "test":
             values["reached"] = values["ours"] <= values["goal"]
         if other := line.get("compare"):
@@ -258,8 +258,14 @@ def ours(chosen: list[Record], measure: str, split: str) -> dict[str, Any]:
         values["spread_of"] = "seeds" if several else "images"
     if measure == "neg_elbo":
         for key in ("kl", "reconstruction"):
-            values[key] = fmean(p[key] for _, _, p in each)
-        weighted = [w for r in chosen if (w := r["importance_weighted"])]
+            if parts := [v for _, _, p in each if (v := p.get(key)) is not None]:
+                values[key] = fmean(parts)
+        weighted = [
+            w
+            for r in chosen
+            if (w := r["importance_weighted"])
+            and None not in (w["neg_iw"], w["neg_iw_se"])
+        ]
         same = len({(w["samples"], w["images"]) for w in weighted}) == 1
         if split == "test" and same:
             values["weighted"] = fmean(w["neg_iw"] for w in weighted)

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from drawlib.bound import LatentModel
-from drawlib.machine.files import write_atomically
+from drawlib.machine.files import mistaken, write_atomically
 from drawlib.models import CONFIGS, build, config_of
 
 __all__ = [
@@ -104,9 +104,12 @@ def read_json(path: Path) -> dict[str, Any]:
         ZooError: where it is truncated.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        # Python's JSON knows NaN; whoever reads a record meets None in its place.
+        return strict(json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:
-        raise ZooError(f"{path} is no whole JSON file: {error}") from None
+        what = mistaken(path.read_bytes())
+        why = f"it is {what}" if what and "JSON" not in what else error
+        raise ZooError(f"{path} is no whole JSON file: {why}") from None
 
 
 def published() -> dict[str, Any]:
@@ -147,9 +150,29 @@ def load_pretrained(name: str, *, root: Path | None = None) -> LatentModel:
     if not values["weights"]:
         raise ZooError(f"{name} ships no weights; one seed of each row does")
     model = build(config_of(values["kind"], **values["config"]))
-    file = path.parent / values["weights"]["file"]
-    model.load_state_dict(load_weights(file, values["weights"]["sha256"]))
+    fill(model, path.parent / values["weights"]["file"], values["weights"]["sha256"])
     return model.eval()
+
+
+def fill(model: nn.Module, path: Path, sha256: str | None = None) -> None:
+    """Put the weights of a file into a model.
+
+    Raises:
+        ZooError: as ``load_weights``, and for those of another model.
+    """
+    weights, own = load_weights(path, sha256), model.state_dict()
+    if other := set(weights) ^ set(own):
+        raise ZooError(
+            f"{path.name} holds weights of another model: "
+            f"{', '.join(sorted(other)):.80} on one side only"
+        )
+    for name, value in own.items():
+        if weights[name].shape != value.shape:
+            raise ZooError(
+                f"{path.name} holds weights of another model: {name} has shape "
+                f"{tuple(weights[name].shape)}; allowed: {tuple(value.shape)}"
+            )
+    model.load_state_dict(weights)
 
 
 def load_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
@@ -162,6 +185,8 @@ def load_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
         raise ZooError(f"the weights {path.name} are missing")
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
+    if found != sha256 and (what := mistaken(content)):
+        raise ZooError(f"{path.name} holds no weights: it is {what}")
     if sha256 is not None and found != sha256:
         raise ZooError(f"{path.name} has sha256 {found[:12]}…, not {sha256[:12]}…")
     try:
@@ -174,23 +199,49 @@ def load_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
 def save_weights(path: Path, state: dict[str, Tensor], half: bool = True) -> str:
     """Write a state dictionary as safetensors; the sha256 of the file.
 
-    ``half`` rounds large matrices to float16; biases, scales and running statistics,
-    which are small, stay as they are.
+    With ``half`` they are ``rounded``.
+
+    Raises:
+        ValueError: as ``rounded``.
     """
     tensors = {
-        name: (
-            value.half()
-            if half and value.is_floating_point() and value.numel() > 4096
-            else value
-        )
-        .detach()
-        .cpu()
-        .contiguous()
-        for name, value in state.items()
+        # A copy: two names may share their memory, which the format refuses.
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in (rounded(state) if half else state).items()
     }
     content = save_tensors(tensors)
     write_atomically(path, content)
     return hashlib.sha256(content).hexdigest()
+
+
+def rounded(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dictionary with its large matrices in float16.
+
+    Biases, scales and running statistics, which are small, stay as they are.
+
+    Raises:
+        ValueError: for a weight that float16 cannot hold, by its name.
+
+    Example:
+        >>> rounded({"W": torch.ones(4097)})["W"].dtype
+        torch.float16
+        >>> rounded({"W": torch.full((4097,), 1e5)})
+        Traceback (most recent call last):
+        ValueError: W holds 100000; float16 holds at most 65504 (half=False keeps it)
+    """
+    found = {}
+    for name, value in state.items():
+        if value.is_floating_point() and value.numel() > 4096:
+            less = value.half()
+            if (less.isinf() & value.isfinite()).any():
+                most = value[value.isfinite()].abs().max().item()
+                raise ValueError(
+                    f"{name} holds {most:g}; float16 holds at most 65504 "
+                    "(half=False keeps it)"
+                )
+            value = less
+        found[name] = value
+    return found
 
 
 def write_record(
@@ -200,13 +251,45 @@ def write_record(
 
     A number that is not finite (the standard error of a single image, say) becomes
     ``null``: the pages' JavaScript knows no NaN.
+
+    Raises:
+        ValueError: for a bound that is not finite, as ``check_finite``.
     """
+    check_finite(name, values)
     path = (root or ZOO) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     values = strict({"schema": SCHEMA, **values})
     text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomically(path, text.encode())
     return path
+
+
+def check_finite(name: str, values: dict[str, Any]) -> None:
+    """Refuse measured bounds that are no numbers; only errors may be unknown.
+
+    Raises:
+        ValueError: for one that is infinite, NaN or missing.
+
+    Example:
+        >>> check_finite("toy-0", {"bounds": {"test": {"kl": math.inf}}})
+        Traceback (most recent call last):
+        ValueError: toy-0: the test kl is inf; a record takes finite bounds alone
+    """
+    measured = dict(values.get("bounds") or {})
+    measured["importance-weighted"] = values.get("importance_weighted") or {}
+    for split, part in measured.items():
+        for key, found in part.items():
+            if key.endswith("se"):  # of a single image there is no standard error
+                continue
+            each = found if isinstance(found, list | tuple) else (found,)
+            for number in each:
+                if number is None or (
+                    isinstance(number, float) and not math.isfinite(number)
+                ):
+                    raise ValueError(
+                        f"{name}: the {split} {key} is {number}; "
+                        "a record takes finite bounds alone"
+                    )
 
 
 def strict(value: Any) -> Any:

@@ -87,7 +87,7 @@ class RunState:
         self.config = {
             "train": what,
             "data": {
-                "name": data.name,
+                "name": str(data.name),
                 "images": len(data.train),
                 "content": data.sha256.get("content"),
             },
@@ -95,7 +95,7 @@ class RunState:
         # Neither shows in the configuration of the model or of the training. Each is
         # left out where there is nothing to say, as in checkpoints that lack it.
         if data.fragments:
-            self.config["data"]["fragments"] = data.fragments
+            self.config["data"]["fragments"] = int(data.fragments)
         if active():
             what["mistakes"] = list(active())
         described: Any = getattr(model, "config", None)
@@ -196,8 +196,8 @@ class RunState:
 
     def log(
         self, epoch: int, rate: float, valid: dict[str, float], model: nn.Module
-    ) -> None:
-        """Append a row, and keep the weights if they are the best so far."""
+    ) -> dict[str, float]:
+        """Append a row, and keep the weights if they are the best so far; the row."""
         self.rows.append(
             {
                 "epoch": epoch,
@@ -211,10 +211,12 @@ class RunState:
             }
         )
         self.total, self.counted = 0.0, 0
-        if valid["valid"] < self.best["valid"] or self.keep == "last":
+        better = math.isfinite(valid["valid"]) and valid["valid"] < self.best["valid"]
+        if better or self.keep == "last":
             weights = {k: v.detach().clone() for k, v in model.state_dict().items()}
             self.best = {"valid": valid["valid"], "epoch": epoch, "state": weights}
         self.write_log()
+        return self.rows[-1]
 
     def write_log(self) -> None:
         if not self.team.first:
@@ -232,7 +234,19 @@ class RunState:
         return History(tuple(self.rows))
 
     def finish(self, model: nn.Module, average: AveragedModel | None) -> None:
-        """Leave in ``model`` the weights that were asked for, ready to evaluate."""
+        """Leave in ``model`` the weights that were asked for, ready to evaluate.
+
+        Raises:
+            TrainingStopped: where no validation of the run was finite.
+        """
+        valid = [row["valid"] for row in self.rows]
+        if not any(math.isfinite(value) for value in valid):
+            told = f"the last is {valid[-1]}" if valid else "there is none"
+            raise TrainingStopped(
+                f"{self.path.parent} has no finite validation: {told} after step "
+                f"{self.step}; the training has diverged, and none of its weights are "
+                "kept (a lower lr, or clipping, helps)"
+            )
         if self.best["state"]:
             model.load_state_dict(self.best["state"])
         elif average is not None:

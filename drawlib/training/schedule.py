@@ -1,14 +1,18 @@
-"""How a training goes: its configuration, learning rate and KL weight by step."""
+"""How a training goes: its configuration, learning rate, KL weight, order and seeds."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
+from torch import Tensor
+
 from drawlib.config import Config, at_least, one_of
 
-__all__ = ["TrainConfig"]
+__all__ = ["TrainConfig", "derived_seed", "epoch_order"]
 
 
 @dataclass(frozen=True)
@@ -123,3 +127,20 @@ class TrainConfig(Config):
         if not self.kl_warmup:
             return 1.0
         return min(1.0, (step + 1) / (self.kl_warmup * self.steps_per_epoch(images)))
+
+
+def derived_seed(seed: int, purpose: str, index: int) -> int:
+    """A 32-bit seed for one step or epoch, the same in every process.
+
+    Every random number of a training is a pure function of (seed, step), so a run
+    that is resumed draws exactly what it would have drawn: no generator's state can
+    be lost, or be left out of a checkpoint.
+    """
+    text = f"{seed}:{purpose}:{index}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "big")
+
+
+def epoch_order(config: TrainConfig, epoch: int, n: int) -> Tensor:
+    """The order of the training images in one epoch."""
+    seed = derived_seed(config.seed, "order", epoch)
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,31 +17,23 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from drawlib.bound import LatentModel, check_images
-from drawlib.data.sets import Data, stratified_subset
-from drawlib.evaluation import check_likelihood, evaluate
+from drawlib.data.sets import Data
+from drawlib.evaluation import check_likelihood
 from drawlib.fast.loop import accelerate
 from drawlib.machine.device import pick_device
 from drawlib.machine.distributed import ALONE, Team, join
 from drawlib.machine.files import sweep
+from drawlib.machine.settings import matmul_precision
 from drawlib.machine.stopping import Terminated, stop_signals
 from drawlib.training.optimisers import make_optimisers
 from drawlib.training.runstate import History, RunState, TrainingStopped
-from drawlib.training.schedule import TrainConfig
+from drawlib.training.schedule import TrainConfig, derived_seed, epoch_order
+from drawlib.training.statistics import Statistics
+from drawlib.training.validation import Loss, validate
 
 __all__ = ["History", "TrainConfig", "TrainingStopped", "fit", "pick_device"]
 
-Loss = Callable[[nn.Module, Tensor, Tensor | None, torch.Generator], Tensor]
-
-
-def derived_seed(seed: int, purpose: str, index: int) -> int:
-    """A 32-bit seed for one step or epoch, the same in every process.
-
-    Every random number of a training is a pure function of (seed, step), so a run
-    that is resumed draws exactly what it would have drawn: no generator's state can
-    be lost, or be left out of a checkpoint.
-    """
-    text = f"{seed}:{purpose}:{index}".encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "big")
+OnEpoch = Callable[[dict[str, float]], object]
 
 
 def negative_elbo(
@@ -71,6 +61,7 @@ def fit(
     run_dir: str | Path,
     *,
     loss: Loss | None = None,
+    on_epoch: OnEpoch | None = None,
     progress: bool = True,
 ) -> History:
     """Train ``model`` on ``data.train``; resume where ``run_dir`` holds a checkpoint.
@@ -85,13 +76,22 @@ def fit(
     whole job, and the first process alone writes into ``run_dir``. A ``loss`` that
     draws from its generator then draws other numbers than in a single process.
 
+    ``on_epoch`` is called in the first process with each new row of the log, once it
+    and a checkpoint are written. TensorBoard, for one, where it is installed::
+
+        writer = SummaryWriter(run_dir)  # from torch.utils.tensorboard
+        def show(row):
+            for name, value in row.items():
+                writer.add_scalar(name, value, row["step"])
+        fit(model, data, config, run_dir, on_epoch=show)
+
     Raises:
         TrainingStopped: after ten non-finite steps in a row; where the run directory
             belongs to another config, or another process trains in it.
         CheckpointError: where the disk refuses a checkpoint.
-        ValueError: for an empty split, images of another shape than the model's, a
-            likelihood that is not the protocol's, or fewer images in a batch than
-            processes.
+        ValueError: for splits as ``Data.check`` has it, images of another shape than
+            the model's, a likelihood that is not the protocol's, or a batch that is too
+            small for the processes or for batch norm.
         WorkerLost: where another process of the job is gone.
 
     Example:
@@ -114,8 +114,9 @@ def fit(
     try:
         if team.first:
             sweep(run_dir)
-        with matmul_precision(config), stop_signals(team.size > 1) as asked:
-            return train_loop(model, data, config, run_dir, loss, progress, asked, team)
+        with matmul_precision(config.precision), stop_signals(team.size > 1) as asked:
+            training = Training(model, data, config, run_dir, loss, team)
+            return train_loop(training, asked, progress, on_epoch)
     finally:
         lock.release()
 
@@ -130,148 +131,214 @@ def claim(run_dir: Path, lock: FileLock) -> None:
 
 
 def train_loop(
-    model: Any,
-    data: Data,
-    config: TrainConfig,
-    run_dir: Path,
-    loss: Loss | None,
-    progress: bool,
-    asked: dict[str, int],
-    team: Team = ALONE,
+    training: Training, asked: dict[str, int], progress: bool, on_epoch: OnEpoch | None
 ) -> History:
     """The loop itself; ``asked`` is filled by a signal."""
-    device = pick_device(team.device(config.device))
-    model.to(device)
-    data = data.to(device)
-    images, labels = data.train.images, data.train.labels
-    n, per_epoch = len(images), config.steps_per_epoch(len(images))
-    for split in ("train", "valid"):
-        if not len(data.split(split)):
-            raise ValueError(f"the {split} split is empty; allowed: one image or more")
-    if team.size > (batch := min(config.batch_size, n)):
-        raise ValueError(
-            f"a batch of {batch} is shared by {team.size} processes; "
-            f"allowed: {team.size} images or more"
-        )
-    if loss is None:
-        check_likelihood(model, data)
-        look = torch.Generator(device).manual_seed(0)
-        check_images(data.binarise(images[:1], look), model.image_shape)
-    # What a classifier sees is made from the images, and has another mean.
-    has_mean = data.likelihood != "classification"
-    if config.start_at_mean and has_mean and hasattr(model, "start_at"):
-        model.start_at(mean_image(data))
-    team.prepare(model)
-    if config.compile:
-        accelerate(model)
-    optimisers = make_optimisers(model, config, device)
-    average = None
-    if config.ema:
-        average = AveragedModel(
-            model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
-        )
-    state = RunState(run_dir, config, model, data, team)
-    state.resume(model, optimisers, average, device)
-
-    generator = torch.Generator(device)
-    order = epoch_order(config, state.step // per_epoch, n)
-    rows, share = team.rows(batch), team.share(batch)
+    state, team = training.state, training.team
     bar = tqdm(
-        total=config.steps(n),
+        total=training.steps,
         initial=state.step,
         disable=not (progress and team.first),
         unit="step",
         smoothing=0.02,
     )
     with bar:
-        while state.step < config.steps(n):
+        while state.step < training.steps:
+            # One step
             started = time.perf_counter()
-            epoch, at = divmod(state.step, per_epoch)
-            if at == 0:
-                order = epoch_order(config, epoch, n)
-                if isinstance(model, LatentModel):
-                    model.begin_epoch((epoch + 1) / config.epochs)
-            index = order[at * config.batch_size : (at + 1) * config.batch_size]
-            generator.manual_seed(derived_seed(config.seed, "step", state.step))
-            index = index.to(device)
-            x = data.binarise(images[index], generator)
-            rate = config.learning_rate(state.step, n)
-
-            model.train()
-            buffers = [buffer.clone() for buffer in model.buffers()]
-            optimisers.zero_grad()
-            with torch.autocast(
-                device.type, torch.bfloat16, enabled=config.precision == "bf16"
-            ):
-                if loss is None:
-                    beta = config.kl_weight(state.step, n)
-                    value, shown = negative_elbo(model, x, generator, beta, rows)
-                else:
-                    if not team.first:
-                        # Or all would draw the same numbers for different images.
-                        draw = f"step of rank {team.rank}"
-                        seed = derived_seed(config.seed, draw, state.step)
-                        generator.manual_seed(seed)
-                    target = None if labels is None else labels[index][rows]
-                    value = loss(model, x[rows], target, generator)
-                    shown = value.detach()
-            (value * share).backward()
-            value, shown, stop = team.add_up(model, value, shown, asked, share)
-            norm = clip_gradients(model, config)
-            if torch.isfinite(value) and torch.isfinite(norm):
-                optimisers.step(partial(config.learning_rate, state.step, n))
-                if average is not None:
-                    average.update_parameters(model)
-                state.record(shown.item())
-            else:
-                # Running statistics have seen the bad batch: it must not stay there.
-                for buffer, before in zip(model.buffers(), buffers, strict=True):
-                    buffer.copy_(before)
-                state.skip()
+            value, shown = training.backward(training.batch())
+            value, shown, stop = team.add_up(
+                training.model, value, shown, asked, training.share
+            )
+            training.update(value, shown)
             state.step += 1
             state.seconds += time.perf_counter() - started
             bar.update()
             if state.step % 20 == 0:
                 bar.set_postfix_str(f"−ELBO {state.smooth:.1f} nats", refresh=False)
 
-            if state.step % per_epoch == 0:
-                final = state.step == config.steps(n)
-                if (epoch + 1) % config.evaluate_every == 0 or final:
-                    started = time.perf_counter()
-                    shown_model = model if average is None else average.module
-                    valid = validate(shown_model, data, config, loss, device, team)
-                    state.seconds += time.perf_counter() - started
-                    state.log(epoch + 1, rate, valid, shown_model)
-                    bar.set_postfix_str(
-                        f"validation −ELBO {valid['valid']:.2f} nats", refresh=False
-                    )
-                if team.size == 1:
-                    # Validation takes long: what came meanwhile counts, also after
-                    # the last step, which no other one follows.
-                    stop = dict(asked)
-                state.save(model, optimisers, average)
+            # The end of an epoch
+            row = None
+            if state.step % training.per_epoch == 0:
+                if row := training.evaluate():
+                    told = f"validation −ELBO {row['valid']:.2f} nats"
+                    bar.set_postfix_str(told, refresh=False)
+                # Validation takes long: what came meanwhile counts, also after the
+                # last step, which no other one follows.
+                stop = dict(asked) if team.size == 1 else stop
+                training.save()
             elif state.due() or stop:
-                state.save(model, optimisers, average)
+                training.save()
+            if row:
+                team.from_first(partial(tell, on_epoch, row))
+
+            # Stop
             if stop:
                 team.wait()  # Whoever ends a job early ends the others of it too.
-                message = f"stopped at step {state.step}; {run_dir} holds a checkpoint"
-                if stop["signal"] == signal.SIGINT:
-                    raise KeyboardInterrupt(message)
-                raise Terminated(message)
-    state.finish(model, average)
-    return state.history()
+                raise stopped(stop["signal"], state)
+    return training.finish()
+
+
+class Training:
+    """A model that is being trained: what a step and the end of an epoch do to it."""
+
+    def __init__(
+        self,
+        model: Any,
+        data: Data,
+        config: TrainConfig,
+        run_dir: Path,
+        loss: Loss | None = None,
+        team: Team = ALONE,
+    ) -> None:
+        self.model, self.config, self.loss, self.team = model, config, loss, team
+        self.device = pick_device(team.device(config.device))
+        check(model, data, loss)
+        model.to(self.device)
+        self.data = data = data.to(self.device)
+        self.n = n = len(data.train)
+        size = min(config.batch_size, n)
+        team.check_batch(size)
+        # What a classifier sees is made from the images, and has another mean.
+        has_mean = data.likelihood != "classification"
+        if config.start_at_mean and has_mean and hasattr(model, "start_at"):
+            model.start_at(mean_image(data))
+        team.prepare(model)
+        if config.compile:
+            accelerate(model)
+        self.per_epoch, self.steps = config.steps_per_epoch(n), config.steps(n)
+        self.rows, self.share = team.rows(size), team.share(size)
+        self.optimisers = make_optimisers(model, config, self.device)
+        self.average = average_of(model, config.ema)
+        self.state = RunState(run_dir, config, model, data, team)
+        self.state.resume(model, self.optimisers, self.average, self.device)
+        self.generator = torch.Generator(self.device)
+        self.order = epoch_order(config, self.state.step // self.per_epoch, n)
+        self.statistics = Statistics(model)
+
+    @property
+    def epoch(self) -> int:
+        """Of the next step, counted from 0."""
+        return self.state.step // self.per_epoch
+
+    def mixed(self) -> torch.autocast:
+        """Where ``bf16`` is asked for, products are computed in it."""
+        bf16 = self.config.precision == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
+
+    def batch(self) -> tuple[Tensor, Tensor | None]:
+        """The images of the next step, binarised, and their labels.
+
+        A new epoch begins with an order of its own, and the model hears of it.
+        """
+        config, step = self.config, self.state.step
+        if step % self.per_epoch == 0:
+            self.order = epoch_order(config, self.epoch, self.n)
+            if isinstance(self.model, LatentModel):
+                self.model.begin_epoch((self.epoch + 1) / config.epochs)
+        at = step % self.per_epoch * config.batch_size
+        index = self.order[at : at + config.batch_size].to(self.device)
+        self.generator.manual_seed(derived_seed(config.seed, "step", step))
+        images, labels = self.data.train.images, self.data.train.labels
+        x = self.data.binarise(images[index], self.generator)
+        return x, None if labels is None else labels[index]
+
+    def backward(self, batch: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor]:
+        """This process's gradients for a batch; its loss and −ELBO, means over rows."""
+        (x, labels), rows, step = batch, self.rows, self.state.step
+        self.model.train()
+        self.statistics.remember()
+        self.optimisers.zero_grad()
+        with self.mixed():
+            if self.loss is None:
+                beta = self.config.kl_weight(step, self.n)
+                value, shown = negative_elbo(self.model, x, self.generator, beta, rows)
+            else:
+                if not self.team.first:
+                    # Or all would draw the same numbers for different images.
+                    draw = f"step of rank {self.team.rank}"
+                    seed = derived_seed(self.config.seed, draw, step)
+                    self.generator.manual_seed(seed)
+                target = None if labels is None else labels[rows]
+                value = self.loss(self.model, x[rows], target, self.generator)
+                shown = value.detach()
+        (value * self.share).backward()
+        return value, shown
+
+    def update(self, value: Tensor, shown: Tensor) -> None:
+        """Step by the gradients of the whole job, or leave no trace of bad ones."""
+        norm = clip_gradients(self.model, self.config)
+        if torch.isfinite(value) and torch.isfinite(norm):
+            rate = partial(self.config.learning_rate, self.state.step, self.n)
+            self.optimisers.step(rate)
+            if self.average is not None:
+                self.average.update_parameters(self.model)
+            self.statistics.keep()
+            self.state.record(shown.item())
+        else:
+            self.statistics.put_back()
+            self.state.skip()
+
+    def evaluate(self) -> dict[str, float] | None:
+        """The row of the epoch that has ended, logged; None where none is due."""
+        config, state = self.config, self.state
+        if self.epoch % config.evaluate_every and state.step != self.steps:
+            return None
+        started = time.perf_counter()
+        model = self.model if self.average is None else self.average.module
+        with self.mixed():
+            valid = validate(model, self.data, config, self.loss, self.team)
+        state.seconds += time.perf_counter() - started
+        rate = config.learning_rate(state.step - 1, self.n)
+        return state.log(self.epoch, rate, valid, model)
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        self.state.save(self.model, self.optimisers, self.average)
+
+    def finish(self) -> History:
+        """Leave the weights that were asked for in the model; the log."""
+        self.state.finish(self.model, self.average)
+        return self.state.history()
+
+
+def check(model: Any, data: Data, loss: Loss | None) -> None:
+    """Refuse what cannot be trained on, before the first step."""
+    if loss is not None:
+        data.check("train", "valid")
+        return
+    check_likelihood(model, data, "train", "valid")
+    images = data.train.images[:1]
+    look = torch.Generator(images.device).manual_seed(0)
+    check_images(data.binarise(images, look), model.image_shape)
+
+
+def average_of(model: nn.Module, decay: float) -> AveragedModel | None:
+    """The exponential average of the weights; none where the decay is 0."""
+    if not decay:
+        return None
+    how = get_ema_multi_avg_fn(decay)
+    return AveragedModel(model, multi_avg_fn=how, use_buffers=True)
+
+
+def tell(on_epoch: OnEpoch | None, row: dict[str, float]) -> None:
+    """Give a logger a row of its own, which it may change."""
+    if on_epoch is not None:
+        on_epoch(dict(row))
+
+
+def stopped(number: int, state: RunState) -> BaseException:
+    """What ends a training that a signal has asked to end."""
+    where = state.path.parent
+    message = f"stopped at step {state.step}; {where} holds a checkpoint"
+    kind = KeyboardInterrupt if number == signal.SIGINT else Terminated
+    return kind(message)
 
 
 def mean_image(data: Data) -> Tensor:
     """The mean training image in [0, 1], (channels, height, width)."""
     most = 1 if data.train.visit == "bits" else 255
     return data.train.images.float().mean(0) / most
-
-
-def epoch_order(config: TrainConfig, epoch: int, n: int) -> Tensor:
-    """The order of the training images in one epoch."""
-    seed = derived_seed(config.seed, "order", epoch)
-    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
 
 
 def clip_gradients(model: nn.Module, config: TrainConfig) -> Tensor:
@@ -283,67 +350,3 @@ def clip_gradients(model: nn.Module, config: TrainConfig) -> Tensor:
         for p in parameters:
             nn.utils.clip_grad_norm_([p], config.clip_norm)
     return norm
-
-
-def validate(
-    model: Any,
-    data: Data,
-    config: TrainConfig,
-    loss: Loss | None,
-    device: torch.device,
-    team: Team = ALONE,
-) -> dict[str, float]:
-    """Bounds on the validation split, from fixed noise.
-
-    The processes share the images out; a ``loss`` of one's own is computed by the
-    first of them, since nobody knows which numbers it draws.
-    """
-    part = data.valid
-    count = min(config.valid_images or len(part.images), len(part.images))
-    with torch.autocast(
-        device.type, torch.bfloat16, enabled=config.precision == "bf16"
-    ):
-        if loss is None:
-            result = evaluate(
-                model,
-                data,
-                "valid",
-                samples=1,
-                images=None if count == len(part.images) else count,
-                seed=config.seed,
-                team=team,
-            )
-            return {
-                "valid": result.neg_elbo,
-                "valid_se": result.neg_elbo_se,
-                "valid_kl": result.kl,
-                "valid_reconstruction": result.reconstruction,
-            }
-        return team.from_first(lambda: mean_loss(model, data, count, config, loss))
-
-
-@torch.no_grad()
-def mean_loss(
-    model: Any, data: Data, count: int, config: TrainConfig, loss: Loss
-) -> dict[str, float]:
-    """The mean of a loss over ``count`` validation images."""
-    model.eval()
-    part, total = data.valid, 0.0
-    generator = torch.Generator(part.images.device).manual_seed(config.seed)
-    for block in stratified_subset(part, count, config.seed).split(500):
-        x = data.binarise(part.images[block], generator, split="valid")
-        y = None if part.labels is None else part.labels[block]
-        total += loss(model, x, y, generator).item() * len(block)
-    return {"valid": total / count}
-
-
-@contextmanager
-def matmul_precision(config: TrainConfig) -> Iterator[None]:
-    """Allow faster float32 products for the length of a training."""
-    before = torch.get_float32_matmul_precision()
-    if config.precision != "float32":
-        torch.set_float32_matmul_precision("medium")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)

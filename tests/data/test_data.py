@@ -6,10 +6,12 @@ import hashlib
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from drawlib.data import download
 from drawlib.data.clutter import clutter
@@ -169,7 +171,10 @@ def test_bad_input_is_answered_in_one_line():
         (lambda: data.batches(unlabelled, 4, with_labels=True), "has no labels"),
         (lambda: stratified_subset(data.test, 0, 0), "allowed: 1 to 10"),
         (lambda: stratified_subset(data.test, 11, 0), "allowed: 1 to 10"),
-        (lambda: load_data("cluttered-mnist", fragments=-1), "fragments=-1 given"),
+        (
+            lambda: load_data("cluttered-mnist", fragments=-1),
+            "fragments is -1; allowed: 0 or more",
+        ),
     ):
         with pytest.raises(ValueError, match=match) as error:
             call()
@@ -465,3 +470,112 @@ BITS = {
     "test": "848c41a5e8f7c9b938fe9a3a102c632061541e9876a3b48543c58f716d8cbaaf",
 }
 VALID = "838de58ce44270b3a485fe4f97ac002306c69994e1389fe3ac292fd37d8bcfb4"
+
+
+# Splits that are not what they say
+
+
+def _bad(images: Tensor, visit: str = "bits", labels: Tensor | None = None) -> Data:
+    """A data set with one good split and two bad ones; the first image is blank."""
+    good = Split(torch.zeros(4, 1, 2, 2, dtype=torch.uint8))
+    # Not through the constructor, whose arguments the tests check at run time.
+    bad = replace(good, visit=visit)
+    object.__setattr__(bad, "images", images)
+    object.__setattr__(bad, "labels", labels)
+    protocol = Protocol("toy", "Squares.", (1, 2, 2))
+    return Data("toy", protocol, good, bad, bad)
+
+
+def _squares(value: float, dtype: torch.dtype = torch.uint8) -> Tensor:
+    """A thousand blank images, of which the last but one holds the value."""
+    images = torch.zeros(1000, 1, 2, 2, dtype=dtype)
+    images[-2, 0, 1, 1] = value
+    return images
+
+
+@pytest.mark.parametrize(
+    ("images", "visit", "told"),
+    [
+        (_squares(3), "bits", "holds 3 where visit='bits' allows 0 and 1; grey levels"),
+        (_squares(255), "bits", "holds 255 where visit='bits' .* visit='sample' or"),
+        (_squares(1), "sample", "holds 0 and 1 alone, which visit='sample' would div"),
+        (_squares(1), "scale", "bits are declared by visit='bits'"),
+        (_squares(0.5, torch.float32), "bits", "holds torch.float32; allowed: uint8"),
+        (_squares(float("nan"), torch.float32), "bits", "holds torch.float32; allowed"),
+        (_squares(0.5, torch.float64), "scale", "visit='sample' or 'scale': they are"),
+        (_squares(7, torch.int64), "scale", "holds torch.int64; allowed: uint8"),
+        (_squares(1, torch.bool), "bits", "holds torch.bool; allowed: uint8"),
+        (np.zeros((4, 1, 2, 2), "u1"), "bits", "holds uint8; allowed: uint8 tensors"),
+        (_squares(1)[:, 0], "bits", r"shape \(1000, 2, 2\); allowed: \(images, chan"),
+        (_squares(1)[:0], "bits", "the test split is empty; allowed: one image"),
+    ],
+)
+def test_a_split_is_checked_whole_and_says_how_it_is_declared(images, visit, told):
+    data = _bad(images, visit)
+    data.check("train")
+    with pytest.raises(ValueError, match=told) as caught:
+        data.check("train", "test")
+    assert "\n" not in str(caught.value) and "test split" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "labels", [torch.zeros(999, dtype=torch.long), torch.zeros(1000), [0] * 1000]
+)
+def test_labels_that_are_not_one_number_an_image_are_refused(labels):
+    with pytest.raises(ValueError, match="allowed: 1000 whole numbers"):
+        _bad(_squares(1), labels=labels).check("test")
+
+
+@pytest.mark.parametrize(
+    ("visit", "likelihood", "allowed"),
+    [
+        ("scale", "bernoulli", "'bits', 'sample'"),
+        ("clutter", "bernoulli", "'bits', 'sample'"),
+        ("bits", "discretised-logistic", "'scale'"),
+        ("sample", "discretised-logistic", "'scale'"),
+    ],
+)
+def test_a_visit_that_the_likelihood_cannot_have_is_refused(visit, likelihood, allowed):
+    data = _bad(_squares(1 if visit == "bits" else 200), visit)
+    data.check("test")
+    with pytest.raises(ValueError, match=f"the likelihood '{likelihood}': {allowed}"):
+        data.check("test", likelihood=likelihood)
+
+
+class _Own(Data):
+    """Somebody's own way to make floats of the images."""
+
+    factor = 1.0
+
+    # A frozen dataclass, whose factor the test changes.
+    __setattr__ = object.__setattr__
+
+    def binarise(self, images, generator=None, *, split="train"):
+        return images.float() * self.factor
+
+
+@pytest.mark.parametrize(
+    ("factor", "visit", "likelihood", "told"),
+    [
+        (1 / 255**2, "scale", "discretised-logistic", "no multiples of 1/255"),
+        (1 / 256, "scale", "discretised-logistic", "8-bit levels divided by 255"),
+        (1.0, "scale", "discretised-logistic", "values from 0 to 200 of the test"),
+        (float("nan"), "scale", None, "values from nan to nan .* divided by 255 once"),
+        (1 / 255, "sample", "bernoulli", "no multiples of 1/1; .*'bernoulli': 0 and 1"),
+    ],
+)
+def test_what_somebody_s_own_binarise_makes_is_checked_whole(
+    factor, visit, likelihood, told
+):
+    data = _bad(_squares(200), visit)
+    own = _Own("toy", data.protocol, data.train, data.valid, data.test)
+    own.factor = 1 / (255 if visit == "scale" else 200)
+    own.check("test", likelihood=likelihood)
+    own.factor = factor
+    with pytest.raises(ValueError, match=told):
+        own.check("test", likelihood=likelihood)
+
+
+def test_every_data_set_passes_its_own_check(mnist_fixed, mnist_dynamic):
+    for data in (mnist_fixed, mnist_dynamic):
+        data.check("train", "valid", "test", likelihood=data.likelihood)

@@ -223,6 +223,65 @@ def test_folders_that_may_not_be_looked_into_are_followed_by_the_next_source(
     assert f"{tiny} (DRAWLIB_DATA): permission denied" in str(error.value)
 
 
+@pytest.mark.parametrize("how", ["level 1", "with a name", "not at all", "odd names"])
+def test_genuine_content_in_another_container_is_genuine(tiny, tmp_path, how):
+    files = {k: gzip.decompress(v) for k, v in _tiny_files().items()}
+    if how == "level 1":
+        files = {k: gzip.compress(v, 1) for k, v in files.items()}
+    elif how == "with a name":
+        files = {k: gzip.compress(v, mtime=12345) for k, v in files.items()}
+    elif how == "odd names":
+        files = {k[:-3]: gzip.compress(v) for k, v in files.items()}
+    folder = _write(tmp_path / "mine", files)
+    raw = obtain("mnist", root=folder, download=False)
+    assert raw.content == content_sha256(_tiny_arrays()) and raw.origin == "folder"
+    sums = {k: hashlib.sha256(v).hexdigest() for k, v in files.items()}
+    assert raw.files == sums
+
+
+def test_a_pickle_in_another_container_is_never_opened(tmp_path, monkeypatch):
+    opened = []
+    (form,) = (f for f in download._RECIPES["cifar10-10k"].forms if f.official)
+    watched = replace(form, decode=opened.append)
+    recipe = replace(download._RECIPES["cifar10-10k"], forms=(watched,))
+    monkeypatch.setitem(download._RECIPES, "cifar10-10k", recipe)
+    monkeypatch.setenv("DRAWLIB_CACHE", str(tmp_path / "cache"))
+    _write(tmp_path / "mine", {"cifar-10-python.tar.gz": gzip.compress(b"evil")})
+    with (
+        pytest.warns(UserWarning, match="the file is not used"),
+        pytest.raises(DataError, match="cifar-10-python.tar.gz: sha256 .* expected"),
+    ):
+        obtain("cifar10-10k", root=tmp_path / "mine", download=False)
+    assert opened == []
+
+
+def test_a_part_of_the_files_is_told_by_name(tiny, tmp_path):
+    files = _tiny_files()
+    del files["t10k-labels-idx1-ubyte.gz"]
+    folder = _write(tmp_path / "mine" / "MNIST" / "raw", files)
+    told = "in MNIST/raw, train-images.* are there, t10k-labels-idx1-ubyte.gz missing"
+    with pytest.raises(DataError, match=told):
+        obtain("mnist", root=folder.parent.parent, download=False)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "empty"),
+        (b"<html><title>404</title></html>", "a page of HTML"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer"),
+    ],
+)
+def test_what_lies_in_the_place_of_a_file_is_recognised(tiny, tmp_path, content, what):
+    files = {**_tiny_files(), "train-images-idx3-ubyte.gz": content}
+    folder = _write(tmp_path / "mine", files)
+    with (
+        pytest.warns(UserWarning, match=f"train-images-idx3-ubyte.gz is {what}"),
+        pytest.raises(DataError, match=f"train-images-idx3-ubyte.gz is {what}"),
+    ):
+        obtain("mnist", root=folder, download=False)
+
+
 def test_tampered_file_is_named_and_the_next_source_tried(tiny, server, monkeypatch):
     files = _tiny_files()
     name = "train-images-idx3-ubyte.gz"

@@ -120,6 +120,14 @@ def test_batch_norm_on_cpus_is_told_in_one_line_and_kept_equal(found):
     assert second["told"] == []
 
 
+def test_the_first_process_alone_is_heard_by_a_logger_and_all_end_with_it(found):
+    told = "ValueError: the logger's disk is full"
+    assert [part["logged"] for part in found] == [
+        {"told": told, "epochs": [1, 2]},
+        {"told": told, "epochs": []},
+    ]
+
+
 # The same evaluation as one process
 
 

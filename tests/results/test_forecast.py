@@ -64,3 +64,16 @@ def test_too_few_points_predict_nothing():
         PowerLaw.fit([1, 2, 3, 4], [4, 3, 2, 1])
     with pytest.raises(ValueError, match="all positive"):
         PowerLaw.fit([0, 1, 2, 3, 4], [4, 3, 2, 1, 1])
+
+
+@pytest.mark.parametrize("bad", [None, math.nan, math.inf])
+def test_an_epoch_without_a_finite_bound_does_not_count(bad):
+    law = PowerLaw(80.0, 30.0, float(EXPONENTS[100]), 0.0)
+    curve = curve_of(law, range(1, 31))
+    curve[20]["valid"] = bad
+    expected = pytest.approx(law.at(300), abs=1e-6)
+    assert forecast(curve, 300) == (expected, expected)
+    assert forecast([{"epoch": e, "valid": bad} for e in range(1, 31)], 300) is None
+    if bad is not None:
+        with pytest.raises(ValueError, match=f"values: {bad} given, allowed: finite"):
+            PowerLaw.fit([1, 2, 3, 4, 5], [5, 4, bad, 3, 2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -146,6 +147,37 @@ def test_altered_weights_of_a_run_are_refused(done):
 def test_an_unknown_published_number_is_refused_before_the_work(done):
     with pytest.raises(ValueError, match="'vae-sorce'; allowed: vae-source, "):
         publish(done.run_dir, "vae-tiny", published="vae-sorce")
+
+
+@pytest.mark.parametrize("ship", [False, True])
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_a_bound_that_is_not_finite_is_not_published(
+    done, tmp_path, monkeypatch, split, ship
+):
+    real = runs.evaluate
+
+    def diverged(model, data, name, **options):
+        found = real(model, data, name, **options)
+        return replace(found, kl=math.inf) if name == split else found
+
+    monkeypatch.setattr(runs, "evaluate", diverged)
+    with pytest.raises(ValueError, match=f"toy-0: the {split} kl is inf; a record"):
+        publish(done.run_dir, "toy", iw_samples=2, ship=ship, root=tmp_path / "zoo",
+                progress=False)  # fmt: skip
+    assert not (tmp_path / "zoo").exists()
+
+
+def test_a_bad_image_of_any_split_is_found_before_the_work(done, monkeypatch):
+    data = toy_data()
+    images = data.test.images.clone()
+    images[-1] = 3
+    bad = replace(data, test=replace(data.test, images=images))
+    monkeypatch.setattr(runs, "load_data", lambda *_: bad)
+    monkeypatch.setattr(runs, "evaluate", lambda *_, **options: 1 / 0)
+    with pytest.raises(
+        ValueError, match="the test split .* holds 3 where visit='bits'"
+    ):
+        publish(done.run_dir, "toy", progress=False)
 
 
 @pytest.mark.parametrize(

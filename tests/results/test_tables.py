@@ -245,3 +245,23 @@ def test_a_published_row_shows_its_own_split_and_bound_not_ours():
     assert glas["split"] == "unverified" and glas["bound"] == "−ELBO, K 1"
     nade = dict(zip(heads, next(li for li in lines if li[0] == "NADE"), strict=True))
     assert nade["split"] == "test" and nade["bound"] == "NLL"
+
+
+def test_records_without_finite_bounds_leave_a_table_whole():
+    """As ``records`` reads them: None in the place of what is no number."""
+    found = []
+    for name in table_names():
+        for line in definitions()[name]["rows"]:
+            if line["name"]:
+                none = record(line["name"], 0, 90.0)
+                none.values["importance_weighted"] |= {
+                    "neg_iw": None,
+                    "neg_iw_se": None,
+                }
+                for part in none.values["bounds"].values():
+                    part |= dict.fromkeys(("neg_elbo", "kl", "reconstruction"))
+                found.append(none)
+    for name in table_names():
+        shown = table(name, found)
+        assert all(row.ours is None for row in shown.rows)
+        assert shown.to_html() and shown.to_markdown() and shown.to_csv()

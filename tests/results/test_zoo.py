@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import subprocess
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError
 
 import pytest
@@ -24,6 +25,7 @@ from drawlib.results.zoo import (
     save_weights,
     write_record,
 )
+from drawlib.vae import VAE
 
 NAME = "mnist-dynamic/vae-tiny-0"
 
@@ -97,16 +99,128 @@ def test_truncated_and_missing_weights_are_refused(tmp_path, cut):
     path = tmp_path / "w.safetensors"
     sha256 = save_weights(path, weights(toy_model()))
     path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(ZooError, match="sha256"):
+    empty = "w.safetensors holds no weights: it is empty"
+    with pytest.raises(ZooError, match="sha256" if cut else empty):
         load_weights(path, sha256)
-    with pytest.raises(ZooError, match="is no whole safetensors file"):
+    with pytest.raises(ZooError, match="no whole safetensors file" if cut else empty):
         load_weights(path)
     path.unlink()
     with pytest.raises(ZooError, match="the weights w.safetensors are missing"):
         load_weights(path)
 
 
+POINTER = (
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "empty"),
+        (POINTER, r"a Git LFS pointer \(git lfs pull gets the file\)"),
+        (b"\n<!DOCTYPE html>\n<html>", "a page of HTML or XML"),
+        (b"\xef\xbb\xbf<?xml version='1.0'?>", "a page of HTML or XML"),
+        (b'{"message": "Not Found"}', "a piece of JSON"),
+        (b"PK\x03\x04" + bytes(50), "a zip archive, such as what torch.save writes"),
+        (b"\x80\x02}q\x00.", "a pickle, which is never opened"),
+    ],
+)
+def test_what_lies_in_the_place_of_weights_is_recognised(tmp_path, content, what):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(content)
+    for sha256 in ("0" * 64, None):
+        with pytest.raises(
+            ZooError, match=f"w.safetensors holds no weights: it is {what}"
+        ):
+            load_weights(path, sha256)
+
+
+@pytest.mark.parametrize("length", [b"<a", b'{"', b"\x80\x02", b"\x1f\x01"])
+def test_whole_and_cut_weights_are_never_taken_for_something_else(tmp_path, length):
+    """The first bytes of such a file are the length of its header: any at all."""
+    size = int.from_bytes(length, "little")
+    header = b'{"W":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(size)
+    path = tmp_path / "w"
+    path.write_bytes(size.to_bytes(8, "little") + header + bytes(4))
+    assert load_weights(path) == {"W": torch.zeros(1)}
+    for cut in (-1, 20, 8, 7, 3):
+        path.write_bytes(path.read_bytes()[:cut])
+        with pytest.raises(ZooError, match="is no whole safetensors file"):
+            load_weights(path)
+
+
+def test_a_pointer_in_the_place_of_a_record_is_named(root):
+    (root / f"{NAME}.json").write_bytes(POINTER)
+    with pytest.raises(ZooError, match="no whole JSON file: it is a Git LFS pointer"):
+        records(root=root)
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_tensors_that_share_memory_are_saved_each_by_itself(tmp_path, half):
+    W = torch.randn(100, 50)
+    state = {"a": W, "b": W, "turned": W.T, "row": W[3], "all but one": W.flatten()[1:]}
+    sha256 = save_weights(tmp_path / "w", state, half=half)
+    found = load_weights(tmp_path / "w", sha256)
+    for name, value in state.items():
+        rounded = half and value.numel() > 4096
+        assert torch.equal(found[name], value.half().float() if rounded else value)
+
+
+@pytest.mark.parametrize("value", [65_520.0, -1e5, 1e30])
+def test_a_weight_that_float16_cannot_hold_is_refused_by_name(tmp_path, value):
+    state = {"b": torch.full((3,), value), "W": torch.zeros(100, 50)}
+    state["W"][7, 7] = value
+    told = f"W holds {abs(value):g}; float16 holds at most 65504"
+    with pytest.raises(ValueError, match=re.escape(told)):
+        save_weights(tmp_path / "w", state)
+    assert not (tmp_path / "w").exists()
+    save_weights(tmp_path / "w", state, half=False)
+    assert load_weights(tmp_path / "w")["W"][7, 7] == state["W"][7, 7]
+    state["W"][7, 7] = 65_504
+    save_weights(tmp_path / "w", state)
+    assert load_weights(tmp_path / "w")["W"].max() == 65_504
+
+
+def test_weights_of_another_model_get_one_line(root):
+    other = replace(TOY, z=3)
+    state = VAE(other).state_dict()
+    for change, told in (({}, "has shape"), ({"more": torch.ones(1)}, "one side only")):
+        path = root / f"{NAME}.safetensors"
+        sha256 = save_weights(path, {**state, **change})
+        values = json.loads((root / f"{NAME}.json").read_text(encoding="utf-8"))
+        values["weights"]["sha256"] = sha256
+        (root / f"{NAME}.json").write_text(json.dumps(values), encoding="utf-8")
+        with pytest.raises(ZooError, match=f"weights of another model: .*{told}") as e:
+            load_pretrained(NAME, root=root)
+        assert "\n" not in str(e.value)
+
+
 # Records
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
+@pytest.mark.parametrize("key", ["neg_elbo", "kl", "kl_groups", "neg_iw", "percent"])
+def test_a_bound_that_is_no_number_is_not_recorded(tmp_path, key, value):
+    part = {"neg_elbo_se": math.nan, "se": (math.nan,), "images": 1}
+    part[key] = (1.0, value) if key in ("kl_groups", "percent") else value
+    for values in ({"bounds": {"valid": part}}, {"importance_weighted": part}):
+        with pytest.raises(
+            ValueError, match=f"{key} is {value}; a record takes finite"
+        ):
+            write_record(NAME, values, root=tmp_path)
+    assert not list(tmp_path.iterdir())
+    del part[key]  # a standard error may be unknown: that of one image is
+    write_record(NAME, {"bounds": {"valid": part}}, root=tmp_path)
+
+
+def test_nan_in_a_record_of_somebody_else_is_read_as_none(root):
+    path = root / f"{NAME}.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values["bounds"] = {"test": {"neg_elbo": math.inf}}
+    path.write_text(json.dumps(values), encoding="utf-8")
+    (found,) = [r for r in records(root=root) if r.name == NAME]
+    assert found["bounds"]["test"]["neg_elbo"] is None
 
 
 def test_a_shipped_model_is_the_one_that_was_saved(root):

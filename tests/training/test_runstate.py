@@ -7,6 +7,7 @@ import math
 import os
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from toy_runs import TOY, assert_same_bits, toy_config, toy_data, toy_model, weights
 
@@ -159,3 +160,17 @@ def test_a_run_goes_on_only_with_the_clutter_that_it_began_with(tmp_path):
     with pytest.raises(TrainingStopped, match="data.fragments was 8 and is 2"):
         trained(tmp_path, replace(toy_data(), fragments=2))
     assert trained(tmp_path, cluttered).rows
+
+
+def test_a_run_of_numpy_s_numbers_is_opened_again(tmp_path):
+    numbers = {
+        "lr": np.logspace(-4, -2, 3)[1],
+        "epochs": np.int64(2),
+        "seed": np.int32(3),
+    }
+    data = replace(toy_data(), name=np.str_("toy"))
+    object.__setattr__(data, "fragments", np.int64(3))  # past the tests' own check
+    first = trained(tmp_path, data, **numbers)
+    assert trained(tmp_path, data, **numbers) == first
+    again = replace(toy_data(), name="toy", fragments=3)
+    assert trained(tmp_path, again, lr=1e-3) == first

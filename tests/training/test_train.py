@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import os
+import re
 import signal
 import sys
+import textwrap
 import threading
 import time
 from dataclasses import replace
@@ -26,14 +29,16 @@ from toy_runs import (
     weights,
 )
 
-from drawlib.data.sets import Data
+from drawlib.data.sets import Data, stratified_subset
 from drawlib.evaluation import evaluate
 from drawlib.machine import stopping
 from drawlib.machine.device import pick_device
 from drawlib.machine.stopping import Terminated
 from drawlib.training import checkpoint, train
 from drawlib.training.runstate import History, TrainingStopped
+from drawlib.training.statistics import Statistics
 from drawlib.training.train import clip_gradients, epoch_order, fit
+from drawlib.vae import VAE
 
 
 def run(folder, data=None, model=None, loss=None, **changes):
@@ -346,6 +351,41 @@ def test_a_bad_batch_does_not_stay_in_running_statistics(tmp_path, ema):
     assert all(value == value for value in history.column("valid"))
 
 
+@pytest.mark.parametrize(("kind", "each"), [(VAE, 0), (Normed, 3)])
+def test_only_buffers_that_a_step_changes_are_copied_in_every_step(
+    tmp_path, monkeypatch, kind, each
+):
+    """``constant`` is a buffer of both that no step changes."""
+    model = toy_model(kind=kind)
+    model.register_buffer("constant", torch.ones(5))
+    copies, clone = [0], torch.Tensor.clone
+    buffers = [id(b) for b in model.buffers()]
+
+    def counted(tensor, **how):
+        copies[0] += id(tensor) in buffers
+        return clone(tensor, **how)
+
+    monkeypatch.setattr(torch.Tensor, "clone", counted)
+    run(tmp_path, model=model, epochs=1, batch_size=4, valid_images=2, keep="best")
+    # Once all of them, then those of batch norm in each of the other steps.
+    assert copies[0] == len(buffers) + 15 * each
+
+
+def test_a_buffer_that_the_model_sets_itself_stays_through_a_bad_first_step():
+    """As GLAS does with its mask before each epoch."""
+    model = nn.Sequential(nn.BatchNorm1d(1))
+    model.register_buffer("mask", torch.zeros(1))
+    statistics = Statistics(model)
+    for epoch, x in enumerate((torch.nan, torch.nan, 1.0, torch.nan)):
+        model.mask.fill_(epoch)
+        statistics.remember()
+        model(torch.full((2, 1), x))
+        statistics.keep() if x == 1.0 else statistics.put_back()
+    assert model.mask.item() == 3
+    assert model[0].running_mean.item() == pytest.approx(0.1)
+    assert model[0].num_batches_tracked.item() == 1
+
+
 def test_ten_bad_steps_in_a_row_stop_and_leave_a_good_checkpoint(tmp_path):
     model = toy_model(kind=Planted)
     model.plant = dict.fromkeys(range(6, 16), nan_loss)
@@ -367,6 +407,58 @@ def test_ten_bad_steps_before_any_checkpoint_say_so(tmp_path):
     model.plant = dict.fromkeys(range(10), nan_loss)
     with pytest.raises(TrainingStopped, match="no checkpoint had been written"):
         run(tmp_path, toy_data(600), model=model)
+
+
+# Loggers
+
+
+def test_on_epoch_gets_each_row_once_it_and_a_checkpoint_are_written(tmp_path):
+    told = []
+
+    def look(row):
+        state = checkpoint.load(tmp_path / "checkpoint.pt")
+        assert state["step"] == row["step"]
+        assert History.read(tmp_path).rows[-1] == row
+        told.append(dict(row))
+        row.clear()  # a copy: the log is not the logger's
+
+    config = toy_config(epochs=5, evaluate_every=2)
+    history = fit(
+        toy_model(), toy_data(), config, tmp_path, on_epoch=look, progress=False
+    )
+    assert tuple(told) == history.rows
+    assert [row["epoch"] for row in told] == [2, 4, 5]
+    # A run that is finished logs nothing more.
+    fit(toy_model(), toy_data(), config, tmp_path, on_epoch=cut, progress=False)
+
+
+def test_a_logger_that_fails_costs_no_epoch(tmp_path):
+    whole, _ = run(tmp_path / "whole")
+    with pytest.raises(Cut):
+        fit(toy_model(), toy_data(), toy_config(), tmp_path / "cut", on_epoch=cut)
+    assert checkpoint.load(tmp_path / "cut" / "checkpoint.pt")["step"] == 4
+    resumed, _ = run(tmp_path / "cut")
+    assert_same_bits(weights(whole), weights(resumed))
+
+
+def test_the_docstring_s_lines_for_tensorboard_log_every_number(tmp_path):
+    written = []
+
+    class SummaryWriter:
+        def __init__(self, folder):
+            assert folder == tmp_path
+
+        def add_scalar(self, name, value, step):
+            written.append((name, value, step))
+
+    _, found = inspect.getdoc(fit).split("where it is installed::\n\n")
+    lines = found.split("\n\n")[0]
+    given = {"model": toy_model(), "data": toy_data(), "config": toy_config(epochs=2)}
+    writer = {"SummaryWriter": SummaryWriter, "fit": fit, "run_dir": tmp_path}
+    exec(textwrap.dedent(lines), {**given, **writer})
+    rows = History.read(tmp_path).rows
+    assert written == [(k, v, row["step"]) for row in rows for k, v in row.items()]
+    assert len(lines.splitlines()) == 5
 
 
 # Going on where a run was cut
@@ -568,7 +660,7 @@ def test_a_loss_of_ones_own(tmp_path, count):
     part = data.valid
     if count:
         # a stratified draw, never the first images of a file that may be sorted
-        part = part.subset(train.stratified_subset(part, count, 0))
+        part = part.subset(stratified_subset(part, count, 0))
     with torch.no_grad():
         by_hand = cross_entropy(model, part.images.float(), part.labels, None)
     assert min(valid) == pytest.approx(by_hand.item(), rel=1e-5)
@@ -621,6 +713,41 @@ def test_an_empty_split_gets_one_line(tmp_path, split):
     empty = getattr(data, split).subset(torch.arange(0))
     with pytest.raises(ValueError, match=f"the {split} split is empty"):
         run(tmp_path, replace(data, **{split: empty}))
+
+
+@pytest.mark.parametrize("own_loss", [None, cross_entropy])
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_one_bad_image_is_found_before_anything_is_computed(tmp_path, split, own_loss):
+    data, model = toy_data(), toy_model()
+    images = torch.zeros_like(getattr(data, split).images)
+    images[-1, 0, -1, -1] = 3
+    bad = replace(getattr(data, split), images=images, visit="bits")
+    before = weights(model)
+    with pytest.raises(ValueError, match=f"the {split} split .* holds 3 where"):
+        run(tmp_path, replace(data, **{split: bad}), model, own_loss)
+    assert_same_bits(weights(model), before)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_run_without_one_finite_validation_ends_with_an_error(
+    tmp_path, monkeypatch, keep, value
+):
+    monkeypatch.setattr(train, "validate", lambda *_: {"valid": value})
+    told = f"{tmp_path} has no finite validation: the last is {value} after step 12"
+    for _ in range(2):  # also if the same is asked for again
+        with pytest.raises(TrainingStopped, match=re.escape(told)) as caught:
+            run(tmp_path, keep=keep)
+        assert "\n" not in str(caught.value)
+
+
+def test_one_finite_validation_is_enough(tmp_path, monkeypatch):
+    values = iter([math.nan, 5.0, -math.inf])
+    monkeypatch.setattr(train, "validate", lambda *_: {"valid": next(values)})
+    _, history = run(tmp_path)
+    assert history.column("valid")[1] == 5.0
+    assert checkpoint.load(tmp_path / "checkpoint.pt")["best"]["epoch"] == 2
 
 
 def test_images_of_another_shape_get_one_line(tmp_path):

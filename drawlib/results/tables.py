@@ -28,6 +28,8 @@ __all__ = [
     "paired",
     "table",
     "table_names",
+    "unpaired",
+    "weighted",
     "write_tables",
 ]
 
@@ -164,6 +166,28 @@ def paired(
                 if x is not None and y is not None:
                     values.append(x - y)
     return Difference.of(values) if values else None
+
+
+def unpaired(
+    found: Sequence[Record],
+    name: str,
+    other: str,
+    *,
+    measure: str = "neg_elbo",
+    split: str = "test",
+) -> Difference | None:
+    """``name`` minus ``other`` by Welch, of all seeds of the recipe that each is of.
+
+    Example:
+        >>> rows = "mnist-dynamic/vae-source-V1", "mnist-dynamic/vae-source"
+        >>> str(unpaired(records(), *rows)).partition(" [")[0]
+        '+32.53'
+    """
+    sides = []
+    for row in (name, other):
+        values = [measured(r, measure, split)[0] for r in of_name(found, row)]
+        sides.append([v for v in values if v is not None])
+    return Difference.welch(*sides) if all(sides) else None
 
 
 def table(name: str, found: Sequence[Record] | None = None) -> Table:

@@ -6,13 +6,20 @@ import csv
 import io
 import json
 import math
+import random
 from copy import deepcopy
 from typing import Any
 
 import pytest
 
 from drawlib.results import zoo
-from drawlib.results.intervals import Difference, t_quantile
+from drawlib.results.intervals import (
+    Difference,
+    holm,
+    t_quantile,
+    t_test,
+    verdicts,
+)
 from drawlib.results.plan import plan, plan_of
 from drawlib.results.tables import (
     definitions,
@@ -61,6 +68,52 @@ def test_t_quantile_equals_the_printed_tables_of_student():
     for degrees, value in printed.items():
         assert t_quantile(degrees) == pytest.approx(value, abs=6e-4)
     assert t_quantile(2, 0.99) == pytest.approx(9.925, abs=2e-3)
+
+
+def test_p_values_equal_the_printed_tables_of_student():
+    for degrees, t, p in ((1, 12.706, 0.05), (7, 3.499, 0.01), (4, 4.604, 0.01)):
+        assert t_test(t, degrees) == pytest.approx(p, rel=2e-3)
+        assert t_test(-t, degrees) == t_test(t, degrees)
+    assert Difference.of([1.0, 2.0, 3.0]).p == pytest.approx(0.0742, abs=1e-4)
+
+
+def test_welch_has_the_degrees_of_welch_and_satterthwaite():
+    # By hand: variances 1 and 8 over 3 and 4 seeds.
+    found = Difference.welch([1.0, 2.0, 3.0], [0.0, 4.0, 6.0, 6.0])
+    parts = 1 / 3, 8 / 4
+    degrees = sum(parts) ** 2 / (parts[0] ** 2 / 2 + parts[1] ** 2 / 3)
+    reach = t_quantile(degrees) * math.sqrt(sum(parts))
+    assert (found.mean, found.high) == (-2.0, pytest.approx(-2 + reach))
+    assert str(found).endswith("3 and 4 seeds")
+    assert Difference.welch([1.0], [1.0, 2.0]).p is None
+
+
+def test_settled_means_settled_among_all_questions_of_the_family():
+    ps = [0.0001, 0.003, 0.0041, 0.02, 0.022, 0.6]
+    adjusted = holm(ps)
+    assert adjusted == pytest.approx([0.0006, 0.015, 0.0164, 0.06, 0.06, 0.6])
+    family = {str(p): Difference(1.0, 0.1, 1.9, 3, p) for p in ps}
+    told = list(verdicts(family | {"one": Difference.of([2.0]), "none": None}).values())
+    assert told == [
+        *["settled"] * 3,
+        *["suggestive"] * 2,
+        "open",
+        "one seed",
+        "not measured",
+    ]
+    # Under the null, one family of twelve in twenty has a wrong "settled", not more.
+    g = random.Random(0)
+    wrong = sum(
+        "settled"
+        in verdicts(
+            {
+                str(k): Difference.of([g.gauss(0, 1) for _ in range(4)])
+                for k in range(12)
+            }
+        ).values()
+        for _ in range(400)
+    )
+    assert wrong <= 35
 
 
 def test_difference_is_mean_and_t_interval_over_seeds():

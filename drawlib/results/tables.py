@@ -176,18 +176,22 @@ def unpaired(
     measure: str = "neg_elbo",
     split: str = "test",
 ) -> Difference | None:
-    """``name`` minus ``other`` by Welch, of all seeds of the recipe that each is of.
+    """``name`` minus ``other`` by Welch, of all seeds of both; None without a pair.
+
+    Of each row the seeds of its one recipe count, as in the tables, and the two
+    recipes must be equal.
 
     Example:
         >>> rows = "mnist-dynamic/vae-source-V1", "mnist-dynamic/vae-source"
         >>> str(unpaired(records(), *rows)).partition(" [")[0]
         '+32.53'
     """
-    sides = []
-    for row in (name, other):
-        values = [measured(r, measure, split)[0] for r in of_name(found, row)]
-        sides.append([v for v in values if v is not None])
-    return Difference.welch(*sides) if all(sides) else None
+    sides = [one_recipe(of_name(found, row))[0] for row in (name, other)]
+    if not all(sides) or recipe(sides[0][0]) != recipe(sides[1][0]):
+        return None
+    values = [[measured(r, measure, split)[0] for r in side] for side in sides]
+    known = [[v for v in side if v is not None] for side in values]
+    return Difference.welch(*known) if all(known) else None
 
 
 def table(name: str, found: Sequence[Record] | None = None) -> Table:

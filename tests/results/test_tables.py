@@ -26,6 +26,7 @@ from drawlib.results.tables import (
     paired,
     table,
     table_names,
+    unpaired,
     weighted,
     write_tables,
 )
@@ -230,6 +231,18 @@ def test_trainings_of_another_recipe_are_never_averaged():
     assert (row.seeds, row.ours) == ((1, 2), 91.0)
     assert row.note == "Trained otherwise and left out: seed 0 (6 epochs)."
     assert paired([odd, record(V1, 0, 120.0)], V1, VAE) is None
+
+
+def test_unpaired_takes_all_seeds_of_one_recipe_and_no_other():
+    found = [record(VAE, s, 90.0 + s) for s in (0, 1, 2)]
+    found += [record(V1, s, 107.0 + 2 * s) for s in (5, 6)]
+    other = {"epochs": 6, "lr": 2e-3, "seed": 3, "device": "cpu"}
+    difference = unpaired([*found, record(VAE, 3, 10.0, train_config=other)], V1, VAE)
+    assert difference == Difference.welch([117.0, 119.0], [90.0, 91.0, 92.0])
+    assert paired(found, V1, VAE) is None
+    assert (
+        unpaired([record(V1, 0, 1.0, train_config=other), *found[:3]], V1, VAE) is None
+    )
 
 
 def test_paired_differences_and_the_share_of_the_gap():

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
-__all__ = ["Config", "at_least", "one_of", "plain", "whole"]
+__all__ = ["Config", "at_least", "one_of", "plain", "whole_number"]
 
 # Not `Self`: the tests check annotations at run time, method by method.
 C = TypeVar("C", bound="Config")
@@ -118,7 +118,7 @@ def plain(where: str, value: Any, kind: Any) -> Any:
     if get_origin(kind) is tuple:
         inner = get_args(kind)
         listed = isinstance(value, Iterable) and not isinstance(value, str | bytes)
-        items = list(value) if listed and getattr(value, "ndim", 1) else [value]
+        items = list(value) if listed and getattr(value, "ndim", 1) != 0 else [value]
         kinds = inner[:1] * len(items) if inner[-1] is Ellipsis else inner
         if not listed or len(items) != len(kinds):
             count = "" if inner[-1] is Ellipsis else f"{len(inner)} "
@@ -140,14 +140,16 @@ def refusal(where: str, value: Any, allowed: str) -> str:
     return f"{where} is {given:.60}; allowed: {allowed}"
 
 
-def whole(where: str, value: Any, lowest: int = 0, below: int | None = None) -> int:
+def whole_number(
+    where: str, value: Any, lowest: int = 0, below: int | None = None
+) -> int:
     """A plain whole number from ``lowest`` on, and ``below`` a limit.
 
     Raises:
         ValueError: for anything else.
 
     Example:
-        >>> whole("seed", 2**64, below=2**63)
+        >>> whole_number("seed", 2**64, below=2**63)
         Traceback (most recent call last):
         ValueError: seed is 18446744073709551616; allowed: 0 to 2**63 - 1
     """

@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from drawlib.bound import LatentModel, check_images
-from drawlib.config import whole
+from drawlib.config import whole_number
 from drawlib.data.sets import Data, stratified_subset
 from drawlib.machine.distributed import ALONE, Team
 
@@ -22,8 +22,10 @@ __all__ = ["Evaluation", "check_likelihood", "check_seed", "estimate", "evaluate
 class Evaluation:
     """Bounds on −log p(x) in nats (lower is better), averaged over images.
 
-    Each ``*_se`` is the standard error of the mean over images: the standard
-    deviation over images divided by √images.
+    Each ``*_se`` is a standard error for images in general: how far the mean over
+    other images of the same kind may lie from this one. Over a whole split it is the
+    standard deviation over images divided by √images, over a subset that of
+    ``subset_errors``.
 
     Attributes:
         neg_elbo: −ELBO, averaged over ``samples`` posterior draws an image.
@@ -31,6 +33,12 @@ class Evaluation:
         kl: the second part, the sum of ``kl_groups`` (one a layer or step).
         neg_iw: the importance-weighted bound −log p̂_K with K = ``samples``.
         ess: effective sample size (Σw)²/Σw² of those K weights, mean over images.
+        whole_neg_elbo: −ELBO of every image of the split, one draw an image. This and
+            what follows is None unless a subset was weighted.
+        whole_neg_iw: −log p̂_K of every image of the split, by the difference
+            estimator (``whole_split``). This is the number to report.
+        whole_neg_iw_split_se: its error for this split: what weighting the other
+            images too could change.
 
     Example:
         >>> from drawlib import records
@@ -54,17 +62,30 @@ class Evaluation:
     neg_iw: float
     neg_iw_se: float
     ess: float
+    whole_neg_elbo: float | None = None
+    whole_neg_elbo_se: float | None = None
+    whole_neg_iw: float | None = None
+    whole_neg_iw_se: float | None = None
+    whole_neg_iw_split_se: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {**asdict(self), "kl_groups": list(self.kl_groups)}
 
     def __str__(self) -> str:
-        return (
+        text = (
             f"{self.protocol} {self.split}, {self.images} images, K {self.samples}: "
             f"−ELBO {self.neg_elbo:.2f} ± {self.neg_elbo_se:.2f} nats "
             f"(reconstruction {self.reconstruction:.2f} + KL {self.kl:.2f}), "
             f"importance-weighted {self.neg_iw:.2f} ± {self.neg_iw_se:.2f}"
+        )
+        if self.whole_neg_iw is None:
+            return text
+        return (
+            f"{text}; all images of the split: −ELBO {self.whole_neg_elbo:.2f} ± "
+            f"{self.whole_neg_elbo_se:.2f}, importance-weighted by the difference "
+            f"{self.whole_neg_iw:.2f} ± {self.whole_neg_iw_split_se:.2f} for this "
+            f"split, ± {self.whole_neg_iw_se:.2f} for images in general"
         )
 
 
@@ -150,7 +171,7 @@ def check_seed(seed: int) -> int:
     Raises:
         ValueError: for a negative one, or one of more than 63 bits.
     """
-    return whole("seed", seed, below=2**63)
+    return whole_number("seed", seed, below=2**63)
 
 
 def evaluate(
@@ -160,6 +181,7 @@ def evaluate(
     *,
     samples: int,
     images: int | None = None,
+    whole: bool = True,
     seed: int = 0,
     chunk: int = 2000,
     progress: bool = False,
@@ -170,6 +192,11 @@ def evaluate(
     ``samples`` is K. ``images`` takes a seeded subset, stratified by class where the
     labels are known; left out, every image of the split counts. The model is put into
     evaluation mode and back. The same seed gives the same number.
+
+    A subset may be easier or harder than its split, and every model that is measured
+    on it has the same luck. So where a subset is weighted (K > 1), one sample of every
+    image of the split is evaluated too, and the bound of the whole split comes from
+    ``whole_split``. ``whole=False`` saves that pass.
 
     Under ``torchrun`` the processes of ``team`` share the blocks of images out, and
     each ends with the whole result: block by block the noise and the arithmetic are
@@ -191,13 +218,73 @@ def evaluate(
         >>> result.images, result.neg_elbo > 300
         (4, True)
     """
-    samples, seed = whole("samples (K)", samples, lowest=1), check_seed(seed)
+    samples, seed = whole_number("samples (K)", samples, lowest=1), check_seed(seed)
     part = data.split(split)
     check_likelihood(model, data, split)
-    if images is None:
-        index = torch.arange(len(part.images))
-    else:
-        index = stratified_subset(part, whole("images", images), seed)
+    index = everything = torch.arange(len(part))
+    if images is not None:
+        index = stratified_subset(part, whole_number("images", images), seed)
+    labels = None if part.labels is None else part.labels.cpu()[index]
+
+    def measure(index: Tensor, samples: int) -> dict[str, Tensor]:
+        return per_image(
+            model, data, split, index, samples, seed, chunk, progress, team
+        )
+
+    def summary(values: Tensor) -> tuple[float, float]:
+        if len(values) == len(part):
+            return mean_and_error(values)
+        return values.mean().item(), subset_errors(values, labels, len(part))[0]
+
+    values = measure(index, samples)
+    kl = values["kl"].sum(1)
+    elbo, iw = values["reconstruction"] + kl, -values["log_iw"]
+    neg_elbo, neg_elbo_se = summary(elbo)
+    reconstruction, reconstruction_se = summary(values["reconstruction"])
+    kl_mean, kl_se = summary(kl)
+    neg_iw, neg_iw_se = summary(iw)
+    of_whole: dict[str, float] = {}
+    if whole and samples > 1 and len(index) < len(part):
+        one = measure(everything, 1)
+        all_elbo = one["reconstruction"] + one["kl"].sum(1)
+        noise = (all_elbo[index] - elbo).square().mean().item() / (1 + 1 / samples)
+        of_whole = whole_split(all_elbo, elbo, iw, labels, noise)
+    return Evaluation(
+        protocol=data.name,
+        split=split,
+        images=len(index),
+        samples=samples,
+        seed=seed,
+        neg_elbo=neg_elbo,
+        neg_elbo_se=neg_elbo_se,
+        reconstruction=reconstruction,
+        reconstruction_se=reconstruction_se,
+        kl=kl_mean,
+        kl_se=kl_se,
+        kl_groups=tuple(values["kl"].mean(0).tolist()),
+        neg_iw=neg_iw,
+        neg_iw_se=neg_iw_se,
+        ess=values["ess"].mean().item(),
+        **of_whole,
+    )
+
+
+def per_image(
+    model: LatentModel,
+    data: Data,
+    split: str,
+    index: Tensor,
+    samples: int,
+    seed: int = 0,
+    chunk: int = 2000,
+    progress: bool = False,
+    team: Team = ALONE,
+) -> dict[str, Tensor]:
+    """What ``estimate`` says of these images of a split, block by block.
+
+    The noise is that of the seed; so are the bits of grey levels.
+    """
+    part = data.split(split)
     weight = next(model.parameters())
     generator = torch.Generator(weight.device).manual_seed(seed)
     # The grey levels of a dynamic training split are binarised from the same seed.
@@ -225,31 +312,102 @@ def evaluate(
     finally:
         model.train(training)
     rows = {k: row for part in team.gather(mine) for k, row in part.items()}
-    values = {
+    return {
         name: torch.cat([rows[k][name] for k in range(len(blocks))]) for name in rows[0]
     }
-    kl = values["kl"].sum(1)
-    neg_elbo, neg_elbo_se = mean_and_error(values["reconstruction"] + kl)
-    reconstruction, reconstruction_se = mean_and_error(values["reconstruction"])
-    kl_mean, kl_se = mean_and_error(kl)
-    neg_iw, neg_iw_se = mean_and_error(-values["log_iw"])
-    return Evaluation(
-        protocol=data.name,
-        split=split,
-        images=len(index),
-        samples=samples,
-        seed=seed,
-        neg_elbo=neg_elbo,
-        neg_elbo_se=neg_elbo_se,
-        reconstruction=reconstruction,
-        reconstruction_se=reconstruction_se,
-        kl=kl_mean,
-        kl_se=kl_se,
-        kl_groups=tuple(values["kl"].mean(0).tolist()),
-        neg_iw=neg_iw,
-        neg_iw_se=neg_iw_se,
-        ess=values["ess"].mean().item(),
-    )
+
+
+def whole_split(
+    all_elbo: Tensor, elbo: Tensor, iw: Tensor, labels: Tensor | None, noise: float
+) -> dict[str, float]:
+    r"""−L_K of a whole split, from −ELBO of all of it and both bounds of a subset.
+
+    The difference estimator of survey sampling: −L_K(all) ≈ −ELBO(all) −
+    [−ELBO(subset) − (−L_K(subset))]. The gap between the two bounds varies far less
+    from image to image than either, so the luck of the subset cancels.
+
+    Args:
+        all_elbo: −ELBO of every image of the split, one sample an image; nats.
+        elbo, iw: −ELBO and −log p̂_K of the subset.
+        labels: of the subset, if it was stratified by them.
+        noise: the variance over z of one entry of ``all_elbo``; nats².
+
+    Returns:
+        The fields ``whole_…`` of ``Evaluation``. The error for this split is that of
+        the mean gap, with that of z in −ELBO(all); the error for images in general
+        adds that of −ELBO(all), for the images that the split itself was drawn from.
+
+    Example:
+        >>> elbo = torch.tensor([80.0, 100.0, 70.0, 110.0])
+        >>> found = whole_split(elbo, elbo[:2], elbo[:2] - torch.tensor([3.0, 5.0]),
+        ...     None, noise=0.0)
+        >>> found["whole_neg_elbo"], found["whole_neg_iw"]
+        (90.0, 86.0)
+        >>> round(found["whole_neg_iw_split_se"], 2)
+        0.71
+    """
+    neg_elbo, neg_elbo_se = mean_and_error(all_elbo)
+    gap = elbo - iw
+    of_gap = subset_errors(gap, labels, len(all_elbo))[1]
+    return {
+        "whole_neg_elbo": neg_elbo,
+        "whole_neg_elbo_se": neg_elbo_se,
+        "whole_neg_iw": neg_elbo - gap.mean().item(),
+        # all_elbo_se holds the noise of z already.
+        "whole_neg_iw_se": math.hypot(neg_elbo_se, of_gap),
+        "whole_neg_iw_split_se": math.sqrt(of_gap**2 + noise / len(all_elbo)),
+    }
+
+
+def subset_errors(
+    values: Tensor, labels: Tensor | None, total: int
+) -> tuple[float, float]:
+    r"""Standard errors of the mean over n of ``total`` images, drawn by class.
+
+    With n_h images of class h, W_h = n_h/n, and s_h² their variance,
+
+    - for images in general: √(Σ W_h s_h² / n + Σ W_h (m_h − m)² / total), since the
+      subset has the classes in the shares of its split, whose own classes were drawn;
+    - for this split: √((1 − n/total) Σ W_h s_h² / n), the error of stratified
+      sampling without replacement (Cochran 1977, section 5.6).
+
+    Without labels there is one class. Classes with one image are taken together with
+    a neighbour, as their variance is not known. NaN for a single image.
+
+    Example:
+        >>> values, labels = torch.tensor([1.0, 3, 11, 13]), torch.tensor([0, 0, 1, 1])
+        >>> [round(e, 3) for e in subset_errors(values, labels, 100)]
+        [0.866, 0.693]
+        >>> [round(e, 3) for e in subset_errors(values, None, 100)]
+        [2.944, 2.884]
+    """
+    n = len(values)
+    if n < 2:
+        return math.nan, math.nan
+    groups = strata(torch.zeros(n) if labels is None else labels)
+    share = torch.tensor([len(g) / n for g in groups], dtype=torch.float64)
+    inside = torch.stack([values[g].double().var() for g in groups])
+    means = torch.stack([values[g].double().mean() for g in groups])
+    within = (share * inside).sum().item() / n
+    between = (share * (means - values.double().mean()) ** 2).sum().item() / total
+    return math.sqrt(within + between), math.sqrt((1 - n / total) * within)
+
+
+def strata(labels: Tensor) -> list[Tensor]:
+    """Positions of each class, in groups of two or more wherever there are two.
+
+    Example:
+        >>> [g.tolist() for g in strata(torch.tensor([2, 0, 0, 1, 2]))]
+        [[1, 2, 3], [0, 4]]
+    """
+    groups: list[Tensor] = []
+    for label in labels.unique():
+        here = (labels == label).nonzero().flatten()
+        if groups and min(len(here), len(groups[-1])) < 2:
+            groups[-1] = torch.cat([groups[-1], here])
+        else:
+            groups.append(here)
+    return groups
 
 
 def mean_and_error(values: Tensor) -> tuple[float, float]:

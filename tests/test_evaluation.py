@@ -12,10 +12,16 @@ from exact_models import PPCA, OneLatentBernoulli
 from torch import nn
 from toy_runs import TOY, toy_data, toy_model
 
+from drawlib import evaluation
 from drawlib.bound import Bound, LatentModel
 from drawlib.data.protocols import Protocol
 from drawlib.data.sets import Data, Split
-from drawlib.evaluation import estimate, evaluate, mean_and_error
+from drawlib.evaluation import (
+    estimate,
+    evaluate,
+    mean_and_error,
+    subset_errors,
+)
 from drawlib.vae import VAE, VAEConfig
 
 
@@ -189,6 +195,136 @@ def test_weights_far_beyond_floats_do_not_overflow():
     model, x = Known(spread=1e4), torch.ones(2, 1, 2, 2).double()
     found = estimate(model, x, 50, generator(), chunk=20)
     assert all(torch.isfinite(value).all() for value in found.values())
+
+
+# Subsets
+
+
+class TwoBounds(Known):
+    """−ELBO as `Known`; −log w lies below it by a gap that varies little."""
+
+    def bound(self, x, noise):
+        known = super().bound(x, noise)
+        gap = 2 + 0.1 * x.flatten(1)[:, 0]
+        return Bound(known.log_likelihood, known.kl, known.elbo + gap)
+
+
+def classes(n: int, seed: int = 0) -> Data:
+    """Images of three classes, of which the higher has more pixels set."""
+    labels = torch.arange(n) % 3
+    share = (0.2 + 0.3 * labels.double()).view(-1, 1, 1, 1).expand(n, 1, 2, 2)
+    images = torch.bernoulli(share, generator=generator(seed)).to(torch.uint8)
+    split = Split(images, labels)
+    return Data("bits", Protocol("bits", "Bits.", (1, 2, 2)), split, split, split)
+
+
+def test_the_bound_of_a_split_comes_from_the_difference_not_from_a_lucky_subset():
+    model, data = TwoBounds(), classes(600)
+    exact = evaluate(model, data, samples=2)
+    luck, missed = [], []
+    for seed in range(8):
+        found = evaluate(model, data, samples=2, images=30, seed=seed)
+        assert found.whole_neg_elbo == pytest.approx(exact.neg_elbo, rel=1e-12)
+        luck.append(abs(found.neg_iw - exact.neg_iw))
+        missed.append(abs(found.whole_neg_iw - exact.neg_iw))
+        assert missed[-1] < 5 * found.whole_neg_iw_split_se
+        assert found.whole_neg_iw_split_se < found.neg_iw_se / 10
+    assert max(missed) < 0.05 < 0.3 < max(luck)
+
+
+def test_a_subset_weighted_has_the_split_inside_its_error():
+    """z-scores over many subsets have a standard deviation of one."""
+    g = generator(1)
+    labels = torch.arange(1000) % 5
+    elbo = 20.0 * labels + 8 * torch.randn(1000, generator=g).double()
+    iw = elbo - 3 - 0.1 * labels - torch.rand(1000, generator=g).double()
+    scores = []
+    for _ in range(400):
+        chosen = torch.cat(
+            [h[torch.randperm(200, generator=g)[:40]] for h in by_class(labels)]
+        )
+        got = evaluation.whole_split(
+            elbo, elbo[chosen], iw[chosen], labels[chosen], 0.0
+        )
+        off = got["whole_neg_iw"] - iw.mean().item()
+        scores.append(off / got["whole_neg_iw_split_se"])
+    assert 0.9 < torch.tensor(scores).std() < 1.1
+
+
+def by_class(labels):
+    return [(labels == h).nonzero().flatten() for h in labels.unique()]
+
+
+def test_the_error_of_z_in_the_bound_of_all_images_is_part_of_both_errors():
+    elbo = torch.linspace(80, 100, 50).double()
+    quiet = evaluation.whole_split(elbo, elbo[:20], elbo[:20] - 3, None, 0.0)
+    noisy = evaluation.whole_split(elbo, elbo[:20], elbo[:20] - 3, None, 8.0)
+    assert quiet["whole_neg_iw_split_se"] == pytest.approx(0, abs=1e-6)
+    assert noisy["whole_neg_iw_split_se"] == pytest.approx(0.4)
+    assert noisy["whole_neg_iw_se"] == pytest.approx(mean_and_error(elbo)[1])
+
+
+def test_a_stratified_subset_has_the_errors_of_stratified_sampling():
+    """Against many splits drawn from many images, and many subsets of one split."""
+    g = generator(2)
+
+    def draw(n):
+        kind = torch.randint(4, (n,), generator=g)
+        return kind, 10.0 * kind + 3 * torch.randn(n, generator=g).double()
+
+    def subset(kind, n):
+        parts = [h[torch.randperm(len(h), generator=g)] for h in by_class(kind)]
+        return torch.cat([h[: round(n * len(h) / len(kind))] for h in parts])
+
+    kind, values = draw(400)
+    chosen = [subset(kind, 100) for _ in range(600)]
+    spread = torch.stack([values[c].mean() for c in chosen]).std().item()
+    stated = [subset_errors(values[c], kind[c], 400) for c in chosen]
+    assert np.mean([e[1] for e in stated]) == pytest.approx(spread, rel=0.12)
+    plain = np.mean([mean_and_error(values[c])[1] for c in chosen])
+    assert plain > 3 * spread
+
+    means, stated = [], []
+    for _ in range(400):
+        kind, values = draw(400)
+        c = subset(kind, 100)
+        means.append(values[c].mean())
+        stated.append(subset_errors(values[c], kind[c], 400)[0])
+    assert np.mean(stated) == pytest.approx(torch.stack(means).std().item(), rel=0.12)
+
+
+def test_a_subset_states_stratified_errors_and_a_whole_split_plain_ones():
+    model, data = Known(), classes(60)
+    part = evaluate(model, data, samples=1, images=30)
+    whole = evaluate(model, data, samples=1)
+    s = data.test.images.flatten(1).sum(1).double()
+    assert whole.reconstruction_se == pytest.approx(mean_and_error(s**2)[1], rel=1e-12)
+    same = evaluate(model, replace(data, test=Split(data.test.images)), samples=1)
+    assert same.neg_elbo_se == whole.neg_elbo_se
+    # Half of each class: within the classes alone there is less to vary.
+    assert part.neg_elbo_se < 0.95 * math.sqrt(2) * whole.neg_elbo_se
+
+
+def test_classes_with_one_image_go_with_their_neighbours():
+    values = torch.tensor([1.0, 2.0, 4.0, 8.0])
+    lonely = subset_errors(values, torch.tensor([0, 0, 1, 2]), 100)
+    assert lonely == subset_errors(values, None, 100)
+    assert all(map(math.isnan, subset_errors(values[:1], None, 100)))
+
+
+@pytest.mark.parametrize(
+    "how", [{"samples": 1, "images": 5}, {"samples": 3}, {"samples": 3, "images": 20}]
+)
+def test_only_a_weighted_subset_asks_for_the_whole_split(how):
+    model, data = Known(), toy_data()
+    model.image_shape = (1, 6, 6)
+    found = evaluate(model, data, "test", **how)
+    assert found.whole_neg_iw is None and "split" not in str(found)
+    assert sum(model.batches) == found.images * found.samples
+    saved = evaluate(model, data, "test", samples=3, images=5, whole=False)
+    assert saved.whole_neg_iw is None
+    asked = evaluate(model, data, "test", samples=3, images=5)
+    assert "for this split" in str(asked) and asked.neg_iw == saved.neg_iw
 
 
 # Reproducible, and without traces

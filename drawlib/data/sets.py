@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
-from drawlib.config import whole
+from drawlib.config import whole_number
 from drawlib.data import download as _download
 from drawlib.data.clutter import clutter, generator_on, place
 from drawlib.data.download import DataError
@@ -494,7 +494,7 @@ or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME
         )
     protocol = DATASETS[name]
     if name == "cluttered-mnist":
-        fragments = whole("fragments", fragments)
+        fragments = whole_number("fragments", fragments)
         sentence = protocol.sentence.replace("8x8", f"{fragments} 8x8")
         protocol = replace(protocol, sentence=sentence)
     else:

@@ -289,4 +289,19 @@ OWN = (
             "the_reported_bound_never_depends_on_beta",
         ),
     ),
+    Mistake(
+        "lucky-subset",
+        "the bound of a lucky subset taken for that of the split",
+        f"{OURS}, in the first tables of this course",
+        "−L_K(all) ≈ −ELBO(all) − [−ELBO(subset) + L_K(subset)]",
+        "−L_K(all) ≈ −L_K(subset)",
+        "Some thousand images are easier than the others, for every model alike: rows "
+        "look better than published ones by the same nats, and no seed shows it.",
+        plants.LUCKY_SUBSET,
+        seen_by(
+            "evaluation",
+            "the_bound_of_a_split_comes_from_the_difference_not_from_a_lucky_subset",
+            "a_subset_weighted_has_the_split_inside_its_error",
+        ),
+    ),
 )

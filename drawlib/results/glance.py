@@ -1,4 +1,4 @@
-"""The course in one table: every row with a goal or a published number, test split."""
+"""The course in one table: the rows with a goal, a published number, or beside them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import groupby
+from textwrap import wrap
 
 from drawlib.results.intervals import signed
 from drawlib.results.plan import Planned, plan
-from drawlib.results.tables import table
-from drawlib.results.tables_show import Row, number
+from drawlib.results.tables import BOUNDS, table
+from drawlib.results.tables_show import Row, number, show_error, show_k
 from drawlib.results.zoo import Record, records
 
 __all__ = ["Glance", "Line", "glance", "has_short", "is_short"]
 
 TABLES = ("A", "B", "B-weighted", "C", "D")
-HEADS = ("row", "ours", "published", "gap", "goal", "epochs")
+HEADS = ("row", "ours", "±", "published", "gap", "goal", "epochs")
+WEIGHTED = BOUNDS["neg_iw"]
+MARKS = (
+    "± is the standard error over test images, for images in general (of several "
+    "seeds: the mean of theirs); in B-weighted, where it follows from a subset by the "
+    "difference estimator, the error for this very split stands in brackets.",
+    "† a short training, ‡ from memory, § split unverified, ¶ fewer epochs than the "
+    "row that it stands beside, so no comparison with it.",
+)
 VERDICTS = {True: ", reached", False: ", missed", None: ""}
 
 
@@ -66,6 +75,15 @@ class Line:
         """What the numbers of its table are: ``B: mnist-fixed, −ELBO``."""
         return f"{self.row.table}: {self.row.protocol}, {self.row.bound}"
 
+    def error(self) -> str:
+        """The standard error over images; of a weighted bound, also for this split."""
+        row = self.row
+        if row.ours is None:
+            return ""
+        if row.bound != WEIGHTED:
+            return number(row.images_se)
+        return f"{show_error(row.images_se)} ({show_error(row.split_se)})"
+
     def cells(self) -> list[str]:
         """Its texts, in the order of the headings."""
         row = self.row
@@ -77,9 +95,12 @@ class Line:
         epochs = "" if row.epochs is None else f"{row.epochs:,}"
         if " of " in row.state:
             epochs = row.state.removesuffix(" epochs")
+        epochs += " ¶" if row.peer_epochs else ""
+        how = f" ({show_k(row)})" if row.bound == WEIGHTED and row.K else ""
         return [
-            row.label + (" †" if self.short else ""),
+            row.label + how + (" †" if self.short else ""),
             "not run" if row.ours is None else number(row.ours),
+            self.error(),
             published,
             signed(row.gap),
             goal if self.short else goal + VERDICTS[row.reached],
@@ -103,9 +124,10 @@ class Glance:
     def to_markdown(self) -> str:
         """For a README: the headings are lines of their own, in bold."""
         body = [list(HEADS), ["---", *["---:"] * (len(HEADS) - 1)]]
-        for heading, lines in self.groups():
-            body += [[f"**{heading}**", *[""] * (len(HEADS) - 1)], *lines]
-        return "\n".join(f"| {' | '.join(cells)} |" for cells in body) + "\n"
+        for heading, part in self.groups():
+            body += [[f"**{heading}**", *[""] * (len(HEADS) - 1)], *part]
+        lines = [f"| {' | '.join(cells)} |" for cells in body]
+        return "\n".join([*lines, "", *wrap(" ".join(MARKS), 88)]) + "\n"
 
     def to_html(self) -> str:
         """An HTML table with a caption and headings that a screen reader knows."""
@@ -130,7 +152,7 @@ class Glance:
             ]
         caption = (
             "<caption>In one table: nats for an image, lower is better; D: per cent of "
-            "errors. † a short training, ‡ from memory, § split unverified.</caption>"
+            f"errors. {escape(' '.join(MARKS))}</caption>"
         )
         return (
             f"<table>{caption}<thead><tr>{top}</tr></thead>"
@@ -155,6 +177,7 @@ def glance(found: Sequence[Record] | None = None) -> Glance:
             Line(row, has_short(row, found, planned))
             for name in TABLES
             for row in table(name, found).rows
-            if row.name and row.split == "test" and (row.goal or row.published)
+            if row.name and row.split == "test"
+            if row.goal or row.published or row.beside
         )
     )

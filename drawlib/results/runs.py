@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from drawlib.bound import LatentModel
-from drawlib.config import Config, whole
+from drawlib.config import Config, whole_number
 from drawlib.data.own import is_own
 from drawlib.data.sets import Data, load_data
 from drawlib.evaluation import check_likelihood, evaluate
@@ -174,8 +174,8 @@ def publish(
         raise ValueError(f"published is {published!r}; allowed: {', '.join(known)}")
     if not re.fullmatch(r"[\w.-]+", row):
         raise ValueError(f"row is {row!r}; allowed: letters, digits, '-', '_' and '.'")
-    iw_samples = whole("samples (K)", iw_samples, lowest=1)
-    iw_images = whole("images", iw_images, lowest=1)
+    iw_samples = whole_number("samples (K)", iw_samples, lowest=1)
+    iw_images = whole_number("images", iw_images, lowest=1)
     run, model = load_run(run_dir)
     history = History.read(run_dir)
     if not history.rows:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -28,6 +28,8 @@ __all__ = [
     "paired",
     "table",
     "table_names",
+    "unpaired",
+    "weighted",
     "write_tables",
 ]
 
@@ -92,16 +94,49 @@ def measured(
 ) -> tuple[float | None, float | None, dict[str, Any]]:
     """The number, its standard error over images, and where it stands in the record."""
     if measure == "neg_iw":
-        part = record["importance_weighted"] or {}
+        part = weighted(record) or {}
         part = part if part.get("split", split) == split else {}
-    else:
-        part = record["bounds"].get(split, {})
+        return part.get("whole_neg_iw"), part.get("whole_neg_iw_se"), part
+    part = record["bounds"].get(split, {})
     key = "neg_elbo" if measure == "bits" else measure
     value, error = part.get(key), part.get(f"{key}_se")
     if measure == "bits":
         nats = math.log(2) * math.prod(record["config"]["image_shape"])
         value, error = (None if v is None else v / nats for v in (value, error))
     return value, error, part
+
+
+def weighted(record: Record) -> dict[str, Any] | None:
+    """The importance-weighted bound of a record, with that of the whole split.
+
+    Where every image was weighted, that is the bound itself. Where a subset was and
+    the record is older than ``whole_neg_iw``, the difference estimate follows from
+    what it holds (``drawlib.evaluation.whole_split``), but not its errors: the gap's
+    spread over images was not recorded. They are None then.
+
+    Example:
+        >>> found = weighted(records("mnist-dynamic", "ladder-paper-short")[0])
+        >>> found["neg_iw"] < found["whole_neg_iw"], found["whole_neg_iw_se"]
+        (True, None)
+    """
+    part = record["importance_weighted"]
+    if not part or None in (part["neg_iw"], part["neg_iw_se"]):
+        return None
+    if part.get("whole_neg_iw") is not None:
+        return part
+    bound = record["bounds"].get(part["split"], {})
+    if part["images"] == bound.get("images"):
+        own = {"whole_neg_iw": part["neg_iw"], "whole_neg_iw_se": part["neg_iw_se"]}
+        return {**part, **own, "whole_neg_iw_split_se": None}
+    whole = bound["neg_elbo"] - part["neg_elbo"] + part["neg_iw"]
+    unknown = {"whole_neg_iw_se": None, "whole_neg_iw_split_se": None}
+    return {**part, "whole_neg_iw": whole, **unknown}
+
+
+def mean_of_known(values: Iterable[float | None]) -> float | None:
+    """The mean of those that are known; None where none is."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
 
 
 def paired(
@@ -135,6 +170,32 @@ def paired(
     return Difference.of(values) if values else None
 
 
+def unpaired(
+    found: Sequence[Record],
+    name: str,
+    other: str,
+    *,
+    measure: str = "neg_elbo",
+    split: str = "test",
+) -> Difference | None:
+    """``name`` minus ``other`` by Welch, of all seeds of both; None without a pair.
+
+    Of each row the seeds of its one recipe count, as in the tables, and the two
+    recipes must be equal.
+
+    Example:
+        >>> rows = "mnist-dynamic/vae-source-V1", "mnist-dynamic/vae-source"
+        >>> str(unpaired(records(), *rows)).partition(" [")[0]
+        '+32.53'
+    """
+    sides = [one_recipe(of_name(found, row))[0] for row in (name, other)]
+    if not all(sides) or recipe(sides[0][0]) != recipe(sides[1][0]):
+        return None
+    values = [[measured(r, measure, split)[0] for r in side] for side in sides]
+    known = [[v for v in side if v is not None] for side in values]
+    return Difference.welch(known[0], known[1]) if all(known) else None
+
+
 def table(name: str, found: Sequence[Record] | None = None) -> Table:
     """One table, computed from the records that ship, or from those given.
 
@@ -164,7 +225,8 @@ def fill(
 ) -> Row:
     """One row from its definition and the records."""
     name = line["name"] or ""
-    values: dict[str, Any] = {"why": line.get("why", ""), "goal": line.get("goal")}
+    values: dict[str, Any] = {key: line[key] for key in ("goal", "why") if key in line}
+    values["beside"] = line.get("beside", False)
     values |= beside(line.get("published"), split)
     if not name:
         values |= {"state": "published", "gap": None}
@@ -179,13 +241,10 @@ def fill(
         if (values.get("published_protocol"), values.get("published_bound")) == same:
             # Another protocol's number, or another bound's, has no gap to ours.
             values["gap"] = values["ours"] - values["published"]
-        if line.get("under"):
-            rival, margin = line["under"]
-            best, _ = one_recipe(of_name(found, rival))
-            theirs = [measured(r, measure, split)[0] for r in best]
-            if numbers := [v for v in theirs if v is not None]:
-                values["goal"] = fmean(numbers) - margin
-        if values["goal"] is not None and split == "test":
+        if peers := of_name(found, line.get("as_long_as", "")):
+            longest = one_recipe(peers)[0][0]["epochs"]
+            values["peer_epochs"] = longest if longest > values["epochs"] else None
+        if "goal" in values and split == "test":
             values["reached"] = values["ours"] <= values["goal"]
         if other := line.get("compare"):
             values["compared_with"] = other
@@ -231,6 +290,7 @@ def beside(key: str | None, split: str) -> dict[str, Any]:
         "published_K": entry.get("samples"),
         "published_protocol": entry["protocol"],
         "published_split": entry["split"] if split == "test" else split,
+        "published_training_images": entry.get("training_images"),
         "from_memory": entry["from_memory"],
         "source": entry["source"],
     }
@@ -251,34 +311,43 @@ def ours(chosen: list[Record], measure: str, split: str) -> dict[str, Any]:
         "commit": (first["commit"] or "")[:12],
         "K": part.get("samples"),
         "images": part.get("images"),
+        "training_images": first["bounds"].get("train", {}).get("images"),
+        # All seeds have the same images, so their errors hardly average out: the
+        # error of the mean is at most the mean of the errors, and close to it.
+        "images_se": mean_of_known(error for _, error, _ in each),
     }
     if numbers:
         values["ours"] = fmean(numbers)
-        values["spread"] = stdev(numbers) if several else each[0][1]
+        values["spread"] = stdev(numbers) if several else values["images_se"]
         values["spread_of"] = "seeds" if several else "images"
     if measure == "neg_elbo":
         for key in ("kl", "reconstruction"):
             if parts := [v for _, _, p in each if (v := p.get(key)) is not None]:
                 values[key] = fmean(parts)
-        weighted = [
-            w
-            for r in chosen
-            if (w := r["importance_weighted"])
-            and None not in (w["neg_iw"], w["neg_iw_se"])
-        ]
-        same = len({(w["samples"], w["images"]) for w in weighted}) == 1
+        all_weighted = [w for r in chosen if (w := weighted(r))]
+        same = len({(w["samples"], w["images"]) for w in all_weighted}) == 1
         if split == "test" and same:
-            values["weighted"] = fmean(w["neg_iw"] for w in weighted)
-            # All seeds have the same images, so their errors hardly average out: the
-            # error of the mean is at most the mean of the errors, and close to it.
-            values["weighted_se"] = fmean(w["neg_iw_se"] for w in weighted)
-            values["weighted_K"] = weighted[0]["samples"]
-            values["weighted_images"] = weighted[0]["images"]
+            values |= of_weighted(all_weighted)
+    if measure == "neg_iw":
+        values["split_se"] = mean_of_known(
+            p.get("whole_neg_iw_split_se") for _, _, p in each
+        )
     shipped = next((r["weights"] for r in chosen if r["weights"]), None)
     if shipped:
         values["weights"] = f"{shipped['file']}, {shipped['bytes'] / 1e6:.1f} MB"
         values["rounding_nats"] = shipped.get("rounding_nats")
     return values
+
+
+def of_weighted(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The column beside a −ELBO: means over the seeds that have a weighted bound."""
+    return {
+        "weighted": fmean(w["whole_neg_iw"] for w in found),
+        "weighted_se": mean_of_known(w["whole_neg_iw_se"] for w in found),
+        "weighted_split_se": mean_of_known(w["whole_neg_iw_split_se"] for w in found),
+        "weighted_K": found[0]["samples"],
+        "weighted_images": found[0]["images"],
+    }
 
 
 def state_of(name: str, chosen: list[Record]) -> str:

@@ -20,9 +20,17 @@ class Row:
     Attributes:
         ours: the mean over ``seeds``; ``spread`` is their standard deviation, or for
             one seed the standard error over images, as ``spread_of`` says.
-        weighted: the importance-weighted bound, of ``weighted_K`` samples on
-            ``weighted_images`` test images, the mean over the seeds that have one;
-            ``weighted_se`` is the mean of their standard errors over images.
+        images_se: the standard error over images, for images in general, whatever
+            the seeds: the mean of theirs.
+        split_se: of a weighted bound, the error for this split of the difference
+            estimator, by which it comes from a subset.
+        weighted: the importance-weighted bound of the split, from ``weighted_K``
+            samples on ``weighted_images`` images and the difference estimator; its two
+            errors, None where an old record does not know them.
+        training_images: how many images the model saw in training.
+        peer_epochs: the epochs of a row that this one invites comparison with, if
+            they are more.
+        beside: whether the row belongs into the short table without a goal.
         gap: ours − published.
         state: ``finished``, ``36 of 300 epochs``, or ``not run``.
         difference: paired by seed, against the row that ``compared_with`` names.
@@ -41,10 +49,13 @@ class Row:
     ours: float | None = None
     spread: float | None = None
     spread_of: str = ""
+    images_se: float | None = None
+    split_se: float | None = None
     kl: float | None = None
     reconstruction: float | None = None
     weighted: float | None = None
     weighted_se: float | None = None
+    weighted_split_se: float | None = None
     weighted_K: int | None = None
     weighted_images: int | None = None
     published: float | None = None
@@ -54,6 +65,8 @@ class Row:
     published_K: int | None = None
     published_protocol: str = ""
     published_split: str = ""
+    published_training_images: int | None = None
+    training_images: int | None = None
     from_memory: bool = False
     source: str = ""
     gap: float | None = None
@@ -62,6 +75,8 @@ class Row:
     why: str = ""
     state: str = "not run"
     epochs: int | None = None
+    peer_epochs: int | None = None
+    beside: bool = False
     note: str = ""
     parameters: int | None = None
     seconds: float | None = None
@@ -147,11 +162,31 @@ def show_seeds(row: Row) -> str:
 def show_weighted(row: Row) -> str:
     if row.weighted is None:
         return ""
-    error = "" if row.weighted_se is None else f" ± {row.weighted_se:.2f}"
-    return (
-        f"{row.weighted:.2f}{error} (K {row.weighted_K:,}, "
-        f"{row.weighted_images:,} images)"
-    )
+    return f"{row.weighted:.2f} ± {show_error(row.weighted_se)} ({show_k(row)})"
+
+
+def show_error(value: float | None) -> str:
+    """An error; where an old record does not know it, a question mark.
+
+    Example:
+        >>> show_error(None), show_error(0.251)
+        ('?', '0.25')
+    """
+    return "?" if value is None else f"{value:.2f}"
+
+
+def show_k(row: Row) -> str:
+    """How a weighted bound was measured: ``K 5,000 on 1,000 images``."""
+    K, images = row.weighted_K or row.K, row.weighted_images or row.images
+    return f"K {K:,} on {images:,} images"
+
+
+def show_training(row: Row) -> str:
+    """On how many images each of the two was trained."""
+    ours = "" if row.training_images is None else f"{row.training_images:,}"
+    theirs = row.published_training_images
+    published = "" if theirs is None else f"{theirs:,} (published)"
+    return ", ".join(filter(None, (ours, published)))
 
 
 def show_published(row: Row) -> str:
@@ -200,7 +235,12 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "KL": lambda row: number(row.kl),
     "reconstruction": lambda row: number(row.reconstruction),
     "importance-weighted": show_weighted,
+    "± this split": lambda row: number(row.split_se),
+    "± images in general": lambda row: (
+        "" if row.split_se is None else number(row.images_se)
+    ),
     "published": show_published,
+    "training images": show_training,
     "gap": lambda row: signed(row.gap),
     "goal": show_goal,
     "paired difference": lambda row: (
@@ -212,7 +252,9 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "budget": lambda row: (
         ""
         if row.epochs is None
-        else f"{row.epochs} epochs" + (f" ({row.state})" if " of " in row.state else "")
+        else f"{row.epochs} epochs"
+        + (f" ({row.state})" if " of " in row.state else "")
+        + (f" ¶ ({row.peer_epochs} beside it)" if row.peer_epochs else "")
     ),
     "weights": lambda row: row.weights,
     "why": lambda row: " ".join(filter(None, [row.why, row.note])),

@@ -41,7 +41,7 @@ PROMISED = {
     "dojoteef/glas": "glas-bracket glas-offset",
     "jbornschein": "half-pixel",
     "arXiv:1502.04623": "eq-11",
-    "of our own making": "kl-sign mean logits probabilities kl-weight",
+    "of our own making": ("kl-sign mean logits probabilities kl-weight lucky-subset"),
 }
 # Shapes that do not fit are an error of PyTorch; all else must be a failed claim.
 WRONG_SHAPES = {"L4", "F8", "khanian-a"}

@@ -17,6 +17,7 @@ ROW = Row("A", "VAE", "mnist-dynamic/vae", "mnist-dynamic", "test", "−ELBO")
 LONG = replace(
     ROW,
     ours=88.5,
+    images_se=0.25,
     published=90.0,
     gap=-1.5,
     goal=89.0,
@@ -27,28 +28,45 @@ LONG = replace(
 
 
 def test_a_line_has_its_verdict_and_a_short_training_has_a_dagger_instead():
-    cells = ["VAE", "88.50", "90.00", "−1.50", "≤ 89.00, reached", "1,500"]
+    cells = ["VAE", "88.50", "0.25", "90.00", "−1.50", "≤ 89.00, reached", "1,500"]
     assert Line(LONG, short=False).cells() == cells
     cut = replace(LONG, state="15 of 1500 epochs")
-    cells = ["VAE †", "88.50", "90.00", "−1.50", "≤ 89.00", "15 of 1500"]
+    cells = ["VAE †", "88.50", "0.25", "90.00", "−1.50", "≤ 89.00", "15 of 1500"]
     assert Line(cut, short=True).cells() == cells
     quoted = replace(LONG, from_memory=True, published_split="unverified")
-    assert Line(quoted, short=False).cells()[2] == "90.00 ‡ §"
-    assert Line(ROW, short=False).cells() == ["VAE", "not run", "", "", "", ""]
+    assert Line(quoted, short=False).cells()[3] == "90.00 ‡ §"
+    assert Line(ROW, short=False).cells() == ["VAE", "not run", *[""] * 5]
 
 
 def test_each_table_has_one_heading_in_markdown_and_in_html():
     other = replace(LONG, table="B", protocol="mnist-fixed", label="a < b")
     shown = Glance(tuple(Line(row, False) for row in (ROW, LONG, other)))
     markdown = shown.to_markdown().splitlines()
-    assert len(markdown) == 2 + 2 + 3
-    assert len({line.count("|") for line in markdown}) == 1
+    lines = [line for line in markdown if "|" in line]
+    assert len(lines) == 2 + 2 + 3
+    assert len({line.count("|") for line in lines}) == 1
     assert (
         sum(line.startswith("| **A: mnist-dynamic, −ELBO**") for line in markdown) == 1
     )
     html = shown.to_html()
     assert html.count("scope='rowgroup'") == 2 and "a &lt; b" in html
-    assert html.count("<td") == 3 * 5
+    assert html.count("<td") == 3 * 6
+
+
+def test_a_weighted_line_names_k_images_and_both_errors():
+    row = replace(LONG, bound="importance-weighted", K=5000, images=1000)
+    cells = Line(replace(row, split_se=0.07), False).cells()
+    assert cells[0] == "VAE (K 5,000 on 1,000 images)" and cells[2] == "0.25 (0.07)"
+    assert Line(replace(row, images_se=None), False).cells()[2] == "? (?)"
+
+
+def test_a_line_with_fewer_epochs_than_its_neighbour_is_marked():
+    assert Line(replace(LONG, peer_epochs=3000), False).cells()[-1] == "1,500 ¶"
+
+
+def test_the_best_feed_forward_row_of_omniglot_stands_beside_the_recurrent_ones():
+    names = {line.row.name for line in glance().lines if line.row.table == "C"}
+    assert {"omniglot-ours/ladder-paper", "omniglot-ours/draw-attention-t16"} <= names
 
 
 @pytest.mark.parametrize(
@@ -70,7 +88,7 @@ def test_glance_holds_every_test_row_that_others_or_the_goals_speak_of():
     lines = glance().lines
     assert {line.row.table for line in lines} == {"A", "B", "B-weighted", "C", "D"}
     assert all(line.row.split == "test" and line.row.name for line in lines)
-    assert all(line.row.goal or line.row.published for line in lines)
+    assert all(line.row.goal or line.row.published or line.row.beside for line in lines)
     ours = {line.row.name: line for line in lines if line.row.table == "A"}
     found = records("mnist-dynamic", "vae-source")
     mean = sum(r["bounds"]["test"]["neg_elbo"] for r in found) / len(found)

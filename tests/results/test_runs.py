@@ -81,6 +81,10 @@ def test_publish_writes_what_evaluate_finds(done, tmp_path):
         assert record["bounds"][split] == found.to_dict()
     weighted = record["importance_weighted"]
     assert (weighted["samples"], weighted["images"]) == (7, 10)
+    assert weighted["whole_neg_elbo"] == record["bounds"]["test"]["neg_elbo"]
+    luck = weighted["neg_elbo"] - weighted["whole_neg_elbo"]
+    assert weighted["whole_neg_iw"] == pytest.approx(weighted["neg_iw"] - luck)
+    assert weighted["whole_neg_iw_split_se"] > 0
     assert record["parameters"] == sum(p.numel() for p in model.parameters())
     assert (record["epochs"], record["steps"], record["seed"]) == (3, 12, 0)
     assert (record["skipped_steps"], record["weights"]) == (0, None)

@@ -6,16 +6,31 @@ import csv
 import io
 import json
 import math
+import random
 from copy import deepcopy
 from typing import Any
 
 import pytest
 
 from drawlib.results import zoo
-from drawlib.results.intervals import Difference, t_quantile
+from drawlib.results.intervals import (
+    Difference,
+    holm,
+    t_quantile,
+    t_test,
+    verdicts,
+)
 from drawlib.results.plan import plan, plan_of
-from drawlib.results.tables import definitions, paired, table, table_names, write_tables
-from drawlib.results.zoo import Record, published
+from drawlib.results.tables import (
+    definitions,
+    paired,
+    table,
+    table_names,
+    unpaired,
+    weighted,
+    write_tables,
+)
+from drawlib.results.zoo import Record, published, records
 
 VAE, V1 = "mnist-dynamic/vae-source", "mnist-dynamic/vae-source-V1"
 
@@ -41,7 +56,8 @@ def record(name: str, seed: int, neg_elbo: float, **changes: Any) -> Record:
         "bounds": {split: dict(part) for split in ("train", "valid", "test")},
         "importance_weighted": {
             **{"split": "test", "samples": 1000, "images": 1000},
-            **{"neg_iw": neg_elbo - 5, "neg_iw_se": 0.7},
+            # On an easy subset: one nat below the split.
+            **{"neg_elbo": neg_elbo - 1, "neg_iw": neg_elbo - 6, "neg_iw_se": 0.7},
         },
         "note": "",
     }
@@ -53,6 +69,52 @@ def test_t_quantile_equals_the_printed_tables_of_student():
     for degrees, value in printed.items():
         assert t_quantile(degrees) == pytest.approx(value, abs=6e-4)
     assert t_quantile(2, 0.99) == pytest.approx(9.925, abs=2e-3)
+
+
+def test_p_values_equal_the_printed_tables_of_student():
+    for degrees, t, p in ((1, 12.706, 0.05), (7, 3.499, 0.01), (4, 4.604, 0.01)):
+        assert t_test(t, degrees) == pytest.approx(p, rel=2e-3)
+        assert t_test(-t, degrees) == t_test(t, degrees)
+    assert Difference.of([1.0, 2.0, 3.0]).p == pytest.approx(0.0742, abs=1e-4)
+
+
+def test_welch_has_the_degrees_of_welch_and_satterthwaite():
+    # By hand: variances 1 and 8 over 3 and 4 seeds.
+    found = Difference.welch([1.0, 2.0, 3.0], [0.0, 4.0, 6.0, 6.0])
+    parts = 1 / 3, 8 / 4
+    degrees = sum(parts) ** 2 / (parts[0] ** 2 / 2 + parts[1] ** 2 / 3)
+    reach = t_quantile(degrees) * math.sqrt(sum(parts))
+    assert (found.mean, found.high) == (-2.0, pytest.approx(-2 + reach))
+    assert str(found).endswith("3 and 4 seeds")
+    assert Difference.welch([1.0], [1.0, 2.0]).p is None
+
+
+def test_settled_means_settled_among_all_questions_of_the_family():
+    ps = [0.0001, 0.003, 0.0041, 0.02, 0.022, 0.6]
+    adjusted = holm(ps)
+    assert adjusted == pytest.approx([0.0006, 0.015, 0.0164, 0.06, 0.06, 0.6])
+    family = {str(p): Difference(1.0, 0.1, 1.9, 3, p) for p in ps}
+    told = list(verdicts(family | {"one": Difference.of([2.0]), "none": None}).values())
+    assert told == [
+        *["settled"] * 3,
+        *["suggestive"] * 2,
+        "open",
+        "one seed",
+        "not measured",
+    ]
+    # Under the null, one family of twelve in twenty has a wrong "settled", not more.
+    g = random.Random(0)
+    wrong = sum(
+        "settled"
+        in verdicts(
+            {
+                str(k): Difference.of([g.gauss(0, 1) for _ in range(4)])
+                for k in range(12)
+            }
+        ).values()
+        for _ in range(400)
+    )
+    assert wrong <= 35
 
 
 def test_difference_is_mean_and_t_interval_over_seeds():
@@ -74,6 +136,7 @@ def test_seeds_give_the_mean_and_their_own_spread():
     assert row.published == 123.81 and row.gap == pytest.approx(91 - 123.81)
     assert (row.goal, row.reached, row.state) == (89, False, "finished")
     assert (row.weighted, row.weighted_K, row.weighted_images) == (86.0, 1000, 1000)
+    assert (row.images_se, row.training_images) == (0.25, 10_000)
     assert (row.bound, row.K, row.images) == ("−ELBO", 1, 10_000)
     train = table("A", [record(VAE, 0, 90.0)]).rows[0]
     assert (train.split, train.published, train.published_kl) == (
@@ -113,10 +176,52 @@ def test_a_row_is_as_long_as_its_shortest_seed_and_averages_equal_bounds_alone()
 def test_a_weighted_bound_is_the_mean_of_the_seeds_that_have_one_and_so_is_its_error():
     found = [record(VAE, seed, 90.0 + seed) for seed in range(3)]
     found[0].values["importance_weighted"] = None
-    found[2].values["importance_weighted"]["neg_iw_se"] = 0.9
     row = table("A", found).rows[2]
     assert row.weighted == pytest.approx(86.5)
-    assert row.weighted_se == pytest.approx(0.8)
+    assert (row.weighted_se, row.weighted_split_se) == (None, None)
+    assert "86.50 ± ? (K 1,000 on 1,000 images)" in table("A", found).to_markdown()
+    for seed, error in ((1, 0.2), (2, 0.3)):
+        part = found[seed].values["importance_weighted"]
+        part |= {"whole_neg_iw": 86.0 + seed, "whole_neg_iw_se": error}
+        part |= {"whole_neg_iw_split_se": 0.06}
+    row = table("A", found).rows[2]
+    assert row.weighted == pytest.approx(87.5)
+    assert row.weighted_se == pytest.approx(0.25)
+    assert row.weighted_split_se == pytest.approx(0.06)
+
+
+def test_a_weighted_row_is_that_of_the_split_and_not_of_a_lucky_subset():
+    name = "mnist-dynamic/ladder-paper"
+    old = record(name, 0, 87.0)
+    row = table("B-weighted", [old]).rows[0]
+    # −ELBO(all) − [−ELBO(subset) + L_K(subset)] = 87 − (86 − 81)
+    assert (row.ours, row.gap) == (82.0, pytest.approx(82 - row.published))
+    assert (row.images_se, row.split_se, row.spread) == (None, None, None)
+    part = old.values["importance_weighted"]
+    assert weighted(old)["neg_iw"] == part["neg_iw"] == 81.0
+    new = record(name, 0, 87.0)
+    new.values["importance_weighted"] |= {
+        "whole_neg_iw": 82.5,
+        "whole_neg_iw_se": 0.24,
+        "whole_neg_iw_split_se": 0.07,
+    }
+    row = table("B-weighted", [new]).rows[0]
+    assert (row.ours, row.images_se, row.split_se) == (82.5, 0.24, 0.07)
+    heads, (cells, *_) = table("B-weighted", [new]).cells()
+    shown = dict(zip(heads, cells, strict=True))
+    assert shown["± this split"] == "0.07" and shown["± images in general"] == "0.24"
+    every = record(name, 0, 87.0)
+    every.values["importance_weighted"]["images"] = 10_000
+    assert table("B-weighted", [every]).rows[0].ours == 81.0
+
+
+def test_every_shipped_weighted_record_has_the_difference_of_its_own_numbers():
+    for one in records():
+        found = one["importance_weighted"] and weighted(one)
+        if found and found["images"] < one["bounds"]["test"]["images"]:
+            luck = found["neg_elbo"] - one["bounds"]["test"]["neg_elbo"]
+            whole = found["neg_iw"] - luck
+            assert found["whole_neg_iw"] == pytest.approx(whole, abs=1e-6), one.name
 
 
 def test_trainings_of_another_recipe_are_never_averaged():
@@ -126,6 +231,18 @@ def test_trainings_of_another_recipe_are_never_averaged():
     assert (row.seeds, row.ours) == ((1, 2), 91.0)
     assert row.note == "Trained otherwise and left out: seed 0 (6 epochs)."
     assert paired([odd, record(V1, 0, 120.0)], V1, VAE) is None
+
+
+def test_unpaired_takes_all_seeds_of_one_recipe_and_no_other():
+    found = [record(VAE, s, 90.0 + s) for s in (0, 1, 2)]
+    found += [record(V1, s, 107.0 + 2 * s) for s in (5, 6)]
+    other = {"epochs": 6, "lr": 2e-3, "seed": 3, "device": "cpu"}
+    difference = unpaired([*found, record(VAE, 3, 10.0, train_config=other)], V1, VAE)
+    assert difference == Difference.welch([117.0, 119.0], [90.0, 91.0, 92.0])
+    assert paired(found, V1, VAE) is None
+    assert (
+        unpaired([record(V1, 0, 1.0, train_config=other), *found[:3]], V1, VAE) is None
+    )
 
 
 def test_paired_differences_and_the_share_of_the_gap():
@@ -163,11 +280,15 @@ def test_another_protocol_or_bound_gives_no_gap():
     assert "from memory" in table("D", [classifier]).to_markdown()
 
 
-def test_omniglot_rows_are_measured_against_our_own_vae():
-    vae, draw = "omniglot-ours/vae-source", "omniglot-ours/draw-no-attention-t16"
-    rows = table("C", [record(vae, 0, 120.0), record(draw, 0, 118.0)]).rows
-    row = next(r for r in rows if r.name == draw)
-    assert (row.goal, row.reached) == (117.0, False)
+def test_a_row_with_fewer_epochs_than_its_neighbour_is_marked():
+    long, short = (f"omniglot-ours/draw-{kind}attention-t16" for kind in ("", "no-"))
+    found = [record(long, 0, 114.0, epochs=60), record(short, 0, 115.0, epochs=20)]
+    rows = {row.name: row for row in table("C", found).rows}
+    assert (rows[short].peer_epochs, rows[long].peer_epochs) == (60, None)
+    assert "20 epochs ¶ (60 beside it)" in table("C", found).to_markdown()
+    found[1] = record(short, 0, 115.0, epochs=60)
+    rows = {row.name: row for row in table("C", found).rows}
+    assert rows[short].peer_epochs is None
 
 
 def test_bits_per_dimension():

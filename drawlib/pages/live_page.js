@@ -304,6 +304,8 @@ function livePage(page, host, data) {
     try {
       const model = await loaded[name];
       if (which() !== name) return load();
+      const [shape, wanted] = [model.shape, [1, height, width]].map((one) => one.join(" × "));
+      if (shape !== wanted) throw new Error(`${model.name} draws ${shape}; allowed: ${wanted}`);
       begin(model);
     } catch (trouble) {
       delete loaded[name];

@@ -487,6 +487,187 @@ def test_own_digit_is_drawn_with_mouse_keys_and_a_finger(wide, phone):
         assert ink(opened)[17:20, 12:15].sum() == 0
 
 
+class Hand:
+    """Mouse, pen and fingers on the pad, at places in shares of its width and height."""
+
+    def __init__(self, opened: Opened) -> None:
+        self.opened, self.mouse = opened, opened.page.mouse
+        host = opened.host("filterbank")
+        host.get_by_label("image", exact=True).select_option("own")
+        host.get_by_role("button", name="Clear the pad").click()
+        self.pad = host.locator("canvas.pad")
+        self.pad.scroll_into_view_if_needed()
+        self.session = opened.context.new_cdp_session(opened.page)
+
+    def at(self, across: float, down: float) -> tuple[float, float]:
+        box = self.pad.bounding_box()
+        return box["x"] + across * box["width"], box["y"] + down * box["height"]
+
+    def fingers(self, kind: str, *places: tuple[float, float]) -> None:
+        points = [
+            dict(zip("xy", self.at(*place), strict=True), id=k)
+            for k, place in enumerate(places)
+        ]
+        event = {"type": f"touch{kind}", "touchPoints": points}
+        self.session.send("Input.dispatchTouchEvent", event)
+
+    def pen(self, kind: str, place: tuple[float, float], buttons: int) -> None:
+        x, y = self.at(*place)
+        names = {0: "none", 1: "left", 2: "right"}
+        event = {"type": f"mouse{kind}", "x": x, "y": y, "pointerType": "pen"}
+        event |= {"button": names[buttons], "buttons": buttons, "clickCount": 1}
+        self.session.send("Input.dispatchMouseEvent", event)
+
+    def ink(self) -> np.ndarray:
+        return ink(self.opened)
+
+
+def only(drawn: np.ndarray, rows: slice, columns: slice) -> bool:
+    """Whether there is ink here, and nowhere else."""
+    rest = drawn.copy()
+    rest[rows, columns] = 0
+    return bool(drawn.sum() > 0 and rest.sum() == 0)
+
+
+@in_a_browser
+def test_a_second_finger_draws_nothing_and_leads_no_line_astray(phone):
+    hand = Hand(phone)
+    hand.fingers("Start", (0.2, 0.2))
+    hand.fingers("Start", (0.2, 0.2), (0.8, 0.8))
+    hand.fingers("Move", (0.3, 0.2), (0.9, 0.8))
+    assert only(hand.ink(), slice(3, 8), slice(3, 11))
+    hand.fingers("End")
+    # Whichever comes first may draw; and the next one begins a line of its own.
+    hand.fingers("Start", (0.8, 0.8))
+    hand.fingers("End")
+    drawn = hand.ink()
+    assert drawn[20:25, 20:25].sum() > 1 and drawn[9:19].sum() == 0
+    # A mouse beside the finger is a second pointer too.
+    hand = Hand(phone)
+    hand.fingers("Start", (0.2, 0.2))
+    hand.mouse.move(*hand.at(0.8, 0.8))
+    hand.mouse.down()
+    hand.mouse.move(*hand.at(0.8, 0.9))
+    hand.fingers("Move", (0.3, 0.2))
+    hand.mouse.up()
+    hand.fingers("End")
+    assert only(hand.ink(), slice(3, 8), slice(3, 11))
+
+
+@in_a_browser
+def test_only_the_first_button_draws_and_only_where_it_was_pressed_on_the_pad(wide):
+    hand = Hand(wide)
+    for button in ("right", "middle"):
+        hand.mouse.move(*hand.at(0.2, 0.2))
+        hand.mouse.down(button=button)
+        hand.mouse.move(*hand.at(0.8, 0.8), steps=3)
+        hand.mouse.up(button=button)
+    assert hand.ink().sum() == 0
+    # Pressed elsewhere and dragged across the pad.
+    hand.mouse.move(*hand.at(0.5, -0.1))
+    hand.mouse.down()
+    hand.mouse.move(*hand.at(0.5, 0.9), steps=3)
+    hand.mouse.up()
+    assert hand.ink().sum() == 0
+    # The right one comes beside the left one, and stays when that one goes up.
+    hand.mouse.move(*hand.at(0.2, 0.2))
+    hand.mouse.down()
+    hand.mouse.down(button="right")
+    hand.mouse.move(*hand.at(0.3, 0.2))
+    hand.mouse.up()
+    hand.mouse.move(*hand.at(0.8, 0.8), steps=3)
+    hand.mouse.up(button="right")
+    assert only(hand.ink(), slice(3, 8), slice(3, 11))
+
+
+@in_a_browser
+def test_a_pens_tip_draws_and_neither_its_shadow_nor_its_barrel(wide):
+    hand = Hand(wide)
+    hand.pen("Moved", (0.2, 0.2), 0)
+    hand.pen("Moved", (0.8, 0.2), 0)
+    hand.pen("Pressed", (0.8, 0.8), 2)
+    hand.pen("Moved", (0.2, 0.8), 2)
+    hand.pen("Released", (0.2, 0.8), 2)
+    assert hand.ink().sum() == 0
+    hand.pen("Pressed", (0.2, 0.2), 1)
+    hand.pen("Moved", (0.3, 0.2), 1)
+    hand.pen("Released", (0.3, 0.2), 1)
+    hand.pen("Moved", (0.8, 0.8), 0)
+    assert only(hand.ink(), slice(3, 8), slice(3, 11))
+
+
+@in_a_browser
+def test_a_pointer_that_is_taken_away_ends_its_line(wide, phone):
+    hand = Hand(phone)
+    hand.fingers("Start", (0.2, 0.2))
+    hand.fingers("Cancel")
+    hand.fingers("Start", (0.8, 0.8))
+    hand.fingers("End")
+    drawn = hand.ink()
+    assert drawn[3:8, 3:8].sum() > 1 and drawn[9:19].sum() == 0
+    assert drawn[20:25, 20:25].sum() > 1
+    hand = Hand(wide)
+    hand.pad.evaluate(
+        """canvas => canvas.addEventListener("pointerdown",
+             e => { window.pointer = e.pointerId; }, { once: true })"""
+    )
+    hand.mouse.move(*hand.at(0.2, 0.2))
+    hand.mouse.down()
+    hand.pad.evaluate("canvas => canvas.releasePointerCapture(window.pointer)")
+    hand.mouse.move(*hand.at(0.2, 0.25))
+    hand.mouse.move(*hand.at(0.8, 0.8), steps=3)
+    hand.mouse.up()
+    assert only(hand.ink(), slice(3, 9), slice(3, 8))
+
+
+@in_a_browser
+def test_of_keys_and_pointer_one_draws_at_a_time(wide):
+    hand = Hand(wide)
+    hand.pad.focus()
+    hand.pad.press(" ")  # the keys' pen goes down
+    assert "pen down" in hand.pad.get_attribute("aria-label")
+    hand.mouse.move(*hand.at(0.2, 0.2))
+    hand.mouse.down()
+    assert "pen up" in hand.pad.get_attribute("aria-label")
+    drawn = hand.ink()
+    for key in (" ", "ArrowDown", "Delete"):
+        hand.pad.press(key)
+    assert (hand.ink() == drawn).all()
+    hand.mouse.move(*hand.at(0.3, 0.2))
+    hand.mouse.up()
+    assert (hand.ink() - drawn)[9:].sum() == 0
+    assert (hand.ink() >= drawn).all() and hand.ink().sum() > drawn.sum()
+
+
+@in_a_browser
+def test_a_page_that_moves_below_the_pointer_draws_no_bar(wide):
+    hand = Hand(wide)
+    box = hand.pad.bounding_box()
+    x, y = hand.at(0.2, 0.2)
+    hand.mouse.move(x, y)
+    hand.mouse.down()
+    wide.page.evaluate("far => scrollBy(0, far)", round(0.6 * box["height"]))
+    moved = box["y"] - hand.pad.bounding_box()["y"]
+    hand.mouse.move(x + 1, y)
+    hand.mouse.up()
+    drawn = hand.ink()
+    assert abs(moved - 0.6 * box["height"]) < 2
+    assert drawn[20:25].sum() > 1 and drawn[3:8].sum() > 1 and drawn[9:19].sum() == 0
+    # A window of another size, with the pointer where it was.
+    hand = Hand(wide)
+    hand.mouse.move(*hand.at(0.2, 0.2))
+    hand.mouse.down()
+    wide.page.set_viewport_size({"width": 700, "height": 900})
+    wide.page.wait_for_function(
+        "() => document.documentElement.clientWidth <= 700"
+    )
+    hand.mouse.move(*hand.at(0.8, 0.8))
+    hand.mouse.up()
+    drawn = hand.ink()
+    wide.page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
+    assert drawn[3:8, 3:8].sum() > 1 and drawn[9:19].sum() == 0
+
+
 @in_a_browser
 def test_player_scrubs_plays_and_adds_up_the_kl(wide):
     trace, host = some_trace(), wide.host("player")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,12 +19,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
+sys.path.insert(0, str(ROOT / "tools"))
+
+from chromium import ARGUMENTS, find_chromium  # noqa: E402, F401 (also for others)
 
 # Preloading asks for style sheets a second time, which file:// refuses.
 RUN_AXE = """() => axe.run(
   document, { preload: false, resultTypes: ["violations"] }
 ).then(result => result.violations)"""
 WIDE, PHONE, SMALL = (1280, 900), (390, 844), (360, 740)
+PATIENCE = 240_000  # milliseconds: a guard against hanging, on the busiest machine
 SHEET = (717, 1000)  # A4 without a browser's margins of a centimetre, in CSS pixels
 DARK = (
     "book/notation.html",
@@ -39,7 +44,11 @@ PAGES = sorted(
     if "_static" not in path.parts and path != HTML / "index.html"
 )
 each_page = pytest.mark.parametrize("page", PAGES or ["none built"])
-pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("default")]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.filterwarnings("default"),
+    pytest.mark.timeout(1200),
+]
 
 
 @pytest.fixture(scope="session")
@@ -57,10 +66,14 @@ class Visit:
     """
 
     def __init__(self, browser: Any, own: str) -> None:
+        # Whatever is not of this machine goes to a proxy that is not there.
         self.context = browser.new_context(
-            reduced_motion="reduce", color_scheme="light"
+            reduced_motion="reduce",
+            color_scheme="light",
+            proxy={"server": "http://127.0.0.1:1", "bypass": "127.0.0.1"},
         )
         self.page = self.context.new_page()
+        self.page.set_default_timeout(PATIENCE)
         self.own = own
         self.left: list[str] = []
         self.asked: list[str] = []
@@ -187,7 +200,7 @@ TWICE = "html { font-size: 200% !important }"
 
 
 def axe(opened: Any, script: str) -> list[str]:
-    opened.evaluate(f"script => {{ if (!window.axe) (0, eval)(script); }}", script)
+    opened.evaluate("script => { if (!window.axe) (0, eval)(script); }", script)
     return [
         f"{v['id']}: {node['html'][:160]} {node['failureSummary'][:300]}"
         for v in opened.evaluate(RUN_AXE)
@@ -311,7 +324,7 @@ def test_a_wide_formula_in_a_line_can_be_reached_and_scrolled(from_file):
 
 def test_search_from_a_file_shows_results_and_asks_for_nothing(from_file):
     opened = from_file.open(address_of("search.html") + "?q=stride")
-    opened.wait_for_selector("#search-results li a", timeout=15_000)
+    opened.wait_for_selector("#search-results li a")
     opened.wait_for_function(
         "() => /found/.test(document.querySelector('.search-summary')?.textContent)"
     )
@@ -320,5 +333,5 @@ def test_search_from_a_file_shows_results_and_asks_for_nothing(from_file):
 
 def test_search_from_a_server_shows_the_words_around_what_was_found(from_server):
     opened = from_server.open(from_server.own + "search.html?q=stride")
-    opened.wait_for_selector("#search-results li p.context", timeout=15_000)
+    opened.wait_for_selector("#search-results li p.context")
     assert from_server.asked and from_server.left == from_server.errors == []

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_pages import PHONE, WIDE
+from test_pages import PHONE, WIDE, axe
 
 from drawlib.filters import Filters, filterbank
 from drawlib.gaussian import Gaussian, merge, standard
@@ -658,9 +658,7 @@ def test_a_page_that_moves_below_the_pointer_draws_no_bar(wide):
     hand.mouse.move(*hand.at(0.2, 0.2))
     hand.mouse.down()
     wide.page.set_viewport_size({"width": 700, "height": 900})
-    wide.page.wait_for_function(
-        "() => document.documentElement.clientWidth <= 700"
-    )
+    wide.page.wait_for_function("() => document.documentElement.clientWidth <= 700")
     hand.mouse.move(*hand.at(0.8, 0.8))
     hand.mouse.up()
     drawn = hand.ink()
@@ -760,11 +758,72 @@ def test_pages_are_accessible_and_fit_the_screen(size, request):
         }"""
     )
     assert (taken, sticking_out) == (room, [])
-    package = pytest.importorskip("axe_playwright_python")
-    axe = Path(package.__file__).parent / "axe.min.js"
-    opened.page.evaluate(axe.read_text(encoding="utf-8"))
-    violations = opened.page.evaluate(
-        "() => axe.run(document, {preload: false}).then(result => result.violations)"
-    )
-    assert [(v["id"], v["nodes"][0]["html"][:160]) for v in violations] == []
+    for scheme in ("dark", "light"):
+        opened.page.emulate_media(color_scheme=scheme)
+        opened.page.wait_for_selector(f"[data-drawlib=elbo][data-look={scheme}]")
+        assert axe(opened.page) == []
     assert opened.troubles == []
+
+
+# How many pixels of the curves' picture have the colour of the words in each theme.
+WORDS = """host => {
+  const canvas = host.shadowRoot.querySelector("figure.curves canvas");
+  const pen = canvas.getContext("2d");
+  const { data } = pen.getImageData(0, 0, canvas.width, canvas.height);
+  const count = shade => data.reduce((n, v, k) => n + (k % 4 === 0 && v === shade
+    && data[k + 1] === shade && data[k + 2] === shade && data[k + 3] === 255), 0);
+  return { light: count(27), dark: count(232) };
+}"""
+
+
+@in_a_browser
+@pytest.mark.parametrize("kind", ["elbo", "merge"])
+def test_theme_is_that_of_the_page_around_or_else_the_systems(wide, kind):
+    page, host = wide.page, wide.host(kind)
+
+    def is_drawn(look: str) -> bool:
+        page.wait_for_function(
+            f"() => document.querySelector('[data-drawlib={kind}]').dataset.look"
+            f" === '{look}'"
+        )
+        seen = host.evaluate(WORDS)
+        other = {"light": "dark", "dark": "light"}[look]
+        return seen[look] > 20 and seen[other] == 0
+
+    def say(element: str, name: str, value: str) -> None:
+        page.evaluate(
+            "([element, name, value]) => value"
+            " ? document[element].setAttribute(name, value)"
+            " : document[element].removeAttribute(name)",
+            [element, name, value],
+        )
+
+    assert is_drawn("light")
+    page.emulate_media(color_scheme="dark")
+    assert is_drawn("dark")
+    for element, name, values in (
+        ("documentElement", "data-theme", ("light", "dark")),
+        ("body", "data-jp-theme-light", ("true", "false")),
+    ):
+        say(element, name, values[0])
+        assert is_drawn("light")
+        page.emulate_media(color_scheme="light")
+        say(element, name, values[1])
+        assert is_drawn("dark")
+        say(element, name, "")
+        assert is_drawn("light")
+        page.emulate_media(color_scheme="dark")
+        assert is_drawn("dark")
+    # Paper is light, with no buttons on it, and the screen comes back.
+    page.emulate_media(media="print")
+    assert is_drawn("light")
+    ground = host.evaluate("host => getComputedStyle(host).backgroundColor")
+    assert ground == "rgb(255, 255, 255)"
+    assert not wide.host("player").get_by_role("button", name="Play").is_visible()
+    page.emulate_media(media="screen")
+    assert is_drawn("dark")
+    page.evaluate("() => dispatchEvent(new Event('beforeprint'))")
+    assert is_drawn("light")
+    page.evaluate("() => dispatchEvent(new Event('afterprint'))")
+    assert is_drawn("dark")
+    page.emulate_media(color_scheme="light")

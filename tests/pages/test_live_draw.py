@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_pages import ARGUMENTS, PHONE, WIDE, find_chromium
+from test_pages import ARGUMENTS, PHONE, WIDE, axe, find_chromium
 from test_web import processor_seconds
 
 from drawlib import DRAW, GLAS, VAE, DRAWConfig, GLASConfig, VAEConfig
@@ -637,9 +637,6 @@ def test_empty_full_and_scribbled_pads_have_finite_prices_and_are_told_apart(
 @pytest.mark.parametrize("size", ["wide", "phone"])
 def test_page_is_accessible_and_fits_the_screen(size, request):
     opened = request.getfixturevalue(size)
-    package = pytest.importorskip("axe_playwright_python")
-    axe = (Path(package.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
-    opened.page.evaluate(axe)
     for name in (ATTENTION, GLAS_L):
         opened.choose(name)
         opened.numbers(name)
@@ -653,11 +650,11 @@ def test_page_is_accessible_and_fits_the_screen(size, request):
             }}"""
         )
         assert (taken, sticking_out) == (room, [])
-        violations = opened.page.evaluate(
-            "() => axe.run(document, {preload: false}).then(r => r.violations)"
-        )
-        told = [(v["id"], v["nodes"][0]["html"][:160]) for v in violations]
-        assert told == []
+        assert axe(opened.page) == []
+    opened.page.emulate_media(color_scheme="dark")
+    opened.page.wait_for_selector("[data-drawlib=pad][data-look=dark]")
+    assert axe(opened.page) == []
+    opened.page.emulate_media(color_scheme="light")
     opened.choose(ATTENTION)
     assert opened.troubles == []
 
@@ -684,7 +681,10 @@ def test_a_model_that_is_not_there_is_told_and_the_others_go_on(
 @in_a_browser
 def test_a_model_of_another_size_is_told_and_the_others_go_on(browser, tmp_path):
     page = explorer.pad(tiny(), some_bits(2))
-    for name, changes in {"small": {"image_shape": (1, 8, 8)}, "colour": COLOUR}.items():
+    for name, changes in {
+        "small": {"image_shape": (1, 8, 8)},
+        "colour": COLOUR,
+    }.items():
         inside = web.contents(tiny(**changes), name)
         page.data["models"].append({"label": name, "name": name, "json": inside})
     opened = Opened(browser, written_to(tmp_path, page), PHONE)

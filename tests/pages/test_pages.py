@@ -51,7 +51,7 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="session")
+@functools.cache
 def axe_script() -> str:
     """axe-core as the Python package in requirements.txt carries it."""
     package = pytest.importorskip("axe_playwright_python")
@@ -184,7 +184,8 @@ CUT = """async paper => {
     [...host.shadowRoot.querySelectorAll("canvas, td, th, label, output, select, p")]);
   const kinds = "mjx-math, mjx-mtable, pre, pre span, table, th, td, img, canvas, svg,"
     + " p, li, dt, dd, code, h1, h2, h3, summary, [data-drawlib]";
-  for (const e of [...document.querySelectorAll(`.bd-article :is(${kinds})`), ...inner]) {
+  const outer = document.querySelectorAll(`.bd-article :is(${kinds})`);
+  for (const e of [...outer, ...inner]) {
     const box = e.getBoundingClientRect();
     if (!box.width) continue;
     const frame = frameOf(e.parentElement);
@@ -199,8 +200,10 @@ CUT = """async paper => {
 TWICE = "html { font-size: 200% !important }"
 
 
-def axe(opened: Any, script: str) -> list[str]:
-    opened.evaluate("script => { if (!window.axe) (0, eval)(script); }", script)
+def axe(opened: Any) -> list[str]:
+    """What axe-core has against the page as it is shown now."""
+    if not opened.evaluate("() => !!window.axe"):
+        opened.evaluate(axe_script())
     return [
         f"{v['id']}: {node['html'][:160]} {node['failureSummary'][:300]}"
         for v in opened.evaluate(RUN_AXE)
@@ -209,9 +212,7 @@ def axe(opened: Any, script: str) -> list[str]:
 
 
 @each_page
-def test_page_from_a_file_is_whole_on_every_screen_and_on_paper(
-    from_file, axe_script, page
-):
+def test_page_from_a_file_is_whole_on_every_screen_and_on_paper(from_file, page):
     opened = from_file.open(address_of(page))
     assert from_file.left == []
     assert from_file.errors == []
@@ -222,14 +223,14 @@ def test_page_from_a_file_is_whole_on_every_screen_and_on_paper(
     assert opened.locator("mjx-container").count() >= sources
 
     assert opened.evaluate(STICKS_OUT) == []
-    assert axe(opened, axe_script) == []
+    assert axe(opened) == []
     if page in DARK:
         opened.evaluate("() => { document.documentElement.dataset.theme = 'dark'; }")
-        assert axe(opened, axe_script) == []
+        assert axe(opened) == []
         opened.evaluate("() => { document.documentElement.dataset.theme = 'light'; }")
     from_file.resize(PHONE)
     assert opened.evaluate(STICKS_OUT) == []
-    assert axe(opened, axe_script) == []
+    assert axe(opened) == []
 
     from_file.resize(SMALL)
     assert opened.evaluate(CUT, False) == []

@@ -3,7 +3,8 @@
     python tools/make_pdf.py [PAGE ...]
 
 Each page is printed by an installed Chromium (DRAWLIB_CHROMIUM can name one) after
-its equations are set, with hints and solutions unfolded; then the prints are joined.
+its equations are set, by the print rules of `book/_static`, which unfold hints and
+solutions; then the prints are joined.
 Needs `_build/html`. Without a Chromium it says so and ends with 0: the book is whole
 without the PDF. A PAGE such as `notebooks/04-vae` prints that page
 alone, into `_build/pages.pdf`.
@@ -24,35 +25,10 @@ ROOT = Path(__file__).resolve().parent.parent
 HTML = ROOT / "_build" / "html"
 NAME = "recurrence-and-attention.pdf"
 PLACE = re.compile(r'<p id="printable-edition">.*?</p>', flags=re.DOTALL)
-# The theme's frame is of no use on paper, and what scrolls on a screen is cut there.
-STYLE = """
-  .bd-header, .bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article,
-  .prev-next-footer, .bd-footer, .skip-link, #pst-back-to-top, .toggle-button,
-  .headerlink, button.copybtn, .explorer-controls { display: none !important }
-  .bd-main, .bd-content, .bd-article-container, .bd-article {
-    display: block !important; max-width: none !important; padding: 0 !important }
-  .toggle-hidden > * { display: revert !important; visibility: visible !important;
-    opacity: 1 !important; height: auto !important }
-  /* What can scroll is never broken over two sheets. */
-  pre, div.highlight, .cell_input, .cell_output, .math,
-  .pst-scrollable-table-container { overflow: visible !important }
-  .cell_input, .highlight, [class*="highlight-"] { display: block !important;
-    break-inside: auto !important }
-  pre, pre code { white-space: pre-wrap !important; overflow-wrap: anywhere;
-    break-inside: auto !important }
-  #jb-print-toc { display: none !important }
-  .cell_output, figure, img, canvas, .admonition-title { break-inside: avoid }
-  h1, h2, h3 { break-after: avoid }
-"""
-UNFOLD = """() => {
-  for (const box of document.querySelectorAll(".toggle-hidden"))
-    box.classList.remove("toggle-hidden");
-  // What a solution's answer or a table hides is shown; a chapter's plumbing is not.
-  const answers = ".tag_exercise-solution details, details.provenance";
-  for (const box of document.querySelectorAll(answers))
-    box.open = true;
-  document.documentElement.dataset.theme = "light";
-}"""
+# The book's own style and script make a page fit for paper; the PDF has an outline.
+STYLE = "#jb-print-toc { display: none !important }"
+ON_PAPER = """() => document.documentElement.dataset.theme === "light"
+  && !document.querySelector(".toggle-hidden")"""
 
 
 def pages() -> list[str]:
@@ -76,7 +52,8 @@ async def print_page(browser: Any, name: str) -> tuple[str, bytes]:
             await page.wait_for_function(started)
             await page.evaluate("() => MathJax.startup.promise.then(() => true)")
             await page.wait_for_selector("mjx-container", state="attached")
-        await page.evaluate(UNFOLD)
+        await page.emulate_media(media="print")
+        await page.wait_for_function(ON_PAPER)
         await page.add_style_tag(content=STYLE)
         await page.evaluate("() => document.fonts.ready.then(() => true)")
         title = await page.locator("article h1").first.inner_text()

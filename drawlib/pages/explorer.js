@@ -8,7 +8,7 @@
 
 const { range, sum, largest, filterbank, read, write, MISTAKES } = window.drawlib;
 const { density, gaussianKL, merge, posterior, bound } = window.drawlib;
-const { BLUE, ORANGE, GREEN, VERMILLION, TEXT, QUIET } = window.drawlib.parts;
+const { BLUE, GREEN, VERMILLION } = window.drawlib.parts;
 const { fixed, ends, element, surface, inked, picked, bytes } = window.drawlib.parts;
 const { drawBitmap, drawImage, drawGrid, drawBars, transport, Pad } = window.drawlib.parts;
 
@@ -16,33 +16,33 @@ const { drawBitmap, drawImage, drawGrid, drawBars, transport, Pad } = window.dra
 
 // A filter matrix, darker where the weight is larger, with a bar for each row's sum.
 function drawMatrix(canvas, rows) {
-  const { pen, width, height } = surface(canvas);
+  const { pen, width, height, colour } = surface(canvas);
   const room = 70;
   drawBitmap(pen, inked(rows, largest(rows) || 1), 0, 0, width - room, height - 18);
   const each = (height - 18) / rows.length;
   const unit = (room - 22) / 1.2;
-  pen.fillStyle = BLUE;
+  pen.fillStyle = colour("blue");
   rows.forEach((row, i) => {
     const long = Math.min(sum(row), 1.2) * unit;
     pen.fillRect(width - room + 8, i * each + 0.15 * each, long, 0.7 * each);
   });
-  pen.fillStyle = TEXT;
+  pen.fillStyle = colour("text");
   pen.fillRect(width - room + 8 + unit, 0, 1, height - 18);
   pen.fillText("1", width - room + 4 + unit, height - 4);
   pen.fillText("Σ", width - room + 4, height - 4);
   pen.fillText("pixel →", 0, height - 4);
 }
 
-// Curves over one axis; each has a sign (its dashes) beside its colour.
+// Curves over one axis; each has a sign (its dashes) beside its colour's name.
 function drawCurves(canvas, [low, high], curves) {
-  const { pen, width, height } = surface(canvas);
+  const { pen, width, height, colour } = surface(canvas);
   const [left, base, points] = [6, height - 22, 300];
   const z = range(points, (k) => low + ((high - low) * k) / (points - 1));
   const x = (at) => left + ((at - low) / (high - low)) * (width - 2 * left);
   const heights = curves.map(({ value }) => z.map(value));
   const top = Math.max(...heights.flat()) * 1.1;
   const y = (at) => base - (at / top) * (base - 24 * curves.length);
-  pen.fillStyle = QUIET;
+  pen.fillStyle = colour("quiet");
   pen.fillRect(left, base, width - 2 * left, 1);
   for (let tick = Math.ceil(low); tick <= high; tick += high - low > 8 ? 2 : 1) {
     pen.fillRect(x(tick), base, 1, 5);
@@ -50,10 +50,10 @@ function drawCurves(canvas, [low, high], curves) {
     pen.fillText(fixed(tick, 0), x(tick), base + 18);
   }
   pen.textAlign = "left";
-  curves.forEach(({ name, colour, dash = [], filled }, k) => {
+  curves.forEach(({ name, hue, dash = [], filled }, k) => {
     pen.beginPath();
     z.forEach((at, i) => pen.lineTo(x(at), y(heights[k][i])));
-    pen.strokeStyle = pen.fillStyle = colour;
+    pen.strokeStyle = pen.fillStyle = colour(hue);
     pen.lineWidth = 2.5;
     pen.setLineDash(dash);
     pen.stroke();
@@ -63,7 +63,7 @@ function drawCurves(canvas, [low, high], curves) {
     pen.lineTo(left + 34, 13 + 22 * k);
     pen.stroke();
     pen.setLineDash([]);
-    pen.fillStyle = TEXT;
+    pen.fillStyle = colour("text");
     pen.fillText(name, left + 42, 17 + 22 * k);
   });
 }
@@ -182,14 +182,14 @@ function elboExplorer(page, host, data) {
   page.told.textContent = "All in nats. log p(x) does not depend on q: what the ELBO gains, the KL loses.";
 
   function drawGap({ logP, elbo, klPosterior }) {
-    const { pen, width, height } = surface(gap.canvas);
+    const { pen, width, height, colour } = surface(gap.canvas);
     const scale = (width - 24) / Math.max(2, 1.1 * klPosterior);
     const edge = width - 12;
-    pen.fillStyle = ORANGE;
+    pen.fillStyle = colour("orange");
     pen.fillRect(edge - klPosterior * scale, 22, klPosterior * scale, height - 42);
-    pen.fillStyle = BLUE;
+    pen.fillStyle = colour("blue");
     pen.fillRect(0, 22, edge - klPosterior * scale, height - 42);
-    pen.fillStyle = TEXT;
+    pen.fillStyle = colour("text");
     pen.fillRect(edge, 16, 2, height - 30);
     pen.textAlign = "right";
     pen.fillText(`log p(x) = ${fixed(logP)}`, edge, 12);
@@ -203,9 +203,9 @@ function elboExplorer(page, host, data) {
     const q = { mu: mu(), sigma: sigma() };
     const found = bound(z, logLikelihood, q);
     drawCurves(curves.canvas, [-4, 4], [
-      { name: "posterior p(z|x)", colour: BLUE, value: exactAt, filled: true },
-      { name: "q(z) = N(μ, σ²)", colour: VERMILLION, dash: [8, 4], value: (at) => density(at, q.mu, q.sigma) },
-      { name: "prior p(z) = N(0, 1)", colour: QUIET, dash: [2, 3], value: (at) => density(at, 0, 1) },
+      { name: "posterior p(z|x)", hue: "blue", value: exactAt, filled: true },
+      { name: "q(z) = N(μ, σ²)", hue: "vermillion", dash: [8, 4], value: (at) => density(at, q.mu, q.sigma) },
+      { name: "prior p(z) = N(0, 1)", hue: "quiet", dash: [2, 3], value: (at) => density(at, 0, 1) },
     ]);
     curves.tell(`Posterior, prior, and q with mean ${fixed(q.mu)} and standard deviation ${fixed(q.sigma)}.`);
     drawGap(found);
@@ -234,12 +234,12 @@ function mergeExplorer(page, host) {
     const p = { mu: muP(), sigma: Math.exp(logP()) };
     const q = merge(qHat, p);
     const kl = gaussianKL(q, p);
-    const curve = (name, of, colour, dash, filled) =>
-      ({ name, colour, dash, filled, value: (at) => density(at, of.mu, of.sigma) });
+    const curve = (name, of, hue, dash, filled) =>
+      ({ name, hue, dash, filled, value: (at) => density(at, of.mu, of.sigma) });
     drawCurves(curves.canvas, [-5, 5], [
-      curve("N(μ̂, σ̂²), from the data", qHat, BLUE, [8, 4]),
-      curve("N(μ_p, σ_p²), from above", p, GREEN, [2, 3]),
-      curve("q, their product, normalised", q, VERMILLION, [], true),
+      curve("N(μ̂, σ̂²), from the data", qHat, "blue", [8, 4]),
+      curve("N(μ_p, σ_p²), from above", p, "green", [2, 3]),
+      curve("q, their product, normalised", q, "vermillion", [], true),
     ]);
     curves.tell(`Two Gaussians and their normalised product, with mean ${fixed(q.mu)} and deviation ${fixed(q.sigma)}.`);
     page.told.textContent = `q stands at ${fixed(q.share)} · μ̂ + ${fixed(1 - q.share)} · μ_p, nearer to the ` +

@@ -8,8 +8,10 @@ const { range } = window.drawlib;
 
 // ---- Words and pictures
 
-const BLUE = "#0072B2", ORANGE = "#E69F00", GREEN = "#009E73", VERMILLION = "#D55E00";
-const TEXT = "#1b1b1b", QUIET = "#595959", PAPER = "#ffffff", DESK = "#e4e4e4";
+// On an image, which is ink on white paper in the dark theme too. What stands on the page
+// itself, charts and words, takes its colours from STYLE.
+const BLUE = "#0072B2", GREEN = "#009E73", VERMILLION = "#D55E00";
+const QUIET = "#595959", PAPER = "#ffffff";
 
 const fixed = (value, digits = 2) =>
   (Object.is(Number(value.toFixed(digits)), -0) ? 0 : value)
@@ -23,7 +25,8 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-// A drawing pen in CSS pixels on a canvas that is sharp on dense screens too.
+// A drawing pen in CSS pixels on a canvas that is sharp on dense screens too, and the
+// theme's colours by their names in STYLE.
 function surface(canvas) {
   const [width, height] = [canvas.clientWidth || 1, canvas.clientHeight || 1];
   const dense = window.devicePixelRatio || 1;
@@ -32,7 +35,9 @@ function surface(canvas) {
   const pen = canvas.getContext("2d");
   pen.scale(dense, dense);
   pen.font = "13px system-ui, sans-serif";
-  return { pen, width, height };
+  const style = getComputedStyle(canvas);
+  const colour = (name) => style.getPropertyValue(`--${name}`);
+  return { pen, width, height, colour };
 }
 
 // An image of one canvas pixel a value; `shade(row, column, channel)` is 0 to 255.
@@ -64,9 +69,9 @@ function drawBitmap(pen, image, x, y, width, height) {
 
 // An image with some desk around it, so that centres just outside of it can be seen.
 function drawImage(canvas, image, margin = 0) {
-  const { pen, width, height } = surface(canvas);
+  const { pen, width, height, colour } = surface(canvas);
   const scale = width / (image.width + 2 * margin);
-  pen.fillStyle = DESK;
+  pen.fillStyle = colour("desk");
   pen.fillRect(0, 0, width, height);
   const edge = margin * scale;
   drawBitmap(pen, image, edge, edge, image.width * scale, image.height * scale);
@@ -104,14 +109,14 @@ function picked(values, index, [channels, height, width]) {
 
 // One bar a step: done, the step itself, still to come.
 function drawBars(canvas, values, t) {
-  const { pen, width, height } = surface(canvas);
+  const { pen, width, height, colour } = surface(canvas);
   const [each, top] = [width / values.length, Math.max(...values, 1e-9)];
   values.forEach((value, i) => {
     const tall = (Math.max(value, 0) / top) * (height - 20);
-    pen.fillStyle = i === t - 1 ? VERMILLION : i < t ? BLUE : "#9a9a9a";
+    pen.fillStyle = colour(i === t - 1 ? "vermillion" : i < t ? "blue" : "ahead");
     pen.fillRect(i * each + 0.1 * each, height - tall, 0.8 * each, tall);
   });
-  pen.fillStyle = TEXT;
+  pen.fillStyle = colour("text");
   pen.fillText(`KL of each step, up to ${fixed(top)} nats`, 0, 12);
 }
 
@@ -119,9 +124,17 @@ function drawBars(canvas, values, t) {
 
 const STYLE = `
 :host { display: block; box-sizing: border-box; max-width: 100%; padding: 12px;
-  color-scheme: light; color: ${TEXT}; background: ${PAPER}; border: 1px solid #767676;
-  border-radius: 6px; font: 15px/1.45 system-ui, sans-serif; text-align: left;
-  overflow-wrap: anywhere; }
+  color: var(--text); background: var(--page); border: 1px solid #767676;
+  border-radius: 6px; font: max(15px, 0.94rem)/1.45 system-ui, sans-serif; text-align: left;
+  overflow-wrap: anywhere;
+  color-scheme: light; --text: #1b1b1b; --quiet: #595959; --page: #ffffff;
+  --field: #f2f2f2; --edge: #6b6b6b; --rule: #c8c8c8; --desk: #e4e4e4; --ahead: #9a9a9a;
+  --blue: #0072b2; --orange: #e69f00; --green: #009e73; --vermillion: #d55e00; }
+@media screen { :host([data-look=dark]) {
+  color-scheme: dark; --text: #e8e8e8; --quiet: #b0b4b8; --page: #1c2127;
+  --field: #2d343c; --edge: #8f979f; --rule: #4a525a; --desk: #3a4149; --ahead: #7d858d;
+  --blue: #56b4e9; --orange: #f0b04a; --green: #3cc79b; --vermillion: #f08a3c; } }
+@media print { button { display: none; } figure, tr { break-inside: avoid; } }
 * { box-sizing: border-box; }
 [hidden] { display: none !important; }
 p { margin: 8px 0; }
@@ -129,10 +142,10 @@ p { margin: 8px 0; }
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 260px), 1fr)); }
 .control { display: grid; grid-template-columns: 1fr auto; align-items: center; }
 .control > input, .control > select { grid-column: 1 / -1; width: 100%; margin: 0; }
-input[type=range] { height: 28px; accent-color: ${BLUE}; }
+input[type=range] { height: 28px; accent-color: var(--blue); }
 button { align-self: end; }
-select, button { font: inherit; min-height: 34px; padding: 2px 10px; color: ${TEXT};
-  background: #f2f2f2; border: 1px solid #6b6b6b; border-radius: 4px; }
+select, button { font: inherit; min-height: 34px; padding: 2px 10px; color: var(--text);
+  background: var(--field); border: 1px solid var(--edge); border-radius: 4px; }
 output { font-variant-numeric: tabular-nums; }
 .pictures { display: flex; flex-wrap: wrap; gap: 14px; margin-top: 12px; }
 figure { margin: 0; flex: 1 1 140px; max-width: 210px; min-width: 0; }
@@ -142,12 +155,13 @@ figure.curves canvas { min-height: 250px; }
 figure.gap canvas { min-height: 84px; }
 figure.matrix { flex-basis: 300px; max-width: 460px; }
 canvas { display: block; width: 100%; }
-canvas.pad { touch-action: none; cursor: crosshair; }
-figcaption { font-size: 14px; font-variant-numeric: tabular-nums; }
-:focus-visible { outline: 3px solid ${VERMILLION}; outline-offset: 2px; }
+canvas.pad { touch-action: none; cursor: crosshair; user-select: none;
+  -webkit-user-select: none; -webkit-touch-callout: none; }
+figcaption { font-size: 0.93em; font-variant-numeric: tabular-nums; }
+:focus-visible { outline: 3px solid var(--vermillion); outline-offset: 2px; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 10px 0; }
 th, td { padding: 3px 10px 3px 0; text-align: left; font-weight: normal;
-  border-bottom: 1px solid #c8c8c8; }
+  border-bottom: 1px solid var(--rule); }
 td { text-align: right; white-space: nowrap; }
 `;
 
@@ -241,7 +255,7 @@ class Page {
       this.inputs.forEach((refresh) => refresh());
       host.numbers = draw();
     };
-    this.update();
+    follow(host, () => this.update());
     let before = host.clientWidth;
     new ResizeObserver(() => {
       if (host.clientWidth === before) return;
@@ -249,6 +263,31 @@ class Page {
       requestAnimationFrame(() => this.update());
     }).observe(host);
   }
+}
+
+// `data-look` of a host is light or dark: as the page around it says (the book and Jupyter
+// do), or else as the system does, and light on paper. `redraw` comes after each change.
+function follow(host, redraw) {
+  const dark = matchMedia("(prefers-color-scheme: dark)"), paper = matchMedia("print");
+  const [html, body] = [document.documentElement, document.body];
+  function isDark() {
+    if (html.dataset.theme) return html.dataset.theme === "dark";
+    if (body.dataset.jpThemeLight) return body.dataset.jpThemeLight === "false";
+    return dark.matches;
+  }
+  function look(event) {
+    const light = paper.matches || event?.type === "beforeprint" || !isDark();
+    const wanted = light ? "light" : "dark";
+    if (host.dataset.look === wanted) return;
+    host.dataset.look = wanted;
+    redraw();
+  }
+  look();
+  for (const query of [dark, paper]) query.addEventListener("change", look);
+  for (const name of ["beforeprint", "afterprint"]) window.addEventListener(name, look);
+  const observer = new MutationObserver(() => look());
+  const attributeFilter = ["data-theme", "data-jp-theme-light"];
+  for (const one of [html, body]) observer.observe(one, { attributeFilter });
 }
 
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -300,6 +339,29 @@ function transport(page, host, T, { speeds = SPEEDS, first = 1 } = {}) {
 
 // ---- A pad
 
+// Calls `begin` and `move` for one pointer at a time, and for its first button alone: the
+// mouse's left one, a finger, a pen's tip. Others are not seen until it is let go, leaves
+// its button, or is taken away by the browser. Returns whether one is held.
+function drag(canvas, { begin, move }) {
+  let held = null;
+  const drop = (event) => { if (event.pointerId === held) held = null; };
+  canvas.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0 || (held !== null && held !== event.pointerId)) return;
+    canvas.setPointerCapture(event.pointerId);
+    held = event.pointerId;
+    begin(event);
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    if (event.pointerId !== held) return;
+    // With a second button down, the first one goes up without a word.
+    if (event.buttons & 1) move(event);
+    else drop(event);
+  });
+  for (const name of ["pointerup", "pointercancel", "lostpointercapture"])
+    canvas.addEventListener(name, drop);
+  return () => held !== null;
+}
+
 // A pad to draw on with mouse, finger or keys; its image is `height` rows of 0 to 1.
 class Pad {
   constructor(page, [height, width], changed, kind = "large") {
@@ -314,8 +376,8 @@ class Pad {
     // A screen reader hands its keys over to an application, as to a game.
     canvas.setAttribute("role", "application");
     canvas.tabIndex = 0;
-    canvas.addEventListener("pointerdown", (event) => this.press(event));
-    canvas.addEventListener("pointermove", (event) => this.move(event));
+    this.held = drag(canvas, {
+      begin: (event) => this.press(event), move: (event) => this.move(event) });
     canvas.addEventListener("keydown", (event) => this.key(event));
     figure.append(page.button("Clear the pad", () => this.clear()));
   }
@@ -333,42 +395,47 @@ class Pad {
     }));
   }
 
-  stroke(to) {
-    const [from, long] = [this.last, Math.hypot(to[0] - this.last[0], to[1] - this.last[1])];
-    const dabs = Math.max(1, Math.ceil(2 * long));
+  stroke(from, to) {
+    const dabs = Math.max(1, Math.ceil(2 * Math.hypot(to[0] - from[0], to[1] - from[1])));
     range(dabs + 1, (k) => this.dab(...from.map((v, i) => v + ((to[i] - v) * k) / dabs)));
-    this.last = to;
     this.changed();
   }
 
   place(event) {
     const box = this.picture.canvas.getBoundingClientRect();
+    this.frame = [box.left, box.top, box.width, box.height].join();
     const row = ((event.clientY - box.top) / box.height) * this.size[0] - 0.5;
     return [row, ((event.clientX - box.left) / box.width) * this.size[1] - 0.5];
   }
 
+  // Where a pointer draws, the keys' pen is up.
   press(event) {
-    this.picture.canvas.setPointerCapture(event.pointerId);
+    this.penDown = false;
     this.last = this.place(event);
-    this.stroke(this.last);
+    this.stroke(this.last, this.last);
   }
 
+  // Where the pad moved below the pointer (the page scrolled, a phone was turned), the
+  // line goes on from there: its last point stands somewhere else now.
   move(event) {
-    if (event.buttons && this.last) this.stroke(this.place(event));
+    const { frame, last } = this;
+    this.last = this.place(event);
+    this.stroke(frame === this.frame ? last : this.last, this.last);
   }
 
   key(event) {
     const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
-    const [row, column] = this.cursor;
-    if (steps[event.key]) {
-      this.cursor = this.cursor.map((v, i) =>
-        Math.min(this.size[i] - 1, Math.max(0, v + steps[event.key][i])));
-    } else if (event.key === " ") this.penDown = !this.penDown;
-    else if (event.key === "Backspace" || event.key === "Delete") {
-      for (const b of [row - 1, row, row + 1]) this.image[b]?.fill(0, Math.max(0, column - 1), column + 2);
-      this.penDown = false;
-    } else return;
+    const rubs = event.key === "Backspace" || event.key === "Delete";
+    const step = steps[event.key], [row, column] = this.cursor;
+    if (!step && !rubs && event.key !== " ") return;
     event.preventDefault();
+    if (this.held()) return; // of pointer and keys one draws at a time
+    if (step) {
+      this.cursor = this.cursor.map((v, i) => Math.min(this.size[i] - 1, Math.max(0, v + step[i])));
+    } else this.penDown = !rubs && !this.penDown;
+    if (rubs) {
+      for (const b of [row - 1, row, row + 1]) this.image[b]?.fill(0, Math.max(0, column - 1), column + 2);
+    }
     if (this.penDown) this.dab(...this.cursor);
     this.changed();
   }
@@ -408,9 +475,9 @@ function mount(host) {
 const mountAll = () => document.querySelectorAll("[data-drawlib]").forEach(mount);
 
 const parts = {
-  BLUE, ORANGE, GREEN, VERMILLION, TEXT, QUIET, PAPER,
+  BLUE, GREEN, VERMILLION, QUIET, PAPER,
   fixed, ends, element, surface, bitmap, inked, picked, bytes,
-  drawBitmap, drawImage, drawGrid, drawBars, transport, Page, Pad,
+  drawBitmap, drawImage, drawGrid, drawBars, transport, drag, Page, Pad,
 };
 Object.assign(window.drawlib, { parts, kinds, mountAll });
 })();

@@ -5,9 +5,9 @@
 "use strict";
 
 const { range, loadModel, fetchModel, noise } = window.drawlib;
-const { BLUE, GREEN, VERMILLION, QUIET, PAPER } = window.drawlib.parts;
+const { BLUE, GREEN, VERMILLION, PAPER } = window.drawlib.parts;
 const { fixed, ends, element, bitmap, bytes, surface } = window.drawlib.parts;
-const { drawImage, drawGrid, drawBars, transport, Pad } = window.drawlib.parts;
+const { drawImage, drawGrid, drawBars, transport, drag, Pad } = window.drawlib.parts;
 
 const SPEEDS = { 3: "3 steps / s", 8: "8 steps / s", 20: "20 steps / s" };
 const BUDGET = 12; // milliseconds of work between two turns of the page
@@ -19,7 +19,7 @@ const STYLE = `
 .dreamt { flex: 1 1 190px; min-width: 0; }
 figure.pair { flex: 1 1 130px; max-width: 300px; }
 figure.small { flex: 1 1 90px; max-width: 140px; }
-figure.bars canvas { min-height: 90px; cursor: ew-resize; }
+figure.bars canvas { min-height: 90px; cursor: ew-resize; touch-action: pan-y; }
 figure button { margin: 4px 6px 0 0; }
 .transport { grid-template-columns: repeat(auto-fit, minmax(min(100%, 130px), 1fr));
   gap: 4px 14px; margin-top: 8px; align-items: end; }
@@ -30,7 +30,7 @@ figure button { margin: 4px 6px 0 0; }
 .starts { display: flex; flex-wrap: wrap; align-items: center; gap: 6px; margin: 8px 0; }
 .starts canvas { width: 34px; height: 34px; image-rendering: pixelated; }
 .starts button.digit { padding: 2px; background: ${PAPER}; }
-button[aria-pressed=true] { outline: 2px solid ${BLUE}; }
+button[aria-pressed=true] { outline: 2px solid var(--blue); }
 table { width: 100%; }
 `;
 
@@ -65,8 +65,8 @@ function outside(steps, M) {
 }
 
 function emptied(picture, text) {
-  const { pen, width, height } = surface(picture.canvas);
-  pen.strokeStyle = QUIET;
+  const { pen, width, height, colour } = surface(picture.canvas);
+  pen.strokeStyle = colour("quiet");
   pen.strokeRect(0, 0, width, height);
   picture.tell(text);
 }
@@ -123,10 +123,8 @@ class BitPad extends Pad {
   scribble() {
     this.fill(() => 0);
     const [height, width] = this.size;
-    this.last = [0.1 * height, 0.1 * width];
-    for (let k = 1; k <= 5; k++) {
-      this.stroke([height * (0.1 + 0.16 * k), width * (k % 2 ? 0.9 : 0.1)]);
-    }
+    const corner = (k) => [height * (0.1 + 0.16 * k), width * (k % 2 ? 0.9 : 0.1)];
+    for (let k = 1; k <= 5; k++) this.stroke(corner(k - 1), corner(k));
   }
 
   bits() {
@@ -274,12 +272,11 @@ function livePage(page, host, data) {
     page.button("Scribble", () => pad.scribble()));
 
   const scrub = (event) => {
-    if (!event.buttons) return;
     const box = bars.canvas.getBoundingClientRect();
     const t = Math.ceil(((event.clientX - box.left) / box.width) * step.input.max);
     show(Math.min(Number(step.input.max), Math.max(1, t)));
   };
-  for (const name of ["pointerdown", "pointermove"]) bars.canvas.addEventListener(name, scrub);
+  drag(bars.canvas, { begin: scrub, move: scrub });
 
   // The dream's z where its seed put it, on the sliders too.
   function settle() {
@@ -307,6 +304,8 @@ function livePage(page, host, data) {
     try {
       const model = await loaded[name];
       if (which() !== name) return load();
+      const [shape, wanted] = [model.shape, [1, height, width]].map((one) => one.join(" × "));
+      if (shape !== wanted) throw new Error(`${model.name} draws ${shape}; allowed: ${wanted}`);
       begin(model);
     } catch (trouble) {
       delete loaded[name];

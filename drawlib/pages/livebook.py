@@ -49,7 +49,7 @@ def page_html(prefix: str = "", models: dict[str, str] = MODELS) -> str:
     """
     data = {
         "introduction": INTRODUCTION,
-        "size": [28, 28],
+        "size": list(web.SIDES),
         "models": [
             {"label": label, "name": name, "url": prefix + file_of(name)}
             for label, name in models.items()

@@ -162,15 +162,10 @@ def page(
 ) -> LivePage:
     """The page with one model in it: what ``explorer.pad`` returns."""
     config: Any = model.config
-    kind = kind_of(config)
-    if kind not in web.KINDS:
+    if (kind := kind_of(config)) not in web.KINDS:
         raise TypeError(f"model is of kind {kind!r}; allowed: {', '.join(web.KINDS)}")
+    web.check_runs_in_a_page(model, "model")
     shape = tuple(config.image_shape)
-    if shape[0] != 1 or config.likelihood != "bernoulli":
-        raise ValueError(
-            f"model has {shape[0]} channels and likelihood {config.likelihood!r}; "
-            "allowed: one channel, 'bernoulli'"
-        )
     copy = web.as_in_page(model, "int8")
     offered: dict[str, Any] = {"images": [], "labels": []}
     measured, x = {}, torch.zeros(0, *shape)

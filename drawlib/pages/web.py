@@ -24,8 +24,8 @@ from drawlib.bound import LatentModel
 from drawlib.data.sets import Data, load_data, stratified_subset
 from drawlib.evaluation import check_likelihood, estimate, mean_and_error
 from drawlib.machine.files import write_atomically
-from drawlib.models import build, config_of, kind_of
-from drawlib.results.zoo import load_pretrained
+from drawlib.models import MODELS, build, config_of, kind_of
+from drawlib.results.zoo import load_pretrained, records
 
 __all__ = ["WebModel", "encode", "export_web", "read_export", "script"]
 
@@ -35,6 +35,7 @@ KINDS = ("draw", "glas")
 FORMATS = {"int8": "int8 with a scale per row", "float16": "float16"}
 MOST_BYTES = 4_000_000
 MOST_LOSS = 0.2  # nats of −ELBO
+SIDES = (28, 28)  # of the images that the book's page draws on
 SMALL = 4096  # up to so many numbers a tensor stays float32
 SCRIPTS = ("explorer_maths.js", "web_arithmetic.js", "web_models.js")
 BEGIN = "(window.drawlibModels ??= {})["
@@ -201,6 +202,45 @@ def loss_of(measured: dict[str, Any]) -> str:
     return loss + ("" if error is None else f" ± {error:.3f}")
 
 
+def check_runs_in_a_page(
+    model: LatentModel, name: str, sides: tuple[int, int] | None = None
+) -> None:
+    """Refuse a model that a live page cannot run: it draws and prices bits, in ink.
+
+    ``sides`` are the height and the width of the page's pad, where they are given.
+
+    Raises:
+        ValueError: for what is neither DRAW nor GLAS, or a subclass of them; for
+            colour, another likelihood, or images of another size.
+
+    Example:
+        >>> from drawlib import DRAW, DRAWConfig
+        >>> small = DRAW(DRAWConfig.preset("tiny", image_shape=(1, 8, 8)))
+        >>> check_runs_in_a_page(small, "small")
+        >>> check_runs_in_a_page(small, "small", (28, 28))
+        Traceback (most recent call last):
+        ValueError: small draws images of (1, 8, 8) with likelihood 'bernoulli'; \
+        allowed in a page: (1, 28, 28), 'bernoulli'
+    """
+    config: Any = model.config
+    kind = kind_of(config)
+    if kind not in KINDS:
+        raise ValueError(f"{name} is of kind {kind!r}; allowed: {', '.join(KINDS)}")
+    if type(model) is not MODELS[kind]:
+        # The page would compute the step of the class itself.
+        allowed = ", ".join(MODELS[known].__name__ for known in KINDS)
+        raise ValueError(
+            f"{name} is a {type(model).__name__}; allowed: {allowed}, no subclass"
+        )
+    shape, likelihood = tuple(config.image_shape), config.likelihood
+    if shape != (1, *(sides or shape[1:])) or likelihood != "bernoulli":
+        wanted = sides or ("height", "width")
+        raise ValueError(
+            f"{name} draws images of {shape} with likelihood {likelihood!r}; "
+            f"allowed in a page: (1, {wanted[0]}, {wanted[1]}), 'bernoulli'"
+        )
+
+
 def read_export(path: Path) -> WebModel:
     """The model of an exported file, dequantised as the page does it, bit by bit.
 
@@ -255,8 +295,9 @@ def export_web(
         FileNotFoundError: where the folder to write into does not exist.
         ZooError: for an unknown name, or a record without weights.
         drawlib.data.download.DataError: where the test images cannot be had.
-        ValueError: for a model that cannot run in a page, and where no form is both
-            small enough and good enough; nothing is written then.
+        ValueError: for a model that the book's page cannot run (it takes DRAW and GLAS
+            of bits, 28 × 28), and where no form is both small enough and good enough;
+            nothing is written then.
 
     Example:
         >>> export_web("mnist-dynamic/vae-source-0", Path("vae.js"))
@@ -266,16 +307,25 @@ def export_web(
     # What cannot be exported is refused before anything is measured.
     if not Path(out).parent.is_dir():
         raise FileNotFoundError(f"{out}: there is no folder {Path(out).parent}")
+    kind = next((r["kind"] for r in records(root=root) if r.name == name), None)
+    if kind is not None and kind not in KINDS:  # a classifier, say, cannot be loaded
+        raise ValueError(f"{name} is of kind {kind!r}; allowed: {', '.join(KINDS)}")
     model = load_pretrained(name, root=root)
+    check_runs_in_a_page(model, name, SIDES)
     sizes = {form: len(encode(model, name, form).encode()) for form in FORMATS}
+    fitting = [form for form, size in sizes.items() if size <= MOST_BYTES]
+    refused = [
+        f"{form} takes {size / 1e6:.1f} MB"
+        for form, size in sizes.items()
+        if form not in fitting
+    ]
+    if not fitting:
+        raise refusal(name, refused)
     protocol = protocol or name.partition("/")[0]
     data = load_data(protocol, root=data_root)
 
-    shipped, refused = neg_elbos(model, data, images, seed), []
-    for form, size in sizes.items():
-        if size > MOST_BYTES:
-            refused.append(f"{form} takes {size / 1e6:.1f} MB")
-            continue
+    shipped = neg_elbos(model, data, images, seed)
+    for form in fitting:
         quantised = neg_elbos(as_in_page(model, form), data, images, seed)
         loss, error = mean_and_error(quantised - shipped)
         if not loss <= MOST_LOSS:
@@ -293,8 +343,13 @@ def export_web(
         text = encode(model, name, form, measured)
         write_atomically(Path(out), text.encode())
         return read_export(Path(out))
-    raise ValueError(
-        f"{name}: {', '.join(refused)}; "
+    raise refusal(name, refused)
+
+
+def refusal(name: str, reasons: list[str]) -> ValueError:
+    """What is told where no form of a model is small enough and good enough."""
+    return ValueError(
+        f"{name}: {', '.join(reasons)}; "
         f"allowed: {MOST_BYTES / 1e6:.0f} MB and {MOST_LOSS} nats"
     )
 

@@ -236,6 +236,14 @@ def test_extension_removes_what_would_be_fetched_and_thebe():
     assert "own.js" in page and "kept" in page and "canonical" in page
 
 
+def test_extension_says_that_there_is_no_icon_to_ask_the_server_for():
+    bare = offline.mend("<html><head></head><body></body></html>")
+    assert '<link href="data:,"' in bare.replace('rel="icon" ', "")
+    own = '<link href="own.png" rel="icon"/>'
+    kept = offline.mend(f"<html><head>{own}</head><body></body></html>")
+    assert own in kept and "data:," not in kept
+
+
 def test_extension_makes_scrolling_boxes_reachable_by_keyboard():
     page = offline.mend(
         '<div class="highlight"><pre>x</pre></div><table><tr><td>1</td></tr></table>'

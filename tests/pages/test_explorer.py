@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_pages import PHONE, WIDE
+from test_pages import PHONE, WIDE, axe
 
 from drawlib.filters import Filters, filterbank
 from drawlib.gaussian import Gaussian, merge, standard
@@ -487,6 +487,185 @@ def test_own_digit_is_drawn_with_mouse_keys_and_a_finger(wide, phone):
         assert ink(opened)[17:20, 12:15].sum() == 0
 
 
+class Hand:
+    """Mouse, pen and fingers on the pad, at places in shares of its width and height."""
+
+    def __init__(self, opened: Opened) -> None:
+        self.opened, self.mouse = opened, opened.page.mouse
+        host = opened.host("filterbank")
+        host.get_by_label("image", exact=True).select_option("own")
+        host.get_by_role("button", name="Clear the pad").click()
+        self.pad = host.locator("canvas.pad")
+        self.pad.scroll_into_view_if_needed()
+        self.session = opened.context.new_cdp_session(opened.page)
+
+    def at(self, across: float, down: float) -> tuple[float, float]:
+        box = self.pad.bounding_box()
+        return box["x"] + across * box["width"], box["y"] + down * box["height"]
+
+    def fingers(self, kind: str, *places: tuple[float, float]) -> None:
+        points = [
+            dict(zip("xy", self.at(*place), strict=True), id=k)
+            for k, place in enumerate(places)
+        ]
+        event = {"type": f"touch{kind}", "touchPoints": points}
+        self.session.send("Input.dispatchTouchEvent", event)
+
+    def pen(self, kind: str, place: tuple[float, float], buttons: int) -> None:
+        x, y = self.at(*place)
+        names = {0: "none", 1: "left", 2: "right"}
+        event = {"type": f"mouse{kind}", "x": x, "y": y, "pointerType": "pen"}
+        event |= {"button": names[buttons], "buttons": buttons, "clickCount": 1}
+        self.session.send("Input.dispatchMouseEvent", event)
+
+    def ink(self) -> np.ndarray:
+        return ink(self.opened)
+
+
+def only(drawn: np.ndarray, rows: slice, columns: slice) -> bool:
+    """Whether there is ink here, and nowhere else."""
+    rest = drawn.copy()
+    rest[rows, columns] = 0
+    return bool(drawn.sum() > 0 and rest.sum() == 0)
+
+
+@in_a_browser
+def test_a_second_finger_draws_nothing_and_leads_no_line_astray(phone):
+    hand = Hand(phone)
+    hand.fingers("Start", (0.2, 0.2))
+    hand.fingers("Start", (0.2, 0.2), (0.8, 0.8))
+    hand.fingers("Move", (0.3, 0.2), (0.9, 0.8))
+    assert only(hand.ink(), slice(3, 8), slice(3, 11))
+    hand.fingers("End")
+    # Whichever comes first may draw; and the next one begins a line of its own.
+    hand.fingers("Start", (0.8, 0.8))
+    hand.fingers("End")
+    drawn = hand.ink()
+    assert drawn[20:25, 20:25].sum() > 1 and drawn[9:19].sum() == 0
+    # A mouse beside the finger is a second pointer too.
+    hand = Hand(phone)
+    hand.fingers("Start", (0.2, 0.2))
+    hand.mouse.move(*hand.at(0.8, 0.8))
+    hand.mouse.down()
+    hand.mouse.move(*hand.at(0.8, 0.9))
+    hand.fingers("Move", (0.3, 0.2))
+    hand.mouse.up()
+    hand.fingers("End")
+    assert only(hand.ink(), slice(3, 8), slice(3, 11))
+
+
+@in_a_browser
+def test_only_the_first_button_draws_and_only_where_it_was_pressed_on_the_pad(wide):
+    hand = Hand(wide)
+    for button in ("right", "middle"):
+        hand.mouse.move(*hand.at(0.2, 0.2))
+        hand.mouse.down(button=button)
+        hand.mouse.move(*hand.at(0.8, 0.8), steps=3)
+        hand.mouse.up(button=button)
+    assert hand.ink().sum() == 0
+    # Pressed elsewhere and dragged across the pad.
+    hand.mouse.move(*hand.at(0.5, -0.1))
+    hand.mouse.down()
+    hand.mouse.move(*hand.at(0.5, 0.9), steps=3)
+    hand.mouse.up()
+    assert hand.ink().sum() == 0
+    # The right one comes beside the left one, and stays when that one goes up.
+    hand.mouse.move(*hand.at(0.2, 0.2))
+    hand.mouse.down()
+    hand.mouse.down(button="right")
+    hand.mouse.move(*hand.at(0.3, 0.2))
+    hand.mouse.up()
+    hand.mouse.move(*hand.at(0.8, 0.8), steps=3)
+    hand.mouse.up(button="right")
+    assert only(hand.ink(), slice(3, 8), slice(3, 11))
+
+
+@in_a_browser
+def test_a_pens_tip_draws_and_neither_its_shadow_nor_its_barrel(wide):
+    hand = Hand(wide)
+    hand.pen("Moved", (0.2, 0.2), 0)
+    hand.pen("Moved", (0.8, 0.2), 0)
+    hand.pen("Pressed", (0.8, 0.8), 2)
+    hand.pen("Moved", (0.2, 0.8), 2)
+    hand.pen("Released", (0.2, 0.8), 2)
+    assert hand.ink().sum() == 0
+    hand.pen("Pressed", (0.2, 0.2), 1)
+    hand.pen("Moved", (0.3, 0.2), 1)
+    hand.pen("Released", (0.3, 0.2), 1)
+    hand.pen("Moved", (0.8, 0.8), 0)
+    assert only(hand.ink(), slice(3, 8), slice(3, 11))
+
+
+@in_a_browser
+def test_a_pointer_that_is_taken_away_ends_its_line(wide, phone):
+    hand = Hand(phone)
+    hand.fingers("Start", (0.2, 0.2))
+    hand.fingers("Cancel")
+    hand.fingers("Start", (0.8, 0.8))
+    hand.fingers("End")
+    drawn = hand.ink()
+    assert drawn[3:8, 3:8].sum() > 1 and drawn[9:19].sum() == 0
+    assert drawn[20:25, 20:25].sum() > 1
+    hand = Hand(wide)
+    hand.pad.evaluate(
+        """canvas => canvas.addEventListener("pointerdown",
+             e => { window.pointer = e.pointerId; }, { once: true })"""
+    )
+    hand.mouse.move(*hand.at(0.2, 0.2))
+    hand.mouse.down()
+    hand.pad.evaluate("canvas => canvas.releasePointerCapture(window.pointer)")
+    hand.mouse.move(*hand.at(0.2, 0.25))
+    hand.mouse.move(*hand.at(0.8, 0.8), steps=3)
+    hand.mouse.up()
+    assert only(hand.ink(), slice(3, 9), slice(3, 8))
+
+
+@in_a_browser
+def test_of_keys_and_pointer_one_draws_at_a_time(wide):
+    hand = Hand(wide)
+    hand.pad.focus()
+    hand.pad.press(" ")  # the keys' pen goes down
+    assert "pen down" in hand.pad.get_attribute("aria-label")
+    hand.mouse.move(*hand.at(0.2, 0.2))
+    hand.mouse.down()
+    assert "pen up" in hand.pad.get_attribute("aria-label")
+    drawn = hand.ink()
+    for key in (" ", "ArrowDown", "Delete"):
+        hand.pad.press(key)
+    assert (hand.ink() == drawn).all()
+    hand.mouse.move(*hand.at(0.3, 0.2))
+    hand.mouse.up()
+    assert (hand.ink() - drawn)[9:].sum() == 0
+    assert (hand.ink() >= drawn).all() and hand.ink().sum() > drawn.sum()
+
+
+@in_a_browser
+def test_a_page_that_moves_below_the_pointer_draws_no_bar(wide):
+    hand = Hand(wide)
+    box = hand.pad.bounding_box()
+    x, y = hand.at(0.2, 0.2)
+    hand.mouse.move(x, y)
+    hand.mouse.down()
+    wide.page.evaluate("far => scrollBy(0, far)", round(0.6 * box["height"]))
+    moved = box["y"] - hand.pad.bounding_box()["y"]
+    hand.mouse.move(x + 1, y)
+    hand.mouse.up()
+    drawn = hand.ink()
+    assert abs(moved - 0.6 * box["height"]) < 2
+    assert drawn[20:25].sum() > 1 and drawn[3:8].sum() > 1 and drawn[9:19].sum() == 0
+    # A window of another size, with the pointer where it was.
+    hand = Hand(wide)
+    hand.mouse.move(*hand.at(0.2, 0.2))
+    hand.mouse.down()
+    wide.page.set_viewport_size({"width": 700, "height": 900})
+    wide.page.wait_for_function("() => document.documentElement.clientWidth <= 700")
+    hand.mouse.move(*hand.at(0.8, 0.8))
+    hand.mouse.up()
+    drawn = hand.ink()
+    wide.page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
+    assert drawn[3:8, 3:8].sum() > 1 and drawn[9:19].sum() == 0
+
+
 @in_a_browser
 def test_player_scrubs_plays_and_adds_up_the_kl(wide):
     trace, host = some_trace(), wide.host("player")
@@ -579,11 +758,72 @@ def test_pages_are_accessible_and_fit_the_screen(size, request):
         }"""
     )
     assert (taken, sticking_out) == (room, [])
-    package = pytest.importorskip("axe_playwright_python")
-    axe = Path(package.__file__).parent / "axe.min.js"
-    opened.page.evaluate(axe.read_text(encoding="utf-8"))
-    violations = opened.page.evaluate(
-        "() => axe.run(document, {preload: false}).then(result => result.violations)"
-    )
-    assert [(v["id"], v["nodes"][0]["html"][:160]) for v in violations] == []
+    for scheme in ("dark", "light"):
+        opened.page.emulate_media(color_scheme=scheme)
+        opened.page.wait_for_selector(f"[data-drawlib=elbo][data-look={scheme}]")
+        assert axe(opened.page) == []
     assert opened.troubles == []
+
+
+# How many pixels of the curves' picture have the colour of the words in each theme.
+WORDS = """host => {
+  const canvas = host.shadowRoot.querySelector("figure.curves canvas");
+  const pen = canvas.getContext("2d");
+  const { data } = pen.getImageData(0, 0, canvas.width, canvas.height);
+  const count = shade => data.reduce((n, v, k) => n + (k % 4 === 0 && v === shade
+    && data[k + 1] === shade && data[k + 2] === shade && data[k + 3] === 255), 0);
+  return { light: count(27), dark: count(232) };
+}"""
+
+
+@in_a_browser
+@pytest.mark.parametrize("kind", ["elbo", "merge"])
+def test_theme_is_that_of_the_page_around_or_else_the_systems(wide, kind):
+    page, host = wide.page, wide.host(kind)
+
+    def is_drawn(look: str) -> bool:
+        page.wait_for_function(
+            f"() => document.querySelector('[data-drawlib={kind}]').dataset.look"
+            f" === '{look}'"
+        )
+        seen = host.evaluate(WORDS)
+        other = {"light": "dark", "dark": "light"}[look]
+        return seen[look] > 20 and seen[other] == 0
+
+    def say(element: str, name: str, value: str) -> None:
+        page.evaluate(
+            "([element, name, value]) => value"
+            " ? document[element].setAttribute(name, value)"
+            " : document[element].removeAttribute(name)",
+            [element, name, value],
+        )
+
+    assert is_drawn("light")
+    page.emulate_media(color_scheme="dark")
+    assert is_drawn("dark")
+    for element, name, values in (
+        ("documentElement", "data-theme", ("light", "dark")),
+        ("body", "data-jp-theme-light", ("true", "false")),
+    ):
+        say(element, name, values[0])
+        assert is_drawn("light")
+        page.emulate_media(color_scheme="light")
+        say(element, name, values[1])
+        assert is_drawn("dark")
+        say(element, name, "")
+        assert is_drawn("light")
+        page.emulate_media(color_scheme="dark")
+        assert is_drawn("dark")
+    # Paper is light, with no buttons on it, and the screen comes back.
+    page.emulate_media(media="print")
+    assert is_drawn("light")
+    ground = host.evaluate("host => getComputedStyle(host).backgroundColor")
+    assert ground == "rgb(255, 255, 255)"
+    assert not wide.host("player").get_by_role("button", name="Play").is_visible()
+    page.emulate_media(media="screen")
+    assert is_drawn("dark")
+    page.evaluate("() => dispatchEvent(new Event('beforeprint'))")
+    assert is_drawn("light")
+    page.evaluate("() => dispatchEvent(new Event('afterprint'))")
+    assert is_drawn("dark")
+    page.emulate_media(color_scheme="light")

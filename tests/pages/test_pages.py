@@ -1,7 +1,8 @@
-"""The built pages in a browser: from a file, from a server, wide and on a phone.
+"""The built pages in a browser: from a file, from a server, on screens and on paper.
 
 The network is cut off: every request that leaves the book is counted and refused.
-Without a Chromium or without a built book these tests are skipped and say so.
+Each page is opened once, and then looked at in one size after another. Without a
+Chromium or without a built book these tests are skipped and say so.
 """
 
 from __future__ import annotations
@@ -20,17 +21,21 @@ ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
 sys.path.insert(0, str(ROOT / "tools"))
 
-from chromium import ARGUMENTS, find_chromium  # noqa: E402
+from chromium import ARGUMENTS, find_chromium  # noqa: E402, F401 (also for others)
 
 # Preloading asks for style sheets a second time, which file:// refuses.
 RUN_AXE = """() => axe.run(
   document, { preload: false, resultTypes: ["violations"] }
 ).then(result => result.violations)"""
-WIDE, PHONE = (1280, 900), (390, 844)
+WIDE, PHONE, SMALL = (1280, 900), (390, 844), (360, 740)
+PATIENCE = 240_000  # milliseconds: a guard against hanging, on the busiest machine
+SHEET = (717, 1000)  # A4 without a browser's margins of a centimetre, in CSS pixels
 DARK = (
     "book/notation.html",
     "book/how-to-read.html",
     "book/api.html",
+    "book/live-draw.html",
+    "notebooks/02-the-elbo.html",
     "notebooks/14-all-results.html",
 )
 PAGES = sorted(
@@ -39,27 +44,14 @@ PAGES = sorted(
     if "_static" not in path.parts and path != HTML / "index.html"
 )
 each_page = pytest.mark.parametrize("page", PAGES or ["none built"])
-pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("default")]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.filterwarnings("default"),
+    pytest.mark.timeout(1200),
+]
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    executable = find_chromium()
-    if not (HTML / "book").exists():
-        pytest.skip("the book is not built: make book")
-    if executable is None:
-        pytest.skip("no Chromium was found; DRAWLIB_CHROMIUM can name one")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(
-            executable_path=executable, args=ARGUMENTS, headless=True
-        )
-        yield running
-        running.close()
-
-
-@pytest.fixture(scope="session")
+@functools.cache
 def axe_script() -> str:
     """axe-core as the Python package in requirements.txt carries it."""
     package = pytest.importorskip("axe_playwright_python")
@@ -68,144 +60,242 @@ def axe_script() -> str:
 
 
 class Visit:
-    """One page in one window, with what it asked for and what it complained of."""
+    """One page after another in a window: what they asked for, what they complained of.
 
-    def __init__(self, browser: Any, size: tuple[int, int], own: str) -> None:
+    Only a listener: with a route in its way no script would come from the cache.
+    """
+
+    def __init__(self, browser: Any, own: str) -> None:
+        # Whatever is not of this machine goes to a proxy that is not there.
         self.context = browser.new_context(
-            viewport={"width": size[0], "height": size[1]},
             reduced_motion="reduce",
             color_scheme="light",
+            proxy={"server": "http://127.0.0.1:1", "bypass": "127.0.0.1"},
         )
         self.page = self.context.new_page()
-        self.left: list[str] = []
-        self.errors: list[str] = []
+        self.page.set_default_timeout(PATIENCE)
         self.own = own
-        self.page.route("**/*", self._route)
+        self.left: list[str] = []
+        self.asked: list[str] = []
+        self.errors: list[str] = []
+        self.page.on("request", self._request)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("requestfailed", lambda r: self.errors.append(f"failed {r.url}"))
         self.page.on("console", self._console)
 
-    def _route(self, route: Any) -> None:
-        if route.request.url.startswith((self.own, "data:", "blob:")):
-            route.continue_()
-        else:
-            self.left.append(route.request.url)
-            route.abort()
+    def _request(self, request: Any) -> None:
+        if not request.url.startswith((self.own, "data:", "blob:")):
+            self.left.append(request.url)
+        if request.resource_type in ("fetch", "xhr"):
+            self.asked.append(request.url)
 
     def _console(self, message: Any) -> None:
         if message.type in ("error", "warning"):
             self.errors.append(message.text)
 
-    def open(self, address: str) -> Any:
+    def open(self, address: str, size: tuple[int, int] = WIDE) -> Any:
+        """The page, with its equations set and nothing noted yet."""
+        for noted in (self.left, self.asked, self.errors):
+            noted.clear()
+        self.resize(size)
+        self.page.emulate_media(media="screen")
         self.page.goto(address, wait_until="load")
-        if self.page.locator(".math").count():
-            self.page.wait_for_function(
-                "window.MathJax?.startup?.promise !== undefined"
-            )
-            self.page.evaluate("() => MathJax.startup.promise.then(() => true)")
+        self.page.evaluate(
+            """() => document.querySelector(".math")
+              ? MathJax.startup.promise.then(() => true) : true"""
+        )
         return self.page
 
+    def resize(self, size: tuple[int, int]) -> None:
+        self.page.set_viewport_size({"width": size[0], "height": size[1]})
 
-@pytest.fixture
-def visit(browser: Any) -> Iterator[Any]:
-    visits: list[Visit] = []
 
-    def start(size: tuple[int, int], own: str) -> Visit:
-        visits.append(Visit(browser, size, own))
-        return visits[-1]
+@pytest.fixture(scope="module")
+def from_file(browser: Any) -> Iterator[Visit]:
+    """A window on the book's files."""
+    if not PAGES:
+        pytest.skip("the book is not built: make book")
+    one = Visit(browser, HTML.resolve().as_uri())
+    yield one
+    one.context.close()
 
-    yield start
-    for one in visits:
-        one.context.close()
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def from_server(browser: Any) -> Iterator[Visit]:
+    """A window on the book as a server of this machine hands it out."""
+    if not PAGES:
+        pytest.skip("the book is not built: make book")
+    handler = functools.partial(Quiet, directory=str(HTML))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    one = Visit(browser, f"http://127.0.0.1:{server.server_port}/")
+    yield one
+    one.context.close()
+    server.shutdown()
+    server.server_close()
 
 
 def address_of(page: str) -> str:
     return (HTML / page).resolve().as_uri()
 
 
+# No sideways scroll; what sticks out is named, to be mended.
+STICKS_OUT = """() => {
+  const { clientWidth: room, scrollWidth: taken } = document.documentElement;
+  if (taken <= room) return [];
+  const framed = e => e && e !== document.body &&
+    (getComputedStyle(e).overflowX !== "visible" || framed(e.parentElement));
+  const out = [...document.querySelectorAll("main *")]
+    .filter(e => e.getBoundingClientRect().right > room + 1 && !framed(e))
+    .slice(0, 5).map(e => e.outerHTML.slice(0, 120));
+  return [`${taken} pixels of ${room}`, ...out];
+}"""
+
+# Formulas, outputs, pictures and words against their frames, folded parts opened. On a
+# screen the nearest frame that cuts must scroll; the page's own column may not even do
+# that. On paper nothing scrolls, so nothing may be wider than its frame.
+CUT = """async paper => {
+  for (const box of document.querySelectorAll("details")) box.open = true;
+  for (const box of document.querySelectorAll(".toggle-hidden"))
+    box.classList.remove("toggle-hidden");
+  const turn = () => new Promise(done => requestAnimationFrame(done));
+  for (let k = 0; k < 3; k++) await turn();
+  const room = document.documentElement.clientWidth, found = [];
+  const frames = new Map();  // the nearest element around that cuts
+  const frameOf = e => {
+    if (!e || e === document.body) return null;
+    if (!frames.has(e)) {
+      const { overflowX } = getComputedStyle(e);
+      frames.set(e, overflowX === "visible" ? frameOf(e.parentElement)
+        : { right: e.getBoundingClientRect().right, element: e,
+            scrolls: /auto|scroll/.test(overflowX)
+              && !e.matches(".bd-article-container, .bd-main, main") });
+    }
+    return frames.get(e);
+  };
+  const told = (why, e) => found.push(
+    `${why}: ${(e.closest(".math") ?? e).outerHTML.slice(0, 160)}`);
+  const inner = [...document.querySelectorAll("[data-drawlib]")].flatMap(host =>
+    [...host.shadowRoot.querySelectorAll("canvas, td, th, label, output, select, p")]);
+  const kinds = "mjx-math, mjx-mtable, pre, pre span, table, th, td, img, canvas, svg,"
+    + " p, li, dt, dd, code, h1, h2, h3, summary, [data-drawlib]";
+  const outer = document.querySelectorAll(`.bd-article :is(${kinds})`);
+  for (const e of [...outer, ...inner]) {
+    const box = e.getBoundingClientRect();
+    if (!box.width) continue;
+    const frame = frameOf(e.parentElement);
+    if (frame && box.right > frame.right + 1) {
+      if (paper || !frame.scrolls) told(`cut by ${frame.element.className}`, e);
+    } else if (!frame && box.right > room + 1) told("beyond the page", e);
+  }
+  return found.slice(0, 8);
+}"""
+
+# Text of twice the size, as a reader's settings ask for it.
+TWICE = "html { font-size: 200% !important }"
+
+
+def axe(opened: Any) -> list[str]:
+    """What axe-core has against the page as it is shown now."""
+    if not opened.evaluate("() => !!window.axe"):
+        opened.evaluate(axe_script())
+    return [
+        f"{v['id']}: {node['html'][:160]} {node['failureSummary'][:300]}"
+        for v in opened.evaluate(RUN_AXE)
+        for node in v["nodes"][:3]
+    ]
+
+
 @each_page
-@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
-def test_page_from_a_file_is_whole_and_accessible(visit, axe_script, page, size):
-    seen = visit(size, HTML.resolve().as_uri())
-    opened = seen.open(address_of(page))
-    assert seen.left == []
-    assert seen.errors == []
+def test_page_from_a_file_is_whole_on_every_screen_and_on_paper(from_file, page):
+    opened = from_file.open(address_of(page))
+    assert from_file.left == []
+    assert from_file.errors == []
 
     # Equations: every one rendered, none in error.
     assert opened.locator("mjx-merror").count() == 0
     sources = opened.locator(".math").count()
     assert opened.locator("mjx-container").count() >= sources
 
-    # No sideways scroll; name what sticks out, to be mended.
-    wide = opened.evaluate(
-        """() => {
-          const room = document.documentElement.clientWidth;
-          if (document.documentElement.scrollWidth <= room) return [];
-          const framed = e => e && e !== document.body &&
-            (getComputedStyle(e).overflowX !== "visible" || framed(e.parentElement));
-          return [...document.querySelectorAll("main *")]
-            .filter(e => e.getBoundingClientRect().right > room + 1 && !framed(e))
-            .slice(0, 5).map(e => e.outerHTML.slice(0, 120));
-        }"""
-    )
-    assert wide == []
-    assert opened.evaluate(
-        "() => document.documentElement.scrollWidth"
-    ) <= opened.evaluate("() => document.documentElement.clientWidth")
+    assert opened.evaluate(STICKS_OUT) == []
+    assert axe(opened) == []
+    if page in DARK:
+        opened.evaluate("() => { document.documentElement.dataset.theme = 'dark'; }")
+        assert axe(opened) == []
+        opened.evaluate("() => { document.documentElement.dataset.theme = 'light'; }")
+    from_file.resize(PHONE)
+    assert opened.evaluate(STICKS_OUT) == []
+    assert axe(opened) == []
 
-    opened.evaluate(axe_script)
-    found = opened.evaluate(RUN_AXE)
-    told = [
-        f"{v['id']}: {node['html'][:160]} {node['failureSummary'][:300]}"
-        for v in found
-        for node in v["nodes"][:3]
-    ]
-    assert told == []
+    from_file.resize(SMALL)
+    assert opened.evaluate(CUT, False) == []
+    bigger = opened.add_style_tag(content=TWICE)
+    assert opened.evaluate(CUT, False) == []
+    bigger.evaluate("style => style.remove()")
+
+    from_file.resize(SHEET)
+    opened.emulate_media(media="print")
+    assert opened.evaluate(CUT, True) == []
+    assert opened.evaluate(STICKS_OUT) == []
+    assert from_file.errors == []
 
 
-def test_page_in_dark_colours_has_enough_contrast(visit, axe_script):
-    if not PAGES:
-        pytest.skip("the book is not built: make book")
-    for page in DARK:
-        seen = visit(WIDE, HTML.resolve().as_uri())
-        seen.page.add_init_script(
-            "localStorage.setItem('mode', 'dark'); localStorage.setItem('theme','dark')"
-        )
-        opened = seen.open(address_of(page))
-        assert opened.get_attribute("html", "data-theme") == "dark"
-        opened.evaluate(axe_script)
-        found = opened.evaluate(RUN_AXE)
-        assert [(v["id"], v["nodes"][0]["html"][:200]) for v in found] == []
+LOOK = """() => ({
+  theme: document.documentElement.dataset.theme,
+  ground: getComputedStyle(document.body).backgroundColor,
+  ink: getComputedStyle(document.querySelector(".bd-article p")).color,
+  answers: [...document.querySelectorAll(".tag_exercise-solution details")]
+    .map(box => box.open),
+  folded: document.querySelectorAll(".toggle-hidden").length,
+  frame: [...document.querySelectorAll(".bd-header, .bd-sidebar-primary")]
+    .map(box => getComputedStyle(box).display),
+  plumbing: getComputedStyle(
+    document.querySelector("details.hide > summary"), "::after").content,
+})"""
 
 
-def test_book_from_a_server_asks_no_other_machine(visit):
-    if not PAGES:
-        pytest.skip("the book is not built: make book")
+@pytest.mark.parametrize("event", ["media", "print dialogue"])
+def test_paper_is_light_with_its_answers_open_and_the_screen_comes_back(
+    from_file, event
+):
+    opened = from_file.open(address_of("notebooks/02-the-elbo.html"))
+    opened.evaluate("() => { document.documentElement.dataset.theme = 'dark'; }")
+    before = opened.evaluate(LOOK)
+    assert before["theme"] == "dark" and before["folded"] > 0
+    assert before["answers"] and not any(before["answers"])
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *arguments: Any) -> None:
-            pass
+    opened.emulate_media(media="print")
+    if event != "media":
+        # A browser that tells of its dialogue alone.
+        opened.evaluate("() => dispatchEvent(new Event('beforeprint'))")
+    opened.wait_for_function("() => document.documentElement.dataset.theme === 'light'")
+    paper = opened.evaluate(LOOK)
+    assert all(paper["answers"]) and paper["folded"] == 0
+    assert paper["ground"] == "rgb(255, 255, 255)"
+    assert max(int(v) for v in paper["ink"][4:-1].split(",")[:3]) < 90
+    assert set(paper["frame"]) == {"none"}
+    assert "folded" in paper["plumbing"]
 
-    handler = functools.partial(Quiet, directory=str(HTML))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        own = f"http://127.0.0.1:{server.server_port}/"
-        for page in ["index.html", *PAGES]:
-            seen = visit(WIDE, own)
-            seen.open(own + page)
-            assert (page, seen.left, seen.errors) == (page, [], [])
-            seen.context.close()
-    finally:
-        server.shutdown()
-        server.server_close()
+    opened.emulate_media(media="screen")
+    if event != "media":
+        opened.evaluate("() => dispatchEvent(new Event('afterprint'))")
+    opened.wait_for_function("() => document.documentElement.dataset.theme === 'dark'")
+    assert opened.evaluate(LOOK) == before
 
 
-def test_pages_can_be_walked_with_the_keyboard(visit):
-    if not PAGES:
-        pytest.skip("the book is not built: make book")
-    seen = visit(WIDE, HTML.resolve().as_uri())
-    opened = seen.open(address_of("book/intro.html"))
+def test_book_from_a_server_asks_no_other_machine(from_server):
+    for page in ["index.html", *PAGES]:
+        from_server.open(from_server.own + page)
+        assert (page, from_server.left, from_server.errors) == (page, [], [])
+
+
+def test_pages_can_be_walked_with_the_keyboard(from_file):
+    opened = from_file.open(address_of("book/intro.html"))
     reached = []
     for _ in range(40):
         opened.keyboard.press("Tab")
@@ -221,10 +311,28 @@ def test_pages_can_be_walked_with_the_keyboard(visit):
     assert width != "none"
 
 
-def test_search_works_offline_from_a_file(visit):
-    if not PAGES:
-        pytest.skip("the book is not built: make book")
-    seen = visit(WIDE, HTML.resolve().as_uri())
-    opened = seen.open(address_of("search.html") + "?q=stride")
-    opened.wait_for_selector("#search-results li a", timeout=15_000)
-    assert seen.left == []
+def test_a_wide_formula_in_a_line_can_be_reached_and_scrolled(from_file):
+    opened = from_file.open(address_of("notebooks/02-the-elbo.html"), SMALL)
+    wide = opened.locator("span.wide-formula")
+    wide.first.wait_for()
+    assert wide.first.get_attribute("tabindex") == "0"
+    assert wide.first.evaluate("span => span.scrollWidth > span.clientWidth")
+    # On a wide screen it is a part of its line again.
+    from_file.resize(WIDE)
+    wide.first.wait_for(state="detached")
+    assert opened.locator("span.math[tabindex]").count() == 0
+
+
+def test_search_from_a_file_shows_results_and_asks_for_nothing(from_file):
+    opened = from_file.open(address_of("search.html") + "?q=stride")
+    opened.wait_for_selector("#search-results li a")
+    opened.wait_for_function(
+        "() => /found/.test(document.querySelector('.search-summary')?.textContent)"
+    )
+    assert (from_file.left, from_file.asked, from_file.errors) == ([], [], [])
+
+
+def test_search_from_a_server_shows_the_words_around_what_was_found(from_server):
+    opened = from_server.open(from_server.own + "search.html?q=stride")
+    opened.wait_for_selector("#search-results li p.context")
+    assert from_server.asked and from_server.left == from_server.errors == []

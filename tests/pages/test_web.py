@@ -202,6 +202,53 @@ def test_export_refuses_what_is_too_large_or_too_lossy(
     assert not (tmp_path / "m.js").exists()
 
 
+class Changed(DRAW):
+    """Somebody's own step, which the page's script does not know."""
+
+
+UNSUPPORTED: dict[str, Any] = {
+    "colour": (DRAWConfig.preset("tiny", **RGB), "(3, 9, 14)"),
+    "grey levels": (
+        DRAWConfig.preset("tiny", likelihood="discretised-logistic"),
+        "'discretised-logistic'",
+    ),
+    "another size": (GLASConfig.preset("tiny", image_shape=(1, 20, 36)), "(1, 20, 36)"),
+    "two channels": (DRAWConfig.preset("tiny", image_shape=(2, 28, 28)), "(2, 28, 28)"),
+    "too many weights": (DRAWConfig.preset("tiny", hidden=700), "float16 takes "),
+}
+
+
+@pytest.mark.parametrize("kind", [*UNSUPPORTED, "subclass"])
+def test_a_model_that_the_page_cannot_run_is_refused_before_anything_is_measured(
+    kind, tmp_path, monkeypatch, capsys
+):
+    config, said = UNSUPPORTED.get(kind, (SMALL["draw"], "toy/draw-0 is a Changed"))
+    model = Changed(config) if kind == "subclass" else some_model(config)
+    shipping(monkeypatch, model)
+    monkeypatch.setattr(web, "load_data", None)
+    monkeypatch.setattr(web, "neg_elbos", None)
+    out = tmp_path / "m.js"
+    assert main(["export-web", "toy/draw-0", "--out", str(out)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line and "allowed" in line and not out.exists()
+
+
+def test_every_record_is_exported_or_refused_in_one_line(tmp_path, monkeypatch, capsys):
+    """The shipped ones of other kinds, and colour: from their own files."""
+    monkeypatch.setattr(web, "neg_elbos", None)
+    refused = {}
+    for record in zoo.records():
+        digits = record["kind"] in web.KINDS and "cifar" not in record.name
+        if record["weights"] and not digits:
+            out = ["--out", str(tmp_path / "m.js")]
+            assert main(["export-web", record.name, *out]) == 1
+            (refused[record.name],) = capsys.readouterr().err.splitlines()
+    assert {name.partition("/")[2].partition("-")[0] for name in refused} == {
+        "vae", "ladder", "classifier", "draw",
+    }  # fmt: skip
+    assert all("allowed" in line and "draw" in line for line in refused.values())
+
+
 def test_a_folder_that_is_not_there_is_told_before_anything_is_measured(
     tmp_path, monkeypatch, capsys
 ):

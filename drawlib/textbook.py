@@ -229,7 +229,7 @@ def draw(model, x, file):
 def main():
     """Train and draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--T", type=int, default=8, help="steps")
     parser.add_argument("--hidden", type=int, default=256, help="units of an LSTM")
     given = parser.parse_args()

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.clock import in_turn
+from drawlib.machine.settings import matmul_precision
 from drawlib.recurrent import RecurrentConfig
 
 Shape = tuple[int, int, int]
@@ -68,7 +69,6 @@ def rates(config: RecurrentConfig, batch: int, turns: int) -> dict[str, float]:
     to the input, and the weight gradient of sixteen steps at once. The rate is all
     their operations over all their time.
     """
-    before = torch.get_float32_matmul_precision()
     big = [forward_products(config, batch)[i] for i in (0, 2)]
     work: dict[str, Callable[[], object]] = {}
     total = 0.0
@@ -88,8 +88,6 @@ def rates(config: RecurrentConfig, batch: int, turns: int) -> dict[str, float]:
                     a @ b
 
         work[name] = run
-    try:
+    with matmul_precision("highest"):  # from here on each sets its own
         times = in_turn(work, turns)
-    finally:
-        torch.set_float32_matmul_precision(before)
     return {name: total / t.summary()["seconds"] for name, t in times.items()}

@@ -25,6 +25,7 @@ from drawlib.fast.loop import accelerate
 from drawlib.fast.parts import from_lanes, to_lanes, window
 from drawlib.filters import filterbank
 from drawlib.glas import GLAS, GLASConfig
+from drawlib.machine.settings import matmul_precision
 from drawlib.recurrent import Recurrent, RecurrentConfig
 
 Call = Callable[[], Any]
@@ -45,13 +46,11 @@ class Work:
 @contextmanager
 def precision(name: str) -> Iterator[None]:
     """float32 as it stands, with faster products, or bfloat16 autocast."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(PRECISIONS[name][1])
-    try:
-        with torch.autocast("cpu", torch.bfloat16, enabled=name == "bf16"):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+    with (
+        matmul_precision(PRECISIONS[name][1]),
+        torch.autocast("cpu", torch.bfloat16, enabled=name == "bf16"),
+    ):
+        yield
 
 
 def bits(n: int) -> Tensor:

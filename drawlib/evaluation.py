@@ -14,6 +14,7 @@ from drawlib.bound import LatentModel, check_images
 from drawlib.config import whole_number
 from drawlib.data.sets import Data, stratified_subset
 from drawlib.machine.distributed import ALONE, Team
+from drawlib.machine.settings import default_dtype
 
 __all__ = ["Evaluation", "check_likelihood", "check_seed", "estimate", "evaluate"]
 
@@ -308,7 +309,8 @@ def per_image(
                 for k in passes(len(block), samples, chunk):
                     model.noise(len(block) * k, generator)
                 continue
-            mine[number] = estimate(model, x, samples, generator, chunk)
+            with default_dtype(weight.dtype):
+                mine[number] = estimate(model, x, samples, generator, chunk)
     finally:
         model.train(training)
     rows = {k: row for part in team.gather(mine) for k, row in part.items()}

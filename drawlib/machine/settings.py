@@ -3,20 +3,121 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import torch
 
-__all__ = ["matmul_precision"]
+__all__ = ["default_dtype", "for_training", "matmul_precision"]
+
+# From PyTorch 2.9 on, each backend has a precision of its own; where it is "none", that
+# of one before it in this list counts.
+PLACES = (
+    ("generic", "all"),
+    ("mkldnn", "all"),
+    ("mkldnn", "matmul"),
+    ("cuda", "all"),
+    ("cuda", "matmul"),
+)
+# What set_float32_matmul_precision makes of mkldnn's and cuda's, by its names.
+AGREED = (("none", "none"), ("ieee", "ieee"), ("tf32", "tf32"), ("bf16", "tf32"))
 
 
 @contextmanager
-def matmul_precision(config: str) -> Iterator[None]:
-    """Allow faster float32 products for the length of a training."""
-    before = torch.get_float32_matmul_precision()
-    if config != "float32":
-        torch.set_float32_matmul_precision("medium")
+def for_training(
+    device: torch.device, dtype: torch.dtype, precision: str
+) -> Iterator[None]:
+    """What a training needs, whatever its caller has set: gradients, and its precision.
+
+    Weights learn inside ``torch.no_grad()`` and ``torch.inference_mode()`` too, and an
+    autocast around the call does not reach them: ``precision`` alone says how exact
+    products are. Anomaly detection, deterministic algorithms, warnings and threads
+    stay as the caller has them.
+
+    Example:
+        >>> with torch.inference_mode():
+        ...     with for_training(torch.device("cpu"), torch.float32, "float32"):
+        ...         (2 * torch.ones(1, requires_grad=True)).requires_grad
+        True
+    """
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast("cpu", enabled=False),
+        torch.autocast(device.type, enabled=False),
+        default_dtype(dtype),
+        matmul_precision(None if precision == "float32" else "medium"),
+    ):
+        yield
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """The type of new tensors that name none: that of the model that meets them.
+
+    Example:
+        >>> with default_dtype(torch.float64):
+        ...     torch.zeros(1).dtype
+        torch.float64
+    """
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
+def matmul_precision(name: str | None) -> Iterator[None]:
+    """float32 products as ``torch.set_float32_matmul_precision`` takes a name.
+
+    None leaves them as they are. ``torch.get_float32_matmul_precision`` raises where
+    somebody has set ``torch.backends.….fp32_precision`` otherwise, so it is not asked.
+
+    Example:
+        >>> with matmul_precision("medium"):
+        ...     torch.get_float32_matmul_precision()
+        'medium'
+        >>> torch.get_float32_matmul_precision()
+        'highest'
+    """
+    if name is None:
+        yield
+        return
+    own, before = take_precision()
+    torch.set_float32_matmul_precision(name)
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+        put_precision(own)
+
+
+def take_precision() -> tuple[list[str], str]:
+    """What each of ``PLACES`` says itself, and what the older setting says.
+
+    Both can be read only while the other settings are silent, or agree.
+    """
+    if not hasattr(torch._C, "_get_fp32_precision_getter"):
+        return [], torch.get_float32_matmul_precision()
+    get: Any = torch._C._get_fp32_precision_getter
+    put: Any = torch._C._set_fp32_precision_setter
+    own = []
+    for place in PLACES:
+        own.append(get(*place))
+        put(*place, "none")
+    before = "highest"
+    for mkldnn, cuda in AGREED:
+        put("mkldnn", "matmul", mkldnn)
+        put("cuda", "matmul", cuda)
+        with suppress(RuntimeError):  # they do not agree
+            before = torch.get_float32_matmul_precision()
+            break
+    return own, before
+
+
+def put_precision(own: list[str]) -> None:
+    """Set each of ``PLACES`` as it was; none of them in an older PyTorch."""
+    for place, value in zip(PLACES, own, strict=False):
+        torch._C._set_fp32_precision_setter(*place, value)

@@ -23,7 +23,7 @@ from drawlib.fast.loop import accelerate
 from drawlib.machine.device import pick_device
 from drawlib.machine.distributed import ALONE, Team, join
 from drawlib.machine.files import sweep
-from drawlib.machine.settings import matmul_precision
+from drawlib.machine.settings import for_training
 from drawlib.machine.stopping import Terminated, stop_signals
 from drawlib.training.optimisers import make_optimisers
 from drawlib.training.runstate import History, RunState, TrainingStopped
@@ -114,8 +114,10 @@ def fit(
     try:
         if team.first:
             sweep(run_dir)
-        with matmul_precision(config.precision), stop_signals(team.size > 1) as asked:
-            training = Training(model, data, config, run_dir, loss, team)
+        device, dtype = pick_device(team.device(config.device)), dtype_of(model)
+        settings = for_training(device, dtype, config.precision)
+        with settings, stop_signals(team.size > 1) as asked:
+            training = Training(model, data, config, run_dir, device, loss, team)
             return train_loop(training, asked, progress, on_epoch)
     finally:
         lock.release()
@@ -188,11 +190,12 @@ class Training:
         data: Data,
         config: TrainConfig,
         run_dir: Path,
+        device: torch.device,
         loss: Loss | None = None,
         team: Team = ALONE,
     ) -> None:
         self.model, self.config, self.loss, self.team = model, config, loss, team
-        self.device = pick_device(team.device(config.device))
+        self.device, self.dtype = device, dtype_of(model)
         check(model, data, loss)
         model.to(self.device)
         self.data = data = data.to(self.device)
@@ -240,7 +243,7 @@ class Training:
         index = self.order[at : at + config.batch_size].to(self.device)
         self.generator.manual_seed(derived_seed(config.seed, "step", step))
         images, labels = self.data.train.images, self.data.train.labels
-        x = self.data.binarise(images[index], self.generator)
+        x = self.data.binarise(images[index], self.generator).to(self.dtype)
         return x, None if labels is None else labels[index]
 
     def backward(self, batch: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor]:
@@ -311,6 +314,23 @@ def check(model: Any, data: Data, loss: Loss | None) -> None:
     images = data.train.images[:1]
     look = torch.Generator(images.device).manual_seed(0)
     check_images(data.binarise(images, look), model.image_shape)
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """The type of a model's weights.
+
+    Raises:
+        ValueError: for weights that PyTorch lets nobody train.
+    """
+    weights = list(model.parameters())
+    if not weights:
+        raise ValueError(f"{type(model).__name__} has no weights that could be trained")
+    if any(p.is_inference() for p in weights):
+        raise ValueError(
+            f"{type(model).__name__} was built under torch.inference_mode(), so its "
+            "weights cannot be trained; build it outside, as under torch.no_grad()"
+        )
+    return weights[0].dtype
 
 
 def average_of(model: nn.Module, decay: float) -> AveragedModel | None:

@@ -63,10 +63,11 @@ def mean_loss(
 ) -> dict[str, float]:
     """The mean of a loss over ``count`` validation images."""
     model.eval()
+    weight = next(model.parameters())
     part, total = data.valid, 0.0
     generator = torch.Generator(part.images.device).manual_seed(config.seed)
     for block in stratified_subset(part, count, config.seed).split(500):
-        x = data.binarise(part.images[block], generator, split="valid")
+        x = data.binarise(part.images[block], generator, split="valid").to(weight.dtype)
         y = None if part.labels is None else part.labels[block]
         total += loss(model, x, y, generator).item() * len(block)
     return {"valid": total / count}

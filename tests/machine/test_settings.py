@@ -1,0 +1,188 @@
+"""Trainings and evaluations under the settings of others, which stay as they were."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import contextmanager
+
+import pytest
+import torch
+from toy_runs import (
+    assert_same_bits,
+    toy_config,
+    toy_data,
+    toy_model,
+    weights,
+)
+
+from drawlib.evaluation import evaluate
+from drawlib.machine.settings import PLACES, matmul_precision
+from drawlib.training.train import fit
+
+NEW = hasattr(torch._C, "_get_fp32_precision_getter")
+MIXTURES = [
+    {("cuda", "matmul"): "tf32"},
+    {("generic", "all"): "tf32"},
+    {("generic", "all"): "bf16"},
+    {("mkldnn", "matmul"): "bf16"},
+    {("mkldnn", "matmul"): "tf32", ("cuda", "matmul"): "ieee"},
+    {("generic", "all"): "tf32", ("mkldnn", "all"): "ieee"},
+    {("cuda", "all"): "tf32", "legacy": "medium"},
+    {("cuda", "matmul"): "tf32", "legacy": "high"},
+]
+
+
+def says():
+    """All that can be read of the precisions, also by whoever changes one later."""
+    get = torch._C._get_fp32_precision_getter
+    put = torch._C._set_fp32_precision_setter
+    found = {place: get(*place) for place in PLACES}
+    before = get("generic", "all")
+    try:  # who inherits, and who does not
+        for other in ("ieee", "bf16"):
+            put("generic", "all", other)
+            found[other] = [get(*place) for place in PLACES]
+    finally:
+        put("generic", "all", before)
+    try:
+        found["legacy"] = torch.get_float32_matmul_precision()
+    except RuntimeError:
+        found["legacy"] = "a mixture"
+    return found
+
+
+@pytest.fixture
+def undone():
+    """Put everything back to what a new process has."""
+    yield
+    for place in PLACES:
+        torch._C._set_fp32_precision_setter(*place, "none")
+    torch.set_float32_matmul_precision("highest")
+    for place in PLACES:
+        torch._C._set_fp32_precision_setter(*place, "none")
+
+
+@pytest.mark.skipif(not NEW, reason="PyTorch before 2.9 has one setting only")
+@pytest.mark.parametrize("mixture", MIXTURES, ids=str)
+@pytest.mark.parametrize("precision", ["float32", "medium", "bf16"])
+def test_any_precision_of_others_is_no_obstacle_and_stays(
+    tmp_path, undone, mixture, precision
+):
+    if "legacy" in mixture:
+        torch.set_float32_matmul_precision(mixture["legacy"])
+    for place, value in mixture.items():
+        if place != "legacy":
+            torch._C._set_fp32_precision_setter(*place, value)
+    before = says()
+    config = toy_config(epochs=1, precision=precision)
+    fit(toy_model(), toy_data(), config, tmp_path, progress=False)
+    assert evaluate(toy_model(), toy_data(), samples=2).neg_elbo > 0
+    assert says() == before
+    with matmul_precision("medium"):
+        assert torch.get_float32_matmul_precision() == "medium"
+    assert says() == before
+
+
+@contextmanager
+def default_float64():
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@contextmanager
+def deterministic():
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@contextmanager
+def anomaly():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's own, that this is slow
+        found = torch.autograd.detect_anomaly()
+    with found:
+        yield
+
+
+@contextmanager
+def warnings_as_errors():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+@contextmanager
+def autocast():
+    with torch.autocast("cpu", torch.bfloat16):
+        yield
+
+
+OTHERS = {
+    "default dtype": default_float64,
+    "no_grad": torch.no_grad,
+    "set_grad_enabled": lambda: torch.set_grad_enabled(False),
+    "inference_mode": torch.inference_mode,
+    "deterministic": deterministic,
+    "anomaly": anomaly,
+    "autocast": autocast,
+    "warnings": warnings_as_errors,
+}
+
+
+def settings():
+    return (
+        torch.get_default_dtype(),
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_anomaly_enabled(),
+        torch.is_autocast_enabled("cpu"),
+        torch.get_num_threads(),
+        warnings.filters[:],
+    )
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    model = toy_model()
+    folder = tmp_path_factory.mktemp("plain")
+    history = fit(model, toy_data(), toy_config(ema=0.9), folder, progress=False)
+    return weights(model), history.column("valid")
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_training_is_the_same_under_any_setting_of_others(tmp_path, plain, other):
+    model, data = toy_model(), toy_data()
+    with OTHERS[other]():
+        before = settings()
+        history = fit(model, data, toy_config(ema=0.9), tmp_path, progress=False)
+        assert settings() == before
+    assert_same_bits(weights(model), plain[0])
+    assert history.column("valid") == plain[1]
+    if other != "autocast":  # whoever evaluates under autocast asks for its products
+        with OTHERS[other]():
+            found = evaluate(model, data, "valid", samples=1).neg_elbo
+        assert found == min(plain[1])
+
+
+def test_a_model_and_data_made_under_float64_train_in_float64(tmp_path):
+    with default_float64():
+        model = toy_model()
+        history = fit(model, toy_data(), toy_config(), tmp_path, progress=False)
+    assert model.output.weight.dtype == torch.float64
+    assert history.column("valid")[-1] < history.column("valid")[0]
+
+
+def test_a_model_that_cannot_be_trained_is_refused_in_one_line(tmp_path):
+    with torch.inference_mode():
+        model = toy_model()
+    with pytest.raises(ValueError, match="VAE was built under torch.inference_mode()"):
+        fit(model, toy_data(), toy_config(), tmp_path, progress=False)
+    with pytest.raises(ValueError, match="Flatten has no weights"):
+        fit(torch.nn.Flatten(), toy_data(), toy_config(), tmp_path, progress=False)

@@ -41,7 +41,7 @@ STAGES: dict[str, list[str]] = {
     # Each file drives a browser of its own, so each has a worker of its own.
     "live": [
         *[*PYTEST, "tests/pages/test_explorer.py", "tests/pages/test_web.py"],
-        "tests/pages/test_live_draw.py",
+        *["tests/pages/test_live_draw.py", "tests/pages/test_standalone.py"],
         *["-m", "browser", *WORKERS],
     ],
     "faults": [*PYTEST, "tests", "-m", "faults"],

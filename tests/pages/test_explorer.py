@@ -488,7 +488,7 @@ def test_own_digit_is_drawn_with_mouse_keys_and_a_finger(wide, phone):
 
 
 class Hand:
-    """Mouse, pen and fingers on the pad, at places in shares of its width and height."""
+    """Mouse, pen and fingers on the pad; places are shares of its width and height."""
 
     def __init__(self, opened: Opened) -> None:
         self.opened, self.mouse = opened, opened.page.mouse

@@ -152,7 +152,8 @@ class LatentModel(nn.Module):
         """Standard-normal draws for one pass over n images.
 
         Drawn on the generator's device, so that a seed means the same numbers
-        wherever the model lives.
+        wherever the model lives. The noise of few images is not the start of that of
+        more (PyTorch fills small tensors in another order): draw once, and cut.
 
         Raises:
             ValueError: for n below 1.

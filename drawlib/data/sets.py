@@ -272,6 +272,7 @@ class Data:
             return images.float() / 255
         generator = generator_on(generator, images.device)
         if source.visit == "sample":
+            # float32 is part of the protocol: in float64 the same seed gives other bits.
             return torch.bernoulli(images.float() / 255, generator=generator)
         made = clutter(
             images,

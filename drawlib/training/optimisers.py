@@ -65,6 +65,8 @@ def make_optimisers(
     alike, also those in which the gradient is small. Which weights are such matrices
     is the model's own answer, ``LatentModel.matrices``; Adam takes the others.
 
+    The factor belongs to weights stored as (outputs, inputs), as all of drawlib's are.
+
     Raises:
         ValueError: for ``muon`` with a model that names no matrices, or a PyTorch
             older than 2.9, which has no Muon.

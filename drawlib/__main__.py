@@ -264,8 +264,11 @@ def train_command(arguments: Sequence[str]) -> None:
     elif args.image != ImageOptions():
         raise ValueError(f"--image was given with the data {name}; allowed: your own")
     run = Run(args.model, name, args.run_dir, args.train)
+    if first := not distributed.rank_of_process():
+        here = "" if run.run_dir.is_absolute() else f", in {Path.cwd()}"
+        print(f"training in {run.run_dir}{here}", flush=True)
     _, _, history = train_run(run, data=data)
-    if distributed.rank_of_process():
+    if not first:
         return
     last = history.rows[-1]
     print(
@@ -329,7 +332,8 @@ def evaluate_command(arguments: Sequence[str]) -> None:
         team=team,
     )
     if team.first:
-        print(result)
+        other = args.data not in (None, protocol)
+        print(f"{result}" + f"; trained on {protocol}" * other)
 
 
 def sample_command(arguments: Sequence[str]) -> None:

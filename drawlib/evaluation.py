@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from drawlib.bound import LatentModel, check_images
 from drawlib.config import whole_number
 from drawlib.data.sets import Data, stratified_subset
 from drawlib.machine.distributed import ALONE, Team
+from drawlib.machine.progress import progress_bar
 from drawlib.machine.settings import default_dtype
 
 __all__ = ["Evaluation", "check_likelihood", "check_seed", "estimate", "evaluate"]
@@ -74,11 +74,19 @@ class Evaluation:
         return {**asdict(self), "kl_groups": list(self.kl_groups)}
 
     def __str__(self) -> str:
+        one = self.images == 1  # a single image has no standard error
+        elbo, iw = (
+            f"{value:.2f}" + ("" if one else f" ± {error:.2f}")
+            for value, error in (
+                (self.neg_elbo, self.neg_elbo_se),
+                (self.neg_iw, self.neg_iw_se),
+            )
+        )
         text = (
-            f"{self.protocol} {self.split}, {self.images} images, K {self.samples}: "
-            f"−ELBO {self.neg_elbo:.2f} ± {self.neg_elbo_se:.2f} nats "
+            f"{self.protocol} {self.split}, {self.images} image{'' if one else 's'}, "
+            f"K {self.samples}: −ELBO {elbo} nats "
             f"(reconstruction {self.reconstruction:.2f} + KL {self.kl:.2f}), "
-            f"importance-weighted {self.neg_iw:.2f} ± {self.neg_iw_se:.2f}"
+            f"importance-weighted {iw}"
         )
         if self.whole_neg_iw is None:
             return text
@@ -299,7 +307,7 @@ def per_image(
     try:
         per_block = max(1, min(chunk // samples, 500))
         blocks = index.split(per_block)
-        bar = tqdm(blocks, "evaluate", disable=not progress, leave=False)
+        bar = progress_bar(blocks, "evaluate", disable=not progress, leave=False)
         for number, block in enumerate(bar):
             images_8bit = part.images[block.to(part.images.device)]
             x = data.binarise(images_8bit, bits, split=split).to(weight)

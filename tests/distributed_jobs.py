@@ -165,7 +165,13 @@ def refusals(folder: Path, team: Team) -> dict[str, str]:
     def locked() -> None:
         fit(toy_model(), toy_data(), toy_config(), folder, progress=False)
 
-    found = {"small": told_by(ValueError, small)}
+    def normed() -> None:
+        layers = nn.Linear(36, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)
+        model = nn.Sequential(nn.Flatten(), *layers)
+        config = toy_config(batch_size=3)
+        fit(model, toy_data(), config, folder, loss=classes, progress=False)
+
+    found = {"small": told_by(ValueError, small), "normed": told_by(ValueError, normed)}
     lock = FileLock(folder / ".lock")
     if team.first:
         lock.acquire(timeout=0)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -15,6 +17,7 @@ from drawlib import __main__ as cli
 from drawlib.__main__ import COMMANDS, main
 from drawlib.data.protocols import DATASETS
 from drawlib.results.runs import load_run
+from drawlib.training import train as trainer
 
 TINY = ["train", "vae:tiny", "--train.epochs", "1", "--train.batch-size", "16"]
 
@@ -94,6 +97,38 @@ def test_evaluate_prints_the_bounds_of_a_run(trained, capsys):
     assert main(["evaluate", str(trained), "--samples", "3", "--images", "10"]) == 0
     told = capsys.readouterr().out
     assert told.startswith("mnist-dynamic test, 10 images, K 3: −ELBO ")
+
+
+def test_evaluate_on_other_data_says_what_the_model_was_trained_on(trained, capsys):
+    for given, more in ((["--data", "mnist-fixed"], "; trained on mnist-dynamic"),
+                        (["--data", "mnist-dynamic"], ""), ([], "")):  # fmt: skip
+        assert main(["evaluate", str(trained), "--samples", "2", *given]) == 0
+        told = capsys.readouterr().out.strip()
+        assert told.partition("; trained")[2] == more.partition("; trained")[2]
+
+
+def test_train_says_where_the_run_lies(toy, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main([*TINY, "--run-dir", "runs/here"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == f"training in {Path('runs/here')}, in {tmp_path}"
+    assert told[-1].startswith(f"{Path('runs/here')}: 1 epochs")
+    assert main([*TINY, "--run-dir", str(tmp_path / "there")]) == 0
+    assert capsys.readouterr().out.startswith(f"training in {tmp_path / 'there'}\n")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_training_that_diverges_ends_with_exit_1(
+    toy, capsys, tmp_path, monkeypatch, value
+):
+    run_dir = tmp_path / "run"
+    monkeypatch.setattr(trainer, "validate", lambda *_: {"valid": value})
+    assert main([*TINY, "--run-dir", str(run_dir)]) == 1
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told.startswith(f"drawlib: {run_dir} has no finite validation: the last is")
+    assert not (run_dir / "run.json").exists()
+    assert main(["record", str(run_dir), "--row", "toy"]) == 1
+    assert "holds no finished run" in capsys.readouterr().err
 
 
 def test_sample_draws_the_same_png_for_the_same_seed(trained, tmp_path, capsys):

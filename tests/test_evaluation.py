@@ -413,3 +413,10 @@ def test_an_evaluation_says_what_it_is():
     text = str(result)
     assert "mnist-dynamic test, 20 images, K 2" in text and "−ELBO" in text
     assert result.to_dict()["kl_groups"] == list(result.kl_groups)
+
+
+def test_a_single_image_is_told_without_a_standard_error():
+    told = str(evaluate(toy_model(), toy_data(), samples=2, images=1))
+    assert ", 1 image, K 2: " in told and "nan" not in told and "±" not in told
+    assert "20 images" in (several := str(evaluate(toy_model(), toy_data(), samples=2)))
+    assert several.count(" ± ") == 2

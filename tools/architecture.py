@@ -37,7 +37,7 @@ ROOMS = (
     ),
     Room(
         "machine/",
-        "device distributed settings stopping files",
+        "device distributed settings progress stopping files",
         "devices, processes, signals, files",
     ),
     Room(

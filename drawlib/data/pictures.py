@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
-from tqdm.auto import tqdm
 
 from drawlib.data.download import DataError
+from drawlib.machine.progress import progress_bar
 
 __all__ = ["FITS", "check_memory", "files_below", "read_pictures"]
 
@@ -97,7 +97,7 @@ def read_pictures(
     remarks: Counter[str] = Counter()
     first: tuple[int, int] | None = None
     images = np.empty(0, "u1")
-    for k, file in enumerate(tqdm(files, "pictures", disable=not progress)):
+    for k, file in enumerate(progress_bar(files, "pictures", disable=not progress)):
         picture = opened(file, remarks)
         shape = (picture.height, picture.width)
         if first is None:

@@ -272,7 +272,7 @@ class Data:
             return images.float() / 255
         generator = generator_on(generator, images.device)
         if source.visit == "sample":
-            # float32 is part of the protocol: in float64 the same seed gives other bits.
+            # float32 is part of the protocol: float64 gives other bits for a seed.
             return torch.bernoulli(images.float() / 255, generator=generator)
         made = clutter(
             images,
@@ -308,27 +308,6 @@ grey levels from 0 to 255 are declared by visit='sample' or visit='scale'
                 raise ValueError(
                     f"{what} has visit={source.visit!r}; allowed under the likelihood "
                     f"{likelihood!r}: {', '.join(map(repr, allowed))}"
-                )
-            if type(self).binarise is not Data.binarise:
-                self._check_visits(source, what, likelihood)
-
-    def _check_visits(self, source: Split, what: str, likelihood: str | None) -> None:
-        """The floats that a `binarise` of somebody else makes of a whole split."""
-        levels = {"bernoulli": 1, "discretised-logistic": 255}.get(likelihood or "")
-        generator = torch.Generator(source.images.device).manual_seed(SEED)
-        for images in source.images.split(500):
-            x = self.binarise(images, generator, split=source)
-            low, high = x.amin().item(), x.amax().item()
-            if not (low >= 0 and high <= 1):  # NaN fails every comparison
-                raise ValueError(
-                    f"binarise makes values from {low:g} to {high:g} of {what}; "
-                    "allowed: finite values in [0, 1], grey levels divided by 255 once"
-                )
-            if levels and ((x * levels).round() / levels - x).abs().amax() > 1e-6:
-                raise ValueError(
-                    f"binarise makes values of {what} that are no multiples of "
-                    f"1/{levels}; allowed under the likelihood {likelihood!r}: "
-                    + ("0 and 1" if levels == 1 else "8-bit levels divided by 255")
                 )
 
     def batches(

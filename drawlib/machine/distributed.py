@@ -80,14 +80,17 @@ class Team:
         rows = self.rows(n)
         return (rows.stop - rows.start) / n
 
-    def check_batch(self, n: int) -> None:
-        """Refuse a batch of n images of which some process would have none.
+    def check_batch(self, n: int, model: nn.Module, device: torch.device) -> None:
+        """Refuse a batch of n images that is too small to be shared, or normalised.
+
+        All processes refuse at once: one that failed alone would keep others waiting.
 
         Raises:
-            ValueError: where there are fewer images than processes.
+            ValueError: where a process would have no image, or batch norm only one,
+                which has no variance (on several GPUs it sees the whole batch).
 
         Example:
-            >>> Team(size=2).check_batch(1)
+            >>> Team(size=2).check_batch(1, nn.Flatten(), torch.device("cpu"))
             Traceback (most recent call last):
             ValueError: a batch of 1 is shared by 2 processes; allowed: 2 images or more
         """
@@ -95,6 +98,15 @@ class Team:
             raise ValueError(
                 f"a batch of {n} is shared by {self.size} processes; "
                 f"allowed: {self.size} images or more"
+            )
+        together = self.size > 1 and device.type == "cuda"
+        normed = any(isinstance(layer, nn.BatchNorm1d) for layer in norms(model))
+        if normed and not together and n // self.size == 1:
+            least = 2 * self.size
+            where = "" if self.size == 1 else f" for one of {self.size} processes"
+            raise ValueError(
+                f"a batch of {n} leaves batch norm 1 image{where}, which has no "
+                f"variance; allowed: {least} images or more"
             )
 
     def device(self, name: str) -> str:

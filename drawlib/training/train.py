@@ -14,7 +14,6 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm.auto import tqdm
 
 from drawlib.bound import LatentModel, check_images
 from drawlib.data.sets import Data
@@ -23,6 +22,7 @@ from drawlib.fast.loop import accelerate
 from drawlib.machine.device import pick_device
 from drawlib.machine.distributed import ALONE, Team, join
 from drawlib.machine.files import sweep
+from drawlib.machine.progress import progress_bar
 from drawlib.machine.settings import for_training
 from drawlib.machine.stopping import Terminated, stop_signals
 from drawlib.training.optimisers import make_optimisers
@@ -137,7 +137,8 @@ def train_loop(
 ) -> History:
     """The loop itself; ``asked`` is filled by a signal."""
     state, team = training.state, training.team
-    bar = tqdm(
+    bar = progress_bar(
+        desc=str(state.path.parent),
         total=training.steps,
         initial=state.step,
         disable=not (progress and team.first),
@@ -201,7 +202,7 @@ class Training:
         self.data = data = data.to(self.device)
         self.n = n = len(data.train)
         size = min(config.batch_size, n)
-        team.check_batch(size)
+        team.check_batch(size, model, device)
         # What a classifier sees is made from the images, and has another mean.
         has_mean = data.likelihood != "classification"
         if config.start_at_mean and has_mean and hasattr(model, "start_at"):

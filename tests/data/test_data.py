@@ -542,40 +542,6 @@ def test_a_visit_that_the_likelihood_cannot_have_is_refused(visit, likelihood, a
         data.check("test", likelihood=likelihood)
 
 
-class _Own(Data):
-    """Somebody's own way to make floats of the images."""
-
-    factor = 1.0
-
-    # A frozen dataclass, whose factor the test changes.
-    __setattr__ = object.__setattr__
-
-    def binarise(self, images, generator=None, *, split="train"):
-        return images.float() * self.factor
-
-
-@pytest.mark.parametrize(
-    ("factor", "visit", "likelihood", "told"),
-    [
-        (1 / 255**2, "scale", "discretised-logistic", "no multiples of 1/255"),
-        (1 / 256, "scale", "discretised-logistic", "8-bit levels divided by 255"),
-        (1.0, "scale", "discretised-logistic", "values from 0 to 200 of the test"),
-        (float("nan"), "scale", None, "values from nan to nan .* divided by 255 once"),
-        (1 / 255, "sample", "bernoulli", "no multiples of 1/1; .*'bernoulli': 0 and 1"),
-    ],
-)
-def test_what_somebody_s_own_binarise_makes_is_checked_whole(
-    factor, visit, likelihood, told
-):
-    data = _bad(_squares(200), visit)
-    own = _Own("toy", data.protocol, data.train, data.valid, data.test)
-    own.factor = 1 / (255 if visit == "scale" else 200)
-    own.check("test", likelihood=likelihood)
-    own.factor = factor
-    with pytest.raises(ValueError, match=told):
-        own.check("test", likelihood=likelihood)
-
-
 def test_every_data_set_passes_its_own_check(mnist_fixed, mnist_dynamic):
     for data in (mnist_fixed, mnist_dynamic):
         data.check("train", "valid", "test", likelihood=data.likelihood)

@@ -162,6 +162,8 @@ def test_all_processes_refuse_at_once_and_for_the_same_reason(found, folder):
         assert part["refusals"] == {
             "small": "ValueError: a batch of 1 is shared by 2 processes; "
             "allowed: 2 images or more",
+            "normed": "ValueError: a batch of 3 leaves batch norm 1 image for one of 2 "
+            "processes, which has no variance; allowed: 4 images or more",
             "locked": f"TrainingStopped: another process trains in {where}",
         }
 

@@ -8,11 +8,13 @@ import math
 import os
 import re
 import signal
+import subprocess
 import sys
 import textwrap
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -748,6 +750,36 @@ def test_one_finite_validation_is_enough(tmp_path, monkeypatch):
     _, history = run(tmp_path)
     assert history.column("valid")[1] == 5.0
     assert checkpoint.load(tmp_path / "checkpoint.pt")["best"]["epoch"] == 2
+
+
+@pytest.mark.parametrize("n", [1, 64])
+def test_batch_norm_over_one_image_is_refused_before_a_step(tmp_path, n):
+    model = toy_model(kind=Normed)
+    told = "a batch of 1 leaves batch norm 1 image, .*; allowed: 2 images or more"
+    with pytest.raises(ValueError, match=told):
+        run(tmp_path, toy_data(n), model, batch_size=1 if n > 1 else 16)
+    run(tmp_path / "two", toy_data(2), model, epochs=1)
+    run(tmp_path / "one", toy_data(1), toy_model(), epochs=1)
+
+
+def test_a_bar_moves_in_the_log_of_a_notebook_and_says_where_the_run_lies(tmp_path):
+    """In a kernel tqdm would take a widget, whose text never changes."""
+    program = f"""
+import sys, types
+import IPython
+sys.modules["ipykernel.zmqshell"] = types.ModuleType("zmqshell")
+IPython.get_ipython = lambda: type("ZMQInteractiveShell", (), {{}})()
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from toy_runs import toy_config, toy_data, toy_model
+from drawlib.training.train import fit
+fit(toy_model(), toy_data(), toy_config(), {str(tmp_path / "run")!r})
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    last = done.stderr.splitlines()[-1]
+    assert "12/12" in last and "100%" in last
+    assert last.startswith(f"{tmp_path / 'run'}: ")
 
 
 def test_images_of_another_shape_get_one_line(tmp_path):

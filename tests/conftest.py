@@ -81,7 +81,7 @@ def _seeded() -> None:
 def browser() -> Iterator[Any]:
     """A Chromium of this machine, one for each worker."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
-    from chromium import ARGUMENTS, find_chromium
+    from chromium import ARGUMENTS, PATIENCE, find_chromium
 
     executable = find_chromium()
     if executable is None:
@@ -89,7 +89,10 @@ def browser() -> Iterator[Any]:
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
         running = playwright.chromium.launch(
-            executable_path=executable, args=ARGUMENTS, headless=True
+            executable_path=executable,
+            args=ARGUMENTS,
+            headless=True,
+            timeout=PATIENCE,
         )
         yield running
         running.close()

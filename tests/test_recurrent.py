@@ -1,10 +1,6 @@
 """The step and the loop that DRAW and GLAS share, and the LSTM inside."""
 
 import copy
-import os
-import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -340,56 +336,3 @@ def test_a_copy_of_a_compiled_model_is_its_own_model():
     assert twin.fast_path is not None
     assert "fast" not in str(list(model.state_dict()))
     assert getattr(twin.fast_path.step, "__self__", None) is not model
-
-
-COMPILED = """
-import copy, torch
-from drawlib import accelerate
-from drawlib.draw import DRAW, DRAWConfig
-from drawlib.glas import GLAS, GLASConfig
-torch.set_num_threads(1)
-torch.manual_seed(0)
-sizes = dict(image_shape=(1, 6, 5), T=3, hidden=8, z=3)
-for model in (DRAW(DRAWConfig(attention="gaussian", **sizes)),
-              GLAS(GLASConfig(M=4, N=2, **sizes))):
-    for p in model.parameters():
-        p.data.add_(0.1 * torch.randn_like(p))
-    x, noise = (torch.rand(4, 1, 6, 5) < 0.4).float(), model.noise(4)
-    fast = copy.deepcopy(model)
-    accelerate(fast)
-    a, b = model.bound(x, noise), fast.bound(x, noise)
-    for name in ("log_likelihood", "kl", "log_weight"):
-        torch.testing.assert_close(
-            getattr(b, name), getattr(a, name), rtol=1e-5, atol=1e-5)
-    a.elbo.mean().backward()
-    b.elbo.mean().backward()
-    for (name, p), q in zip(model.named_parameters(), fast.parameters()):
-        torch.testing.assert_close(q.grad, p.grad, rtol=1e-4, atol=1e-5, msg=name)
-    # All steps must share one compiled graph, the first one too.
-    counted = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    print(type(model).__name__, counted)
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(
-    shutil.which("g++") is None and shutil.which("clang++") is None,
-    reason="torch.compile needs a C++ compiler on a CPU",
-)
-def test_the_compiled_step_equals_the_eager_one(tmp_path):
-    """Within 1e-5 (values) and 1e-4 (gradients) in float32, from one graph a model.
-
-    In a process of its own: the shape checks of the tests are not made for a compiler.
-    """
-    env = {**os.environ, "DRAWLIB_NO_TYPECHECK": "1", "OMP_NUM_THREADS": "1"}
-    env["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
-    run = subprocess.run(
-        [sys.executable, "-c", COMPILED],
-        capture_output=True,
-        text=True,
-        env=env,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    assert run.stdout.split() == ["DRAW", "1", "GLAS", "1"]

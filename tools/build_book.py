@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import nbformat
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 from run_notebooks import executed, prepare_kernels
@@ -27,7 +28,12 @@ def fill_cache(paths: list[Path]) -> bool:
     cache = get_cache(CACHE)
     done = 0
     for path, notebook in executed(paths):
-        cache.cache_notebook_bundle(CacheBundleIn(notebook, str(path)))
+        # The build looks for the file's own code, metadata and kernel.
+        kept = nbformat.read(path, as_version=4)
+        for old, new in zip(kept.cells, notebook.cells, strict=True):
+            if old.cell_type == "code":
+                old.outputs, old.execution_count = new.outputs, new.execution_count
+        cache.cache_notebook_bundle(CacheBundleIn(kept, str(path)))
         done += 1
     return done == len(paths)
 

@@ -11,6 +11,7 @@ PLACES = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
 )
+PATIENCE = 600_000  # milliseconds: what hangs is ended, what a busy machine does is not
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from chromium import ARGUMENTS, find_chromium
+from chromium import ARGUMENTS, PATIENCE, find_chromium
 from pypdf import PdfReader, PdfWriter
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,6 +45,7 @@ def pages() -> list[str]:
 async def print_page(browser: Any, name: str) -> tuple[str, bytes]:
     """One page's title and its PDF."""
     page = await browser.new_page(viewport={"width": 900, "height": 1200})
+    page.set_default_timeout(PATIENCE)
     try:
         await page.goto((HTML / f"{name}.html").as_uri(), wait_until="load")
         if await page.locator(".math").count():
@@ -78,7 +79,10 @@ async def print_pages(executable: str, names: list[str]) -> list[tuple[str, byte
 
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=executable, args=ARGUMENTS, headless=True
+            executable_path=executable,
+            args=ARGUMENTS,
+            headless=True,
+            timeout=PATIENCE,
         )
         try:
             return await asyncio.gather(*(one(browser, name) for name in names))

@@ -450,12 +450,11 @@ def test_each_step_is_compiled_however_many_came_before(monkeypatch):
 
 COMPILED = """
 import torch
-from drawlib.fast import loop as fast
-from drawlib.draw import DRAW, DRAWConfig
-from drawlib.glas import GLAS, GLASConfig
+from drawlib import DRAW, GLAS, DRAWConfig, GLASConfig, accelerate
+from drawlib.fast import step
 torch.set_num_threads(1)
 torch.manual_seed(0)
-sizes = dict(image_shape=(1, 6, 5), T=2, hidden=16, z=3)
+sizes = dict(image_shape=(1, 6, 5), T=3, hidden=16, z=3)
 draw = DRAWConfig(attention="gaussian", **sizes)
 glas = GLASConfig(M=4, N=2, **sizes)
 for model, n in ((DRAW(draw), 15), (DRAW(draw), 32), (GLAS(glas), 16)):
@@ -471,13 +470,20 @@ for model, n in ((DRAW(draw), 15), (DRAW(draw), 32), (GLAS(glas), 16)):
             found = model.bound(x, noise)
         error = (found.elbo - wanted.elbo).abs().max() / wanted.elbo.abs().max()
         assert error < loss, error
+        for part in () if low else ("log_likelihood", "kl", "log_weight"):
+            a, b = getattr(found, part), getattr(wanted, part)
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5, msg=part)
         model.zero_grad()
         found.elbo.mean().backward()
         for k, p in model.named_parameters():
             error = (p.grad - gradients[k]).norm() / (gradients[k].norm() + 1e-3)
             assert error < near, (k, error)
-    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    print(type(model).__name__, graphs)
+            if not low:
+                torch.testing.assert_close(
+                    p.grad, gradients[k], rtol=1e-4, atol=1e-5, msg=k)
+        # All steps must share one compiled graph, the first one too.
+        graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        print(type(model).__name__, graphs)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
 
@@ -501,7 +507,10 @@ print("view")
     not faststep.has_compiler(), reason="torch.compile needs a compiler"
 )
 def test_the_compiled_step_in_float32_and_bfloat16_equals_the_plain_one():
-    """One graph a model and precision. In a process of its own: see test_recurrent."""
+    """Within 1e-5 (values) and 1e-4 (gradients) in float32, from one graph a model.
+
+    In a process of its own: the shape checks of the tests are not made for a compiler.
+    """
     env = {**os.environ, "DRAWLIB_NO_TYPECHECK": "1", "OMP_NUM_THREADS": "1"}
     env["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
     run = subprocess.run(
@@ -511,7 +520,8 @@ def test_the_compiled_step_in_float32_and_bfloat16_equals_the_plain_one():
         env=env,
     )
     assert run.returncode == 0, run.stderr[-3000:]
-    assert run.stdout.split() == ["DRAW", "2", "DRAW", "2", "GLAS", "2", "view"]
+    one_each = [f"{name} {n}" for name in ("DRAW", "DRAW", "GLAS") for n in (1, 2)]
+    assert run.stdout.splitlines() == [*one_each, "view"]
 
 
 PLANTED = """

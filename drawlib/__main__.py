@@ -26,7 +26,7 @@ from drawlib.machine.device import pick_device
 from drawlib.machine.stopping import Terminated
 from drawlib.models import CONFIGS, config_of
 from drawlib.results import zoo
-from drawlib.results.runs import Run, load_run, publish, train_run
+from drawlib.results.runs import Run, check_same_data, load_run, publish, train_run
 from drawlib.training.checkpoint import CheckpointError
 from drawlib.training.runstate import TrainingStopped
 from drawlib.training.schedule import TrainConfig
@@ -316,11 +316,19 @@ def load_any(name: str, device: str) -> tuple[Any, str]:
     return model.to(pick_device(device)).eval(), protocol
 
 
+def data_of(name: str, protocol: str, given: str | None) -> Data:
+    """What a model is shown: the data that were given, or those of its training."""
+    data = load_data(given or protocol)
+    if given is None and Path(name).is_dir():
+        check_same_data(Path(name), data)
+    return data
+
+
 def evaluate_command(arguments: Sequence[str]) -> None:
     args = parse(Evaluate, arguments, "evaluate")
     team = distributed.join(args.device)
     model, protocol = load_any(args.model, team.device(args.device))
-    data = team.in_turn(lambda: load_data(args.data or protocol))
+    data = team.in_turn(lambda: data_of(args.model, protocol, args.data))
     result = evaluate(
         model,
         data,
@@ -357,7 +365,7 @@ def animate_command(arguments: Sequence[str]) -> None:
     model, protocol = load_any(args.model, args.device)
     made = animation.animate(
         model,
-        None if args.dream else load_data(args.data or protocol),
+        None if args.dream else data_of(args.model, protocol, args.data),
         args.out,
         args.images,
         seed=args.seed,
@@ -393,7 +401,7 @@ def page_command(arguments: Sequence[str]) -> None:
     args = parse(MakePage, arguments, "page")
     check_seed(args.seed)
     model, protocol = load_any(args.model, "cpu")
-    data = load_data(args.data or protocol)
+    data = data_of(args.model, protocol, args.data)
     name = args.title or Path(args.model).name
     write_page(model, data, args.out, name=name, images=args.images, seed=args.seed)
     print(f"{args.out}, {args.out.stat().st_size / 1e6:.2f} MB; open it in a browser")

@@ -1,5 +1,6 @@
 """The house stands as `tools/architecture.py` says: imports run one way, no circle."""
 
+import re
 import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -106,3 +107,11 @@ def test_planted_arrows_are_found():
     assert against_the_order(against)
     assert against_the_order(ARROWS) == []
     assert circle({**ARROWS, "gaussian": {"vae"}})
+
+
+def test_files_that_code_names_are_there():
+    """A comment that leads to a file that has moved leads nowhere."""
+    for path in (*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.js")):
+        text = path.read_text(encoding="utf-8")
+        for name in re.findall(r"drawlib/[\w/]+\.(?:py|js)\b", text):
+            assert (ROOT / name).exists(), f"{path.name} names {name}"

@@ -11,8 +11,13 @@ images, which split and how they became binary stand in its name and its sentenc
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +26,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 
 from drawlib.data.download import DataError, content_sha256
-from drawlib.data.draws import draw_bits, permutation
+from drawlib.data.draws import draw_bits
 from drawlib.data.pictures import FITS, files_below, read_pictures
 from drawlib.data.protocols import Protocol
 
@@ -32,11 +37,18 @@ __all__ = [
     "is_own",
     "named",
     "own_arrays",
+    "own_folder",
     "own_images",
 ]
 
 KINDS = ("folder", "npz", "npy", "torchvision")
 SPLITS = ("train", "valid", "test")
+LIKE_SPLITS = set("train training val valid validation dev test testing".split())
+KNOWN = {
+    f"{split}{what}"
+    for split in ("", *(f"{split}_" for split in SPLITS))
+    for what in ("images", "labels")
+}
 BINARISE = ("dynamic", "fixed", "threshold", "none")
 TORCHVISION = ("FashionMNIST", "KMNIST", "EMNIST", "QMNIST", "USPS", "SVHN")
 
@@ -129,7 +141,10 @@ def parsed(name: str) -> tuple[str, str, ImageOptions]:
         ValueError: for an unknown option, or one that is no value of its kind.
     """
     kind, _, rest = name.partition(":")
-    path, _, query = rest.partition("?")
+    # A path may hold a question mark; options follow the last one, as word=value.
+    path, mark, query = rest.rpartition("?")
+    if not mark or not re.match(r"\w+=", query):
+        path, query = rest, ""
     known = {field.name: field.type for field in fields(ImageOptions)}
     values: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True))
     if unknown := set(values) - set(known):
@@ -176,8 +191,8 @@ def named(name: str, options: ImageOptions) -> str:
 def own_images(
     name: str,
     *,
-    options: ImageOptions | None = None,
     root: str | Path | None = None,
+    download: bool = True,
     progress: bool = False,
 ) -> Own:
     """The data set that a name of one's own stands for.
@@ -186,15 +201,18 @@ def own_images(
         DataError: where the images cannot be read; the message names the file.
         ValueError: for a name or options that are none.
     """
-    kind, path, in_name = parsed(name)
-    options = options or in_name
+    kind, path, options = parsed(name)
     if kind == "torchvision":
-        found = from_torchvision(path, root)
-    elif kind == "folder":
-        found = from_folder(Path(os.path.expanduser(path)), options, progress)
-    else:
-        found = from_file(kind, Path(os.path.expanduser(path)))
-    return made(found, options)
+        return made(from_torchvision(path, root, download), options)
+    where = Path(os.path.expanduser(path))
+    if kind == "folder":
+        return own_folder(where, options, progress)
+    return made(from_file(kind, where), options)
+
+
+def own_folder(folder: Path, options: ImageOptions, progress: bool = False) -> Own:
+    """The data set of a folder of pictures; errors as ``own_images``."""
+    return made(from_folder(folder, options, progress), options)
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,9 +230,15 @@ class Found:
 
 def from_folder(folder: Path, options: ImageOptions, progress: bool) -> Found:
     """Pictures; subfolders are classes, ``train``, ``valid`` and ``test`` splits."""
-    files = files_below(folder)
+    files, others = files_below(folder)
     parts = [file.relative_to(folder).parts for file in files]
-    split = {"train", "test"} <= {p[0] for p in parts if len(p) > 1}
+    tops = {p[0] for p in parts if len(p) > 1}
+    split = {"train", "test"} <= tops
+    if not split and (alike := sorted(t for t in tops if t.lower() in LIKE_SPLITS)):
+        raise DataError(
+            f"{folder} has the folders {', '.join(alike)}; allowed: train and test "
+            "(and valid), so written, or folders of classes with other names"
+        )
     if split and (stray := next((p for p in parts if p[0] not in SPLITS), None)):
         raise DataError(
             f"{folder / Path(*stray)} lies beside train and test; allowed: every "
@@ -223,6 +247,11 @@ def from_folder(folder: Path, options: ImageOptions, progress: bool) -> Found:
     depth = 1 if split else 0
     belongs = [p[0] if split else "" for p in parts]
     kinds = [p[depth] if len(p) > depth + 1 else "" for p in parts]
+    if deep := next((p for p in parts if len(p) > depth + 2), None):
+        raise DataError(
+            f"{folder / Path(*deep)} lies deeper than the folder of a class; allowed: "
+            "pictures directly in it"
+        )
     classes = sorted(set(kinds))
     if "" in classes and len(classes) > 1:
         stray_file = files[kinds.index("")]
@@ -239,19 +268,31 @@ def from_folder(folder: Path, options: ImageOptions, progress: bool) -> Found:
         {name: read.images[mask] for name, mask in where.items()},
         {name: number[mask] for name, mask in where.items()} if classes[0] else None,
         classes if classes[0] else (),
-        read.remarks,
+        (*read.remarks, *passed_over(others)),
         str(folder),
     )
+
+
+def passed_over(files: Sequence[Path]) -> Iterator[str]:
+    """A remark on files that are no pictures, with their endings."""
+    if files:
+        endings = sorted({file.suffix.lower() or "none" for file in files})
+        yield f"{len(files):,} other files passed over ({', '.join(endings)})"
 
 
 def from_file(kind: str, path: Path) -> Found:
     """Arrays of numpy: one of images, or ``images``, ``labels``, ``train_images`` …"""
     try:
         content = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        if isinstance(content, np.ndarray):
+            arrays = {"images": content}
+        else:
+            with content:
+                arrays = {k: content[k] for k in content.files if k in KNOWN}
+                arrays = arrays or {k: np.empty(0) for k in content.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"{path} is no whole {kind} file: {reason}") from None
-    arrays = {"images": content} if isinstance(content, np.ndarray) else dict(content)
     return from_arrays(arrays, kind, path.stem, str(path))
 
 
@@ -277,6 +318,13 @@ def from_arrays(
     known = {s: np.asarray(v) for s, v in labels.items() if v is not None}
     if known and set(known) != set(images):
         raise DataError(f"{origin} has labels for {', '.join(known)} alone")
+    splits = [s for s in images if s] or [""]
+    used = {f"{names[s]}{what}" for s in splits for what in ("images", "labels")}
+    if left := sorted((set(arrays) & KNOWN) - used):
+        raise DataError(
+            f"{origin} has {', '.join(left)} beside {', '.join(sorted(used))}; "
+            "allowed: all images and labels in splits, or none"
+        )
     checked = {s: as_bytes(a, f"{origin}, {names[s]}images") for s, a in images.items()}
     shapes = {a.shape[1:] for a in checked.values()}
     if len(shapes) > 1:
@@ -320,10 +368,12 @@ def as_bytes(images: np.ndarray, what: str) -> np.ndarray:
             f"{what} have shape {images.shape}; allowed: (n, height, width), or with "
             "1 or 3 channels before or behind"
         )
+    if images.dtype == np.bool_ and images.shape[1] == 3:
+        images = np.where(images, np.uint8(255), np.uint8(0))  # colour has bytes
     return np.ascontiguousarray(images).astype("u1", copy=False)
 
 
-def from_torchvision(name: str, root: str | Path | None) -> Found:
+def from_torchvision(name: str, root: str | Path | None, download: bool) -> Found:
     """A set of torchvision's, upright and with labels from 0, whatever its habit."""
     from torchvision import datasets
 
@@ -338,6 +388,8 @@ def from_torchvision(name: str, root: str | Path | None) -> Found:
     places = [Path(given)] if given else []
     places.append(cache_dir() / "torchvision")
     how: dict[str, Any] = {"split": "letters"} if name == "EMNIST" else {}
+    if name == "SVHN" and importlib.util.find_spec("scipy") is None:
+        raise DataError("torchvision reads SVHN with scipy, which is not installed")
     images, labels = {}, {}
     for split in ("train", "test"):
         which = {"split": split} if name == "SVHN" else {"train": split == "train"}
@@ -346,9 +398,14 @@ def from_torchvision(name: str, root: str | Path | None) -> Found:
             try:
                 made = build(place, download=False, **which, **how)
                 break
-            except RuntimeError:
+            except (RuntimeError, OSError):
                 continue  # not there
         if made is None:
+            if not download:
+                raise DataError(
+                    f"torchvision's {name} lies in none of "
+                    f"{', '.join(map(str, places))}; allowed: download=True"
+                )
             try:
                 made = build(places[-1], download=True, **which, **how)
             except Exception as error:  # the network's, the mirror's, the archive's
@@ -391,6 +448,18 @@ def split_shares(n: int) -> tuple[int, int, int]:
     return n - 2 * tenth, tenth, tenth
 
 
+def by_content(images: np.ndarray, seed: int) -> np.ndarray:
+    """Positions in an order that each image's own pixels and the seed decide.
+
+    So an image keeps its split when others come or go, and equal ones stay together.
+    """
+    keys = [
+        hashlib.blake2b(image.tobytes(), digest_size=8, salt=seed.to_bytes(8)).digest()
+        for image in images
+    ]
+    return np.array(sorted(range(len(keys)), key=keys.__getitem__))
+
+
 def divided(found: Found, seed: int) -> tuple[Found, str]:
     """The same in three splits, and in words how: by class where classes are known."""
     if "" not in found.images:
@@ -401,7 +470,7 @@ def divided(found: Found, seed: int) -> tuple[Found, str]:
             raise DataError(
                 f"{found.origin} has {n} training image; allowed: 2 or more"
             )
-        order = permutation(n, seed, "valid split")
+        order = by_content(found.images["train"], seed)
         tenth = max(1, round(n / 10))
         cut = {"train": np.sort(order[tenth:]), "valid": np.sort(order[:tenth])}
         source, told = "train", f"a tenth of train for validation, seed {seed}"
@@ -414,7 +483,7 @@ def divided(found: Found, seed: int) -> tuple[Found, str]:
             )
         labels = found.labels[""] if found.labels else np.zeros(n, int)
         chosen: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
-        order = permutation(n, seed, "own split")
+        order = by_content(found.images[""], seed)
         for c in np.unique(labels):
             mine = order[labels[order] == c]
             if len(mine) < 3:
@@ -454,7 +523,7 @@ def made(found: Found, options: ImageOptions) -> Own:
     found, split = divided(found, options.seed)
     images = {name: found.images[name] for name in SPLITS}
     channels, height, width = images["train"].shape[1:]
-    bits = all(a.max() <= 1 for a in images.values())
+    highest = max(int(a.max()) for a in images.values())
     binarise = options.binarise
     if binarise == "auto":
         binarise = "dynamic" if channels == 1 else "none"
@@ -462,7 +531,9 @@ def made(found: Found, options: ImageOptions) -> Own:
         raise ValueError(f"binarise is {binarise!r} for colour images; allowed: none")
     grey: dict[str, np.ndarray] = {}
     visits = dict.fromkeys(SPLITS, "bits")
-    if bits and channels == 1:
+    if channels == 1 and highest == 1 and binarise == "none":
+        raise ValueError("binarise is 'none' for bits; allowed: auto")
+    if channels == 1 and highest <= 1 and binarise != "none":
         how = "bits as they are"
     elif binarise == "none":
         visits, how = dict.fromkeys(SPLITS, "scale"), "8 bits a value"
@@ -482,7 +553,10 @@ def made(found: Found, options: ImageOptions) -> Own:
     sizes = tuple(len(images[name]) for name in SPLITS)
     kind = "grey" if channels == 1 else "colour"
     remarks = "".join(f"; {remark}" for remark in found.remarks)
-    classes = f", {len(found.classes)} classes" if found.classes else ""
+    classes = ""
+    if found.classes:
+        names = f" ({', '.join(found.classes)})" if len(found.classes) <= 12 else ""
+        classes = f", {len(found.classes)} classes{names}"
     bernoulli = "bits" in visits.values() or "sample" in visits.values()
     briefly = how.partition(",")[0]
     name = (

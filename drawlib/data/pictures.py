@@ -8,6 +8,7 @@ become 8; of an animation the first frame counts; CMYK and palettes become RGB.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections import Counter
@@ -23,33 +24,40 @@ from drawlib.machine.progress import progress_bar
 
 __all__ = ["FITS", "check_memory", "files_below", "read_pictures"]
 
+# Still pictures; Pillow also opens documents, films and arrays.
+ENDINGS = set(
+    ".png .jpg .jpeg .gif .bmp .tif .tiff .webp .ppm .pgm .pbm .pnm .avif".split()
+)
 FITS = ("crop", "pad", "stretch")
 WHITE = 255
 
 
-def files_below(folder: Path) -> list[Path]:
-    """The picture files of a folder and its subfolders, by name; hidden ones are none.
+def files_below(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Pictures and other files of a folder and all below it, by name.
+
+    Links are followed, each folder once. Hidden files are passed over.
 
     Raises:
         DataError: where there is no such folder, or no picture in it.
     """
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}")
-    endings = set(Image.registered_extensions())
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in endings
-        and path.is_file()
-        and not any(p.startswith(".") for p in path.relative_to(folder).parts)
-    )
-    if not found:
-        others = sum(path.is_file() for path in folder.rglob("*"))
+    seen, files = set[str](), list[Path]()
+    for above, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(above)) in seen:
+            folders.clear()  # a link back
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [Path(above, name) for name in names if not name.startswith(".")]
+    pictures = sorted(path for path in files if path.suffix.lower() in ENDINGS)
+    others = sorted(path for path in files if path.suffix.lower() not in ENDINGS)
+    if not pictures:
         raise DataError(
-            f"{folder} holds no picture ({others} other files); "
-            "allowed: PNG, JPEG and what else Pillow opens"
+            f"{folder} holds no picture ({len(others)} other files); "
+            f"allowed: {' '.join(sorted(ENDINGS))}"
         )
-    return found
+    return pictures, others
 
 
 def check_memory(shape: tuple[int, ...], what: str) -> None:
@@ -58,16 +66,25 @@ def check_memory(shape: tuple[int, ...], what: str) -> None:
     Raises:
         DataError: with the need, where the system tells how much is free.
     """
-    need = int(np.prod(shape, dtype=np.int64))
-    try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):  # not every system tells
-        return
-    if need > 0.8 * free:
+    # While the splits are cut and made binary, images are there up to three times.
+    need = 3 * int(np.prod(shape, dtype=np.int64))
+    free = free_memory()
+    if free is not None and need > free:
         raise DataError(
             f"{what} need {need / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are "
             "free; allowed: fewer images, or a smaller size (--image.size)"
         )
+
+
+def free_memory() -> int | None:
+    """Bytes that a program may still take, where the system tells."""
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        told = next(line for line in lines if line.startswith("MemAvailable:"))
+        return 1024 * int(told.split()[1])
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
 
 
 @dataclass(frozen=True)
@@ -147,11 +164,15 @@ def opened(file: Path, remarks: Counter[str]) -> Image.Image:
 def in_rgb(picture: Image.Image, remarks: Counter[str]) -> Image.Image:
     """8 bits, three channels, on white."""
     if picture.mode.startswith("I"):
-        remarks["of 16 bits, cut to 8"] += 1
         values = np.asarray(picture).astype(np.int64)
         if values.min() < 0 or values.max() > 65_535:
             raise DataError("its values are beyond 16 bits; allowed: 8 or 16 bits")
-        return Image.fromarray((values // 257).astype("u1")).convert("RGB")
+        if values.max() > 255:
+            remarks["of 16 bits, cut to 8"] += 1
+            values = values // 257
+        else:
+            remarks["of more than 8 bits that use 8, kept"] += 1
+        return Image.fromarray(values.astype("u1")).convert("RGB")
     if picture.mode == "F":
         raise DataError("its values are floating-point; allowed: 8 or 16 bits")
     if picture.has_transparency_data:

@@ -25,7 +25,14 @@ from drawlib.data import download as _download
 from drawlib.data.clutter import clutter, generator_on, place
 from drawlib.data.download import DataError
 from drawlib.data.draws import SEED, draw_bits, permutation, uint32
-from drawlib.data.own import ImageOptions, Own, is_own, own_arrays, own_images
+from drawlib.data.own import (
+    ImageOptions,
+    Own,
+    is_own,
+    own_arrays,
+    own_folder,
+    own_images,
+)
 from drawlib.data.protocols import DATASETS, Protocol
 from drawlib.machine.device import pick_device
 
@@ -170,9 +177,7 @@ class Data:
         Traceback (most recent call last):
         drawlib.data.download.DataError: there is no folder no/such/folder
         """
-        options_ = ImageOptions(**options)
-        own = own_images(f"folder:{folder}", options=options_, progress=progress)
-        return cls.from_own(own)
+        return cls.from_own(own_folder(Path(folder), ImageOptions(**options), progress))
 
     @classmethod
     def from_arrays(
@@ -466,7 +471,7 @@ omniglot, omniglot-ours, cifar10, cifar10-10k, cluttered-mnist, \
 or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME
     """
     if is_own(name):
-        return Data.from_own(own_images(name, root=root))
+        return Data.from_own(own_images(name, root=root, download=download))
     if name not in DATASETS:
         raise ValueError(
             f"data set {name!r} is unknown, allowed: {', '.join(DATASETS)}, "

@@ -13,7 +13,7 @@ the same gradients, and the tests hold the two together. What is different:
    small axes. The compiler turns each such stretch into one pass over memory.
 
 Two steps are compiled as one piece, not the loop: 64 take as long to compile as 16.
-The parts are in ``fastparts``, the step is in ``faststep``.
+The parts are in ``parts``, the step is in ``step``.
 """
 
 from __future__ import annotations

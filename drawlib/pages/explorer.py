@@ -166,16 +166,17 @@ def player(
     images: Sequence[int] = (0,),
     memory: Float[Tensor, "rows columns"] | None = None,
     introduction: str | None = None,
+    most: int = MOST_BYTES,
 ) -> LivePage:
     """Play a trained DRAW's or GLAS's steps: windows, canvases, and the KL of each.
 
     ``images`` are positions in the trace. With ``memory``, GLAS's L, its windows are
     shown on it too, from its smallest value (white) to its largest. Pixels are sent as
-    8 bits, windows to a hundredth of a pixel, KL in nats.
+    8 bits, windows to a hundredth of a pixel, KL in nats; ``most`` bytes of pixels.
 
     Raises:
         ValueError: for no image, one that the trace does not have, a memory that is
-            no matrix, or more than 1 MB of pixels.
+            no matrix, or more pixels than ``most``.
 
     Example:
         >>> from drawlib.draw import DRAW, DRAWConfig
@@ -188,10 +189,10 @@ def player(
     if not chosen or not all(0 <= k < n for k in chosen):
         raise ValueError(f"images are {chosen}; allowed: one or more of 0 to {n - 1}")
     pixels = (T + 1) * len(chosen) * math.prod(shape)
-    if pixels > MOST_BYTES:
+    if pixels > most:
         raise ValueError(
             f"{len(chosen)} images in {T} steps are {pixels:,} bytes; "
-            f"allowed: at most {MOST_BYTES:,}, take fewer images"
+            f"allowed: at most {most:,}, take fewer images"
         )
     patches = None
     if trace.patches is not None and trace.read is not None:

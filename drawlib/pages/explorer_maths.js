@@ -1,7 +1,7 @@
 // The arithmetic of the live pages: DRAW's filters, the public mistakes in them, and
 // Gaussians. Pure functions on numbers and arrays, added to the one name that all scripts
 // of the pages share, `window.drawlib`.
-// The equations are those of drawlib/filterbank.py and drawlib/gaussian.py, and the tests
+// The equations are those of drawlib/filters.py and drawlib/gaussian.py, and the tests
 // compare the two number by number. A matrix is an array of rows.
 (() => {
 "use strict";

@@ -1,5 +1,5 @@
 // Draw a digit, and watch a trained model look at it and redraw it: the page of
-// drawlib/pad.py, around the models of web_models.js. The model runs in slices in the
+// drawlib/pages/pad.py, around the models of web_models.js. The model runs in slices in the
 // page's own thread, and always on the newest image, so the pen never waits for it.
 (() => {
 "use strict";

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import html
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ padding: 0 1rem; }}</style>
 </body>
 </html>
 """
+MOST = 16_000_000  # bytes of pixels in a file that is sent around
 MEASURED = 200  # images that a pad is measured on: enough to see what rounding costs
 
 
@@ -73,17 +75,17 @@ def write_page(
     if images < 1:
         raise ValueError(f"images is {images}; allowed: 1 or more")
     weight = next(model.parameters())
-    model = model.cpu()
+    model = copy.deepcopy(model).cpu()
     rows = stratified_subset(data.test, images, seed)
     x = data.binarise(data.test.images[rows].cpu(), split="test").to(weight.dtype)
     noise = model.noise(len(x), torch.Generator().manual_seed(seed))
-    pages: list[Any] = [player(model.trace(x, noise=noise), images=range(len(x)))]
+    pages: list[Any] = [
+        player(model.trace(x, noise=noise), images=range(len(x)), most=MOST)
+    ]
     if model.image_shape[0] == 1 and data.likelihood == "bernoulli":
         few = stratified_subset(data.test, min(MEASURED, len(data.test)), seed)
         bits = data.test.images[few]
-        labels = torch.zeros(len(bits), dtype=torch.int64)
-        if data.test.labels is not None:
-            labels = data.test.labels[few]
+        labels = None if data.test.labels is None else data.test.labels[few]
         pages.insert(0, pad(model, bits, labels, name=name))
     parts = "\n".join(page._repr_html_() for page in pages)
     text = PAGE.format(

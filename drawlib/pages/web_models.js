@@ -30,7 +30,7 @@ class Model {
     const w = Object.fromEntries(
       Object.entries(json.tensors).map(([name, about]) => [name, tensor(bytes, about)]));
     Object.assign(this, { name: json.name, kind: json.kind, measured: json.measured });
-    this.live = json.live ?? null; // what drawlib/pad.py adds for the live page
+    this.live = json.live ?? null; // what drawlib/pages/pad.py adds for the live page
     Object.assign(this, { config, w, T: config.T, z: config.z, shape: config.image_shape });
     const [channels, height, width] = this.shape, hidden = config.hidden;
     this.pixels = channels * height * width;

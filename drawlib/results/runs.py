@@ -129,15 +129,37 @@ def train_run(
     with planted(*run.mistakes):
         model = build(run.model)
         history = fit(model, data, run.train, run.run_dir, progress=progress)
-    team.from_first(lambda: write_run(run, model))
+    team.from_first(lambda: write_run(run, model, data))
     return model, data, history
 
 
-def write_run(run: Run, model: LatentModel) -> None:
+def check_same_data(run_dir: Path, data: Data) -> None:
+    """Refuse data that are not those that a finished run was trained on.
+
+    A folder of pictures may have changed since: what was for training could then be
+    in the test split.
+
+    Raises:
+        ValueError: where the content is another one.
+    """
+    before = read_json(run_dir).get("data_content")
+    if before not in (None, data.sha256.get("content")):
+        raise ValueError(
+            f"{data.origin} holds other images than {run_dir} was trained on; allowed: "
+            "the same ones, or a training with these"
+        )
+
+
+def write_run(run: Run, model: LatentModel, data: Data) -> None:
     """Write the weights and, last, ``run.json``: what has one is a finished run."""
     weights = run.run_dir / "model.safetensors"
     sha256 = zoo.save_weights(weights, model.state_dict(), half=False)
-    content = json.dumps({**run.to_dict(), "weights_sha256": sha256}, indent=1)
+    values = {
+        **run.to_dict(),
+        "data_content": data.sha256.get("content"),
+        "weights_sha256": sha256,
+    }
+    content = json.dumps(values, indent=1)
     write_atomically(run.run_dir / "run.json", content.encode())
 
 
@@ -189,6 +211,7 @@ def publish(
         raise ValueError(f"ship is True for a run with mistakes {run.mistakes}")
     team = join(run.train.device)
     data = team.in_turn(lambda: load_data(run.data))
+    check_same_data(run_dir, data)
     check_likelihood(model, data, "train", "valid", "test")
     device = pick_device(team.device(run.train.device))
     model.to(device)

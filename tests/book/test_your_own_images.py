@@ -28,7 +28,7 @@ def test_every_command_of_the_page_does_what_it_says(tmp_path, monkeypatch, caps
             words[words.index("--train.epochs") + 1] = "2"
         assert main(words) == 0, command
     out = capsys.readouterr().out
-    assert "shapes: 60 grey images of 28x28, 3 classes" in out
+    assert "shapes: 60 grey images of 28x28, 3 classes (" in out
     assert "split 80/10/10 by class, seed 0: 48, 6 and 6" in out
     assert "folder:shapes (28x28 grey" in out and "K 50" in out
     for name in ("shapes.png", "shapes.html"):

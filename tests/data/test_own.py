@@ -1,6 +1,7 @@
 """Your own images: folders, arrays, torchvision's sets, and the habits of files."""
 
 import json
+import os
 import struct
 from pathlib import Path
 
@@ -237,6 +238,53 @@ def test_hidden_files_and_other_files_are_passed_over(folder):
     assert len(Data.from_folder(folder).train) == 24
 
 
+def test_other_files_are_counted_with_their_endings(folder):
+    (folder / "notes.pdf").write_bytes(b"%PDF")
+    (folder / "ant" / "0.heic").write_bytes(b"")
+    told = Data.from_folder(folder).protocol.sentence
+    assert "2 other files passed over (.heic, .pdf)" in told
+
+
+def test_whole_numbers_that_use_eight_bits_are_kept(tmp_path):
+    for i in range(3):
+        values = np.full((4, 4), 200, np.int32)
+        Image.fromarray(values).save(tmp_path / f"{i}.tiff")
+    assert one(tmp_path).train.images.unique().tolist() == [200]
+
+
+@pytest.mark.skipif(not hasattr(os, "symlink"), reason="needs links")
+def test_a_linked_folder_is_read_and_a_link_back_does_no_harm(tmp_path):
+    for i in range(4):
+        picture(tmp_path / "elsewhere" / f"{i}.png", seed=i)
+        picture(tmp_path / "pics" / "test" / f"{i}.png", seed=9 + i)
+    (tmp_path / "pics" / "train").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "pics")
+    data = one(tmp_path / "pics")
+    assert (len(data.train) + len(data.valid), len(data.test)) == (4, 4)
+
+
+def test_an_image_keeps_its_split_when_others_come_or_go(folder):
+    before = Data.from_folder(folder, binarise="none")
+    (folder / "bee" / "3.png").unlink()
+    picture(folder / "ant" / "new.png", seed=999)
+    after = Data.from_folder(folder, binarise="none")
+
+    def pixels(images):
+        return {x.numpy().tobytes() for x in images}
+
+    moved = pixels(after.test.images) & pixels(before.train.images)
+    # Only the ones at the two borders of a class may move.
+    assert len(moved) <= 2
+
+
+def test_equal_images_are_not_on_both_sides():
+    images = RNG(0).integers(0, 256, (20, 5, 5), dtype=np.uint8)
+    data = Data.from_arrays(np.concatenate([images, images]), binarise="none")
+    train = {x.numpy().tobytes() for x in data.train.images}
+    # At most the one that lies on the border.
+    assert sum(x.numpy().tobytes() in train for x in data.test.images) <= 1
+
+
 # What is refused, in one line that names the file
 
 
@@ -252,7 +300,7 @@ def refused(make, *words) -> str:
 
 def test_a_folder_without_pictures(tmp_path):
     (tmp_path / "notes.txt").write_text("")
-    refused(lambda: one(tmp_path), str(tmp_path), "no picture (1 other files)")
+    refused(lambda: one(tmp_path), str(tmp_path), "no picture (1 other files)", ".png")
     refused(lambda: one(tmp_path / "none"), "there is no folder")
 
 
@@ -301,8 +349,21 @@ def test_floating_point_pictures(tmp_path):
     refused(lambda: one(tmp_path), "0.tiff", "floating-point")
 
 
+@pytest.mark.parametrize("named", ["Train Test", "train val", "training testing"])
+def test_folders_that_look_like_splits_are_no_classes(tmp_path, named):
+    for split in named.split():
+        for i in range(4):
+            picture(tmp_path / split / f"{i}.png", seed=i)
+    refused(lambda: one(tmp_path), named.split()[0], "train and test", "so written")
+
+
+def test_pictures_deeper_than_a_class(folder):
+    picture(folder / "ant" / "red" / "x.png")
+    refused(lambda: Data.from_folder(folder), "x.png lies deeper than the folder of a")
+
+
 def test_memory_that_does_not_do_is_told_with_the_need(folder, monkeypatch):
-    monkeypatch.setattr(pictures.os, "sysconf", lambda name: 10, raising=False)
+    monkeypatch.setattr(pictures, "free_memory", lambda: 50_000)
     refused(lambda: Data.from_folder(folder), "30 pictures of 36x20", "GB of memory")
 
 
@@ -357,6 +418,21 @@ def test_options_that_are_none(options, words):
     refused(lambda: ImageOptions(**options), *words)
 
 
+def test_arrays_that_nobody_would_use_are_refused():
+    a, y = np.zeros((9, 4, 4), np.uint8), np.zeros(9, int)
+    both = {"images": a, "train_images": a, "test_images": a}
+    refused(lambda: Data.from_arrays(both), "train_images", "allowed")
+    split = {"train_images": a, "test_images": a}
+    refused(lambda: Data.from_arrays(split, labels=y), "labels", "allowed")
+
+
+def test_bools_in_colour_are_black_and_white():
+    data = Data.from_arrays(RNG(0).random((9, 3, 4, 4)) < 0.5)
+    assert data.train.images.unique().tolist() == [0, 255]
+    bits = RNG(0).random((9, 4, 4)) < 0.5
+    refused(lambda: Data.from_arrays(bits, binarise="none"), "'none' for bits")
+
+
 def test_colour_is_not_made_binary():
     images = RNG(0).integers(0, 256, (9, 4, 4, 3), dtype=np.uint8)
     refused(lambda: Data.from_arrays(images, binarise="fixed"), "colour", "none")
@@ -377,6 +453,13 @@ def test_npz_and_npy_are_read_and_never_unpickled(tmp_path):
     np.save(tmp_path / "c.npy", np.array([{}], dtype=object), allow_pickle=True)
     refused(lambda: load_data(f"npy:{tmp_path / 'c.npy'}"), "c.npy is no whole npy")
     refused(lambda: load_data(f"npy:{tmp_path / 'none.npy'}"), "none.npy")
+    np.savez(tmp_path / "d.npz", images=np.array([{}], dtype=object))
+    refused(lambda: load_data(f"npz:{tmp_path / 'd.npz'}"), "d.npz is no whole npz")
+    whole = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "e.npz").write_bytes(whole[: len(whole) // 2])
+    refused(lambda: load_data(f"npz:{tmp_path / 'e.npz'}"), "e.npz is no whole npz")
+    np.savez(tmp_path / "f.npz", x=images)
+    refused(lambda: load_data(f"npz:{tmp_path / 'f.npz'}"), "holds x", "images")
 
 
 # torchvision's sets, as their files lie on a disk
@@ -414,6 +497,23 @@ def test_a_set_that_lies_nowhere_says_where_it_was_sought(tmp_path, monkeypatch)
         "network is unreachable",
     )
     refused(lambda: load_data("torchvision:Food101"), "Food101", "FashionMNIST")
+    refused(
+        lambda: load_data("torchvision:USPS", root=tmp_path, download=False),
+        str(tmp_path),
+        "download=True",
+    )
+
+
+@pytest.mark.parametrize("name", ["FashionMNIST", "KMNIST"])
+def test_sets_in_idx_files_are_read_from_their_folder(tmp_path, name):
+    digits = RNG(0).integers(0, 256, (20, 28, 28), dtype=np.uint8)
+    for split in ("train", "t10k"):
+        raw = tmp_path / name / "raw"
+        idx(raw / f"{split}-images-idx3-ubyte", digits)
+        idx(raw / f"{split}-labels-idx1-ubyte", np.arange(20) % 10)
+    data = load_data(f"torchvision:{name}?binarise=none", root=tmp_path)
+    assert torch.equal(data.test.images[:, 0], torch.from_numpy(digits))
+    assert data.test.labels.tolist() == [*range(10)] * 2
 
 
 def test_a_hundred_svhn_labels_of_ten_are_zeros(tmp_path):
@@ -446,6 +546,9 @@ def test_a_name_keeps_its_options_and_its_path_becomes_absolute(tmp_path, monkey
     name = named("folder:pics?size=8x8", ImageOptions(binarise="fixed"))
     assert name == f"folder:{tmp_path / 'pics'}?size=8x8&binarise=fixed"
     assert own.parsed(name)[2] == ImageOptions(size="8x8", binarise="fixed")
+    asked = tmp_path / "what?now"
+    assert own.parsed(f"folder:{asked}?size=8x8")[1] == str(asked)
+    assert own.parsed(f"folder:{asked}")[1] == str(asked)
     refused(lambda: own.parsed("folder:a?width=3"), "'width'", "size")
     refused(lambda: own.parsed("folder:"), "names no folder")
 
@@ -457,7 +560,7 @@ def test_train_evaluate_sample_and_record_know_your_own_images(
     options = ["--data", "folder:pics", "--run-dir", "run", "--train.epochs", "1"]
     assert main(["train", "draw:tiny", *options, "--train.batch-size", "8"]) == 0
     out = capsys.readouterr().out
-    assert "pics: 30 grey images of 20x36, 3 classes" in out
+    assert "pics: 30 grey images of 20x36, 3 classes (ant, bee, cat)" in out
     run, model = load_run(tmp_path / "run")
     assert model.image_shape == (1, 20, 36)
     assert run.data == f"folder:{folder}"
@@ -475,7 +578,13 @@ def test_train_evaluate_sample_and_record_know_your_own_images(
     (path,) = root.glob("*/mine-0.json")
     written = json.loads(path.read_text())
     assert written["protocol"].startswith("folder:pics (20x36 grey")
-    capsys.readouterr()
+    # Other pictures behind a finished run are not taken for those that it has seen.
+    (folder / "ant" / "0.png").unlink()
+    for command in (["evaluate", str(tmp_path / "run")], record):
+        capsys.readouterr()
+        assert main(command) == 1
+        assert "holds other images than" in capsys.readouterr().err
+    picture(folder / "ant" / "0.png", seed=0)
     assert main([*record, "--published", "draw-attention"]) == 1
     assert "images of your own; allowed: none" in capsys.readouterr().err
 

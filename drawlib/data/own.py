@@ -27,7 +27,6 @@ import numpy as np
 
 from drawlib.data.download import DataError, content_sha256
 from drawlib.data.draws import draw_bits
-from drawlib.data.pictures import FITS, files_below, read_pictures
 from drawlib.data.protocols import Protocol
 
 __all__ = [
@@ -43,6 +42,7 @@ __all__ = [
 
 KINDS = ("folder", "npz", "npy", "torchvision")
 SPLITS = ("train", "valid", "test")
+FITS = ("crop", "pad", "stretch")
 LIKE_SPLITS = set("train training val valid validation dev test testing".split())
 KNOWN = {
     f"{split}{what}"
@@ -230,6 +230,9 @@ class Found:
 
 def from_folder(folder: Path, options: ImageOptions, progress: bool) -> Found:
     """Pictures; subfolders are classes, ``train``, ``valid`` and ``test`` splits."""
+    # Pillow is loaded by who has pictures.
+    from drawlib.data.pictures import files_below, read_pictures
+
     files, others = files_below(folder)
     parts = [file.relative_to(folder).parts for file in files]
     tops = {p[0] for p in parts if len(p) > 1}

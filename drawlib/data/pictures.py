@@ -22,13 +22,12 @@ from PIL import Image, ImageOps
 from drawlib.data.download import DataError
 from drawlib.machine.progress import progress_bar
 
-__all__ = ["FITS", "check_memory", "files_below", "read_pictures"]
+__all__ = ["check_memory", "files_below", "read_pictures"]
 
 # Still pictures; Pillow also opens documents, films and arrays.
 ENDINGS = set(
     ".png .jpg .jpeg .gif .bmp .tif .tiff .webp .ppm .pgm .pbm .pnm .avif".split()
 )
-FITS = ("crop", "pad", "stretch")
 WHITE = 255
 
 

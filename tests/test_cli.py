@@ -230,7 +230,7 @@ def test_mistakes_about_a_run_get_one_line(trained, tmp_path, capsys):
 
 def test_wrong_shapes_get_one_line(trained, capsys, monkeypatch):
     use_toy_data(monkeypatch.setattr, side=6)
-    told = one_line(capsys, ["evaluate", str(trained)])
+    told = one_line(capsys, ["evaluate", str(trained), "--data", "mnist-dynamic"])
     assert "(1, 1, 6, 6); allowed: (batch, 1, 28, 28)" in told
     folder = str(trained.parent / "other")
     assert "allowed: (batch, 1, 28, 28)" in one_line(

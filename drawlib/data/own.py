@@ -286,11 +286,11 @@ def passed_over(files: Sequence[Path]) -> Iterator[str]:
 def from_file(kind: str, path: Path) -> Found:
     """Arrays of numpy: one of images, or ``images``, ``labels``, ``train_images`` …"""
     try:
-        content = np.load(path, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            arrays = {"images": content}
-        else:
-            with content:
+        with open(path, "rb") as file:
+            content = np.load(file, allow_pickle=False)
+            if isinstance(content, np.ndarray):
+                arrays = {"images": content}
+            else:
                 arrays = {k: content[k] for k in content.files if k in KNOWN}
                 arrays = arrays or {k: np.empty(0) for k in content.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:

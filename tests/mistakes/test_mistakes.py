@@ -256,7 +256,7 @@ def test_an_unknown_mistake_is_refused_in_one_line_and_nothing_is_planted(keys):
         pass
     message = str(refused.value)
     assert message.startswith(f"mistake is {keys[-1]!r}; allowed: V1, L1, ")
-    assert message.endswith(", kl-weight") and "\n" not in message
+    assert message.endswith(f", {list(MISTAKES)[-1]}") and "\n" not in message
     assert not changed(before)
 
 

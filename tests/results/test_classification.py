@@ -52,7 +52,11 @@ def toy() -> Data:
 @pytest.fixture
 def done(tmp_path, monkeypatch):
     """A finished run; the data set is the toy one."""
-    monkeypatch.setattr(classification, "load_data", lambda name, fragments: toy())
+    monkeypatch.setattr(
+        classification,
+        "load_data",
+        lambda name, fragments: replace(toy(), fragments=fragments),
+    )
     run_dir = tmp_path / "run"
     train_classifier(TINY, TRAIN, run_dir, fragments=3, progress=False)
     return run_dir

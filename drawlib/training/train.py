@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -225,10 +226,15 @@ class Training:
         """Of the next step, counted from 0."""
         return self.state.step // self.per_epoch
 
-    def mixed(self) -> torch.autocast:
+    @contextmanager
+    def mixed(self) -> Iterator[None]:
         """Where ``bf16`` is asked for, products are computed in it."""
         bf16 = self.config.precision == "bf16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            yield
+        # Rounded weights are kept until the outermost autocast ends, which may be the
+        # caller's; the next step has others.
+        torch.clear_autocast_cache()
 
     def batch(self) -> tuple[Tensor, Tensor | None]:
         """The images of the next step, binarised, and their labels.

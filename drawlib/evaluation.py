@@ -88,7 +88,7 @@ class Evaluation:
             f"(reconstruction {self.reconstruction:.2f} + KL {self.kl:.2f}), "
             f"importance-weighted {iw}"
         )
-        if one or self.whole_neg_iw is None:
+        if self.whole_neg_iw is None or one:
             return text
         return (
             f"{text}; all images of the split: −ELBO {self.whole_neg_elbo:.2f} ± "

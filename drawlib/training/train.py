@@ -232,8 +232,8 @@ class Training:
         bf16 = self.config.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             yield
-        # Rounded weights are kept until the outermost autocast ends, and another one is
-        # around the training: the next step would be made with the weights of this one.
+        # Rounded weights are kept until the outermost autocast ends, which may be the
+        # caller's; the next step has others.
         torch.clear_autocast_cache()
 
     def batch(self) -> tuple[Tensor, Tensor | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
@@ -169,6 +169,18 @@ def test_a_training_is_the_same_under_any_setting_of_others(tmp_path, plain, oth
         with OTHERS[other]():
             found = evaluate(model, data, "valid", samples=1).neg_elbo
         assert found == min(plain[1])
+
+
+def test_a_training_in_bf16_learns_also_inside_an_autocast_of_others(tmp_path):
+    """PyTorch keeps rounded weights until the outermost autocast ends."""
+    found = []
+    for name, around in (("alone", nullcontext), ("inside", autocast)):
+        model, config = toy_model(), toy_config(epochs=10, precision="bf16")
+        with around():
+            history = fit(model, toy_data(), config, tmp_path / name, progress=False)
+        found.append((weights(model), history.column("valid")))
+    assert found[0][1] == found[1][1] and found[0][1][-1] < found[0][1][0] - 0.5
+    assert_same_bits(found[0][0], found[1][0])
 
 
 def test_a_model_and_data_made_under_float64_train_in_float64(tmp_path):

@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 from drawlib.data.download import DataError
 from drawlib.machine.progress import progress_bar
 
-__all__ = ["check_memory", "files_below", "read_pictures"]
+__all__ = ["Read", "check_memory", "files_below", "read_pictures"]
 
 # Still pictures; Pillow also opens documents, films and arrays.
 ENDINGS = set(

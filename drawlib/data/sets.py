@@ -23,7 +23,6 @@ from torch import Tensor
 from drawlib.config import whole_number
 from drawlib.data import download as _download
 from drawlib.data.clutter import clutter, generator_on, place
-from drawlib.data.download import DataError
 from drawlib.data.draws import SEED, draw_bits, permutation, uint32
 from drawlib.data.own import (
     ImageOptions,
@@ -36,16 +35,7 @@ from drawlib.data.own import (
 from drawlib.data.protocols import DATASETS, Protocol
 from drawlib.machine.device import pick_device
 
-__all__ = [
-    "DATASETS",
-    "Data",
-    "DataError",
-    "Protocol",
-    "Split",
-    "clutter",
-    "load_data",
-    "stratified_subset",
-]
+__all__ = ["Data", "Split", "load_data", "stratified_subset"]
 
 Visit = Literal["bits", "sample", "scale", "clutter"]
 _VISITS = ("bits", "sample", "scale", "clutter")

@@ -31,7 +31,7 @@ def test_every_command_of_the_page_does_what_it_says(tmp_path, monkeypatch, caps
     assert "shapes: 60 grey images of 28x28, 3 classes (" in out
     assert "split 80/10/10 by class, seed 0: 48, 6 and 6" in out
     assert "folder:shapes (28x28 grey" in out and "K 50" in out
-    for name in ("shapes.png", "shapes.html"):
+    for name in ("shapes.png", "shapes.gif", "shapes.html"):
         assert (tmp_path / name).stat().st_size > 1000
     done = subprocess.run(
         [sys.executable, "-c", arrays], capture_output=True, text=True, check=True
@@ -43,4 +43,4 @@ def test_the_page_names_every_option_and_command():
     for option in ("size", "fit", "colour", "binarise", "seed"):
         assert f"--image.{option}" in TEXT
     told = [command.split()[0] for command in COMMANDS]
-    assert told == ["data", "train", "evaluate", "sample", "page"]
+    assert told == ["data", "train", "evaluate", "sample", "animate", "page"]

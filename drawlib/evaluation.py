@@ -70,8 +70,9 @@ class Evaluation:
     whole_neg_iw_split_se: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        return {**asdict(self), "kl_groups": list(self.kl_groups)}
+        """As JSON holds it, without what was not measured."""
+        values = {**asdict(self), "kl_groups": list(self.kl_groups)}
+        return {key: value for key, value in values.items() if value is not None}
 
     def __str__(self) -> str:
         one = self.images == 1  # a single image has no standard error

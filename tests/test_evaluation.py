@@ -320,6 +320,7 @@ def test_only_a_weighted_subset_asks_for_the_whole_split(how):
     model.image_shape = (1, 6, 6)
     found = evaluate(model, data, "test", **how)
     assert found.whole_neg_iw is None and "split" not in str(found)
+    assert not any(key.startswith("whole") for key in found.to_dict())
     assert sum(model.batches) == found.images * found.samples
     saved = evaluate(model, data, "test", samples=3, images=5, whole=False)
     assert saved.whole_neg_iw is None

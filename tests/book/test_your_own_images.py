@@ -12,7 +12,8 @@ from drawlib.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "book" / "your-own-images.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^python -m drawlib (.+)$", TEXT, flags=re.MULTILINE)
+JOINED = TEXT.replace("\\\n", " ")
+COMMANDS = re.findall(r"^python -m drawlib (.+)$", JOINED, flags=re.MULTILINE)
 PYTHON = re.findall(r"^```python\n(.+?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
 
 

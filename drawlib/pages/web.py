@@ -219,8 +219,7 @@ def check_runs_in_a_page(
         >>> check_runs_in_a_page(small, "small")
         >>> check_runs_in_a_page(small, "small", (28, 28))
         Traceback (most recent call last):
-        ValueError: small draws images of (1, 8, 8) with likelihood 'bernoulli'; \
-        allowed in a page: (1, 28, 28), 'bernoulli'
+        ValueError: small draws images of (1, 8, 8) with likelihood 'bernoulli'; ...
     """
     config: Any = model.config
     kind = kind_of(config)

@@ -217,6 +217,7 @@ class Smoke:
     def __init__(self, path: Path) -> None:
         import nbformat
         from nbclient import NotebookClient
+        from papermill.iorw import load_notebook_node
         from papermill.parameterize import parameterize_notebook
 
         from drawlib.batches.kernels import LocalKernelManager
@@ -230,21 +231,25 @@ class Smoke:
             allow_errors=True,
             resources={"metadata": {"path": str(path.parent)}},
         )
-        misspelt = parameterize_notebook(notebook, {"sede": 1}).cells
+        # As papermill itself reads it: with a list of tags in each cell.
+        loaded = load_notebook_node(str(path))
+        misspelt = parameterize_notebook(loaded, {"sede": 1}).cells
         injected = next(c for c in misspelt if "injected-parameters" in tags(c))
         self.failed: str | None = None
         self.refused: str | None = None
         self.exercises: list[tuple[int, str | None, str | None]] = []
 
+        cells = list(notebook.cells)  # nbclient puts what it ran in their place
+
         def run(index: int, cell: Any = None) -> str | None:
-            cell = cell or notebook.cells[index]
+            cell = cell or cells[index]
             client.execute_cell(cell, index)
             errors = [o for o in cell.outputs if o.output_type == "error"]
             return f"{errors[0].ename}: {errors[0].evalue}" if errors else None
 
         with client.setup_kernel(env=kernel_environment()):
             solution = -1
-            for index, cell in enumerate(notebook.cells):
+            for index, cell in enumerate(cells):
                 if cell.cell_type != "code" or not cell.source.strip():
                     continue
                 kind = cell.metadata.get("tags", [])

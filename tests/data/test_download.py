@@ -17,6 +17,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 import warnings
 import zipfile
 from dataclasses import replace

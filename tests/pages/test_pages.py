@@ -24,6 +24,15 @@ sys.path.insert(0, str(ROOT / "tools"))
 from chromium import ARGUMENTS, find_chromium  # noqa: E402, F401 (also for others)
 
 # Preloading asks for style sheets a second time, which file:// refuses.
+# The theme fades its colours, and finds out some time after a resize which boxes scroll.
+SETTLED = """async () => {
+  const pause = ms => new Promise(done => setTimeout(done, ms));
+  const fading = document.getAnimations().map(each => each.finished);
+  await Promise.race([Promise.allSettled(fading), pause(3000)]);
+  const late = () => [...document.querySelectorAll("[tabindex='-1']")]
+    .some(box => box.scrollWidth > box.clientWidth && box.matches("pre, div, table"));
+  for (let i = 0; i < 60 && late(); i++) await pause(50);
+}"""
 RUN_AXE = """() => axe.run(
   document, { preload: false, resultTypes: ["violations"] }
 ).then(result => result.violations)"""
@@ -202,6 +211,7 @@ TWICE = "html { font-size: 200% !important }"
 
 def axe(opened: Any) -> list[str]:
     """What axe-core has against the page as it is shown now."""
+    opened.evaluate(SETTLED)
     if not opened.evaluate("() => !!window.axe"):
         opened.evaluate(axe_script())
     return [

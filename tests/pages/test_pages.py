@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 from chromium import ARGUMENTS, find_chromium  # noqa: E402, F401 (also for others)
 
 # Preloading asks for style sheets a second time, which file:// refuses.
-# The theme fades its colours, and finds out some time after a resize which boxes scroll.
+# The theme fades its colours, and finds out after a resize which boxes scroll.
 SETTLED = """async () => {
   const pause = ms => new Promise(done => setTimeout(done, ms));
   const fading = document.getAnimations().map(each => each.finished);

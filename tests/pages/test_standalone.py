@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from test_pages import ARGUMENTS, find_chromium
 
 from drawlib import DRAW, GLAS, VAE, Data, DRAWConfig, GLASConfig, VAEConfig
 from drawlib.__main__ import main
@@ -82,26 +81,19 @@ def test_a_run_of_your_own_images_becomes_a_page(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.browser
-def test_the_page_runs_in_a_browser_without_a_request(tmp_path):
-    sync = pytest.importorskip("playwright.sync_api")
-    executable = find_chromium()
-    if executable is None:
-        pytest.skip("no Chromium")
-    for name, data in (("bits", BITS), ("colour", COLOUR)):
-        out = tmp_path / f"{name}.html"
-        write_page(draw(data, attention="gaussian"), data, out, name=name, images=2)
-        with sync.sync_playwright() as p:
-            browser = p.chromium.launch(executable_path=executable, args=ARGUMENTS)
-            page = browser.new_page(viewport={"width": 390, "height": 800})
-            wrong, asked = [], []
-            page.on("pageerror", lambda e, wrong=wrong: wrong.append(str(e)))
-            page.on("request", lambda r, asked=asked: asked.append(r.url))
-            page.goto(out.as_uri())
-            page.wait_for_function(
-                "document.querySelectorAll('canvas').length || "
-                "[...document.querySelectorAll('[data-drawlib]')].every("
-                "e => e.shadowRoot && e.shadowRoot.querySelector('canvas'))"
-            )
-            assert wrong == [] and asked == [out.as_uri()]
-            assert page.evaluate("document.documentElement.scrollWidth") <= 390
-            browser.close()
+@pytest.mark.parametrize("data", [BITS, COLOUR], ids=["bits", "colour"])
+def test_the_page_runs_in_a_browser_without_a_request(browser, tmp_path, data):
+    out = tmp_path / "a.html"
+    write_page(draw(data, attention="gaussian"), data, out, name="Mine", images=2)
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    wrong, asked = [], []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(out.as_uri())
+    page.wait_for_function(
+        """() => [...document.querySelectorAll("[data-drawlib]")]
+          .every(host => host.shadowRoot?.querySelector("canvas"))"""
+    )
+    assert wrong == [] and asked == [out.as_uri()]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.close()

@@ -28,7 +28,7 @@ from drawlib.batches.kernels import LocalKernelManager
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
-KEPT = ("tags", "mystnb", "editable", "slideshow")
+KEPT = ("tags", "mystnb", "editable", "slideshow", "jupyter", "cellView")
 AT_ONCE = min(4, os.cpu_count() or 1)  # a kernel takes a core and a gigabyte
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from drawlib.notebook import check_parameters, in_mode, injected
+from drawlib.notebook import RIGHT, Below, Shown, check_parameters, in_mode, injected
 from drawlib.results.runs import run_directory
 
 GOOD = {"mode": "read", "seed": 0, "device": "cpu"}
@@ -77,3 +77,26 @@ def test_the_run_directory_is_the_clones_or_the_folders(tmp_path, monkeypatch):
     assert run_directory("04-vae", "full", 2) == Path.cwd().parent / (
         "runs/04-vae/full-2"
     )
+
+
+def test_a_table_is_escaped_and_its_numbers_stand_at_the_right():
+    table = Shown(
+        ("row", "nats", "why"),
+        (["A: group"], ["a < b", "−1.50", "3 of 4"], ["c", "not run", "because"]),
+        caption="x & y",
+    )
+    html = table.to_html()
+    assert "a &lt; b" in html and "x &amp; y" in html
+    assert html.count('scope="rowgroup"') == 1 and 'colspan="3"' in html
+    assert html.count(f'<td style="{RIGHT}">') == 2  # words that only begin so do not
+    assert table.to_markdown().splitlines()[1] == "| --- | ---: | --- |"
+    assert repr(table).splitlines()[1] == "A: group"
+
+
+def test_what_stands_below_a_line_is_folded_behind_its_summary():
+    below = Below({"why": "<it>"}, {"seed": "0"}, "where from")
+    table = Shown(("row", "nats"), (("a", "1.0"),), below=(below,))
+    html = table.to_html()
+    assert "<b>why</b> &lt;it&gt;" in html and "<summary>where from</summary>" in html
+    assert 'rowspan="2"' in html and "why: <it>; seed: 0" in repr(table)
+    assert "<thead" not in Shown((), (("epochs", "150"),)).to_html()

@@ -67,8 +67,23 @@ def joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
     return kept
 
 
+def fold(cell: nbformat.NotebookNode) -> None:
+    """What the book folds, Jupyter and Colab fold too, each by its own metadata.
+
+    Solutions, plumbing and plots carry the tag ``hide-input``; a solution's text, which
+    the book's directive folds, has none.
+    """
+    is_text = cell.cell_type == "markdown" and "{solution}" in cell.source
+    if is_text or "hide-input" in cell.metadata.get("tags", []):
+        cell.metadata["jupyter"] = {"source_hidden": True}
+        cell.metadata["cellView"] = "form"
+
+
 def tidy(notebook: nbformat.NotebookNode) -> None:
-    """Drop what differs from one run or machine to the next; make figures lighter."""
+    """Drop what differs from one run or machine to the next; make figures lighter.
+
+    What the book folds is folded in Jupyter and Colab, too.
+    """
     kept = {k: v for k, v in notebook.metadata.items() if k == "drawlib"}
     notebook.metadata = nbformat.from_dict(
         {**kept, "kernelspec": KERNEL, "language_info": {"name": "python"}}
@@ -77,6 +92,7 @@ def tidy(notebook: nbformat.NotebookNode) -> None:
         cell.metadata = nbformat.from_dict(
             {k: v for k, v in cell.metadata.items() if k in KEPT}
         )
+        fold(cell)
         if "outputs" in cell:
             cell.outputs = joined(cell.outputs)
         for output in cell.get("outputs", []):

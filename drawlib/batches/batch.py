@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from drawlib.batches.jobs import Job, clock
+from drawlib.batches.jobs import Job
 from drawlib.machine.files import write_atomically
+from drawlib.machine.progress import clock
 from drawlib.machine.stopping import Terminated
 from drawlib.training.runstate import History
 

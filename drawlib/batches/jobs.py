@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from drawlib.machine.files import write_atomically
+from drawlib.machine.progress import clock
 from drawlib.results import tables, zoo
 from drawlib.results.plan import Planned, plan
 from drawlib.results.zoo import Record, records
@@ -19,7 +20,6 @@ __all__ = [
     "BatchFailed",
     "Job",
     "adopt",
-    "clock",
     "describe",
     "gather",
     "jobs_for",
@@ -228,16 +228,6 @@ def describe(jobs: Sequence[Job], missing: Sequence[str], at_once: int) -> str:
         "of the records; a GPU is faster, by how much the records say"
     )
     return "\n".join(lines)
-
-
-def clock(seconds: float) -> str:
-    """A length of time for people.
-
-    Example:
-        >>> clock(90), clock(9000)
-        ('1.5 min', '2.5 h')
-    """
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def gather(runs: Path, mode: str = "full") -> list[Record]:

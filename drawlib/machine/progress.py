@@ -1,4 +1,4 @@
-"""A progress bar that is as readable in a log as on a screen."""
+"""How far a long run is: a bar that is as readable in a log as on a screen."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-__all__ = ["progress_bar"]
+__all__ = ["clock", "progress_bar"]
 
 
 def progress_bar(*given: Any, **options: Any) -> tqdm:
@@ -22,3 +22,13 @@ def progress_bar(*given: Any, **options: Any) -> tqdm:
     """
     watched = sys.stderr is not None and sys.stderr.isatty()
     return tqdm(*given, mininterval=0.1 if watched else 5.0, **options)
+
+
+def clock(seconds: float) -> str:
+    """A length of time for people.
+
+    Example:
+        >>> clock(90), clock(9000)
+        ('1.5 min', '2.5 h')
+    """
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

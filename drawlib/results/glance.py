@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import groupby
 from textwrap import wrap
 
+from drawlib.notebook import Shown
 from drawlib.results.intervals import signed
 from drawlib.results.plan import Planned, plan
 from drawlib.results.tables import BOUNDS, table
@@ -123,41 +123,18 @@ class Glance:
 
     def to_markdown(self) -> str:
         """For a README: the headings are lines of their own, in bold."""
-        body = [list(HEADS), ["---", *["---:"] * (len(HEADS) - 1)]]
-        for heading, part in self.groups():
-            body += [[f"**{heading}**", *[""] * (len(HEADS) - 1)], *part]
-        lines = [f"| {' | '.join(cells)} |" for cells in body]
-        return "\n".join([*lines, "", *wrap(" ".join(MARKS), 88)]) + "\n"
+        marks = "\n".join(wrap(" ".join(MARKS), 88))
+        return f"{self.shown().to_markdown()}\n{marks}\n"
+
+    def shown(self) -> Shown:
+        """The table as a notebook shows it."""
+        lines = [line for heading, part in self.groups() for line in ([heading], *part)]
+        about = "In one table: nats per image, lower is better; D: per cent of errors. "
+        return Shown(HEADS, lines, about + " ".join(MARKS))
 
     def to_html(self) -> str:
         """An HTML table with a caption and headings that a screen reader knows."""
-        left = "font-weight:normal;min-width:9em"
-        right = "text-align:right;white-space:nowrap;padding-left:1em"
-        top = "".join(
-            f"<th scope='col' style='text-align:{'right' if i else 'left'}'>{head}</th>"
-            for i, head in enumerate(HEADS)
-        )
-        body = []
-        for heading, lines in self.groups():
-            body.append(
-                "<tr style='border-top:1px solid #888888'>"
-                f"<th colspan='{len(HEADS)}' scope='rowgroup' "
-                f"style='text-align:left'>{escape(heading)}</th></tr>"
-            )
-            body += [
-                f"<tr><th scope='row' style='{left}'>{escape(label)}</th>"
-                + "".join(f"<td style='{right}'>{escape(cell)}</td>" for cell in rest)
-                + "</tr>"
-                for label, *rest in lines
-            ]
-        caption = (
-            "<caption>In one table: nats for an image, lower is better; D: per cent of "
-            f"errors. {escape(' '.join(MARKS))}</caption>"
-        )
-        return (
-            f"<table>{caption}<thead><tr>{top}</tr></thead>"
-            f"<tbody>{''.join(body)}</tbody></table>"
-        )
+        return self.shown().to_html()
 
     def _repr_html_(self) -> str:
         return self.to_html()

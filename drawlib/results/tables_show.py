@@ -6,8 +6,8 @@ import csv
 import io
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from html import escape
 
+from drawlib.notebook import Shown
 from drawlib.results.intervals import Difference, signed
 
 __all__ = ["Row", "Table"]
@@ -104,24 +104,17 @@ class Table:
         heads = list(COLUMNS)
         return [heads[k] for k in kept], [[li[k] for k in kept] for li in lines]
 
+    def shown(self) -> Shown:
+        """The table as a notebook shows it."""
+        return Shown(*self.cells(), f"Table {self.name}. {self.title}")
+
     def to_html(self) -> str:
         """An HTML table with a caption and headings that a screen reader knows."""
-        heads, lines = self.cells()
-        top = "".join(f'<th scope="col">{escape(h)}</th>' for h in heads)
-        body = "\n".join(
-            f'<tr><th scope="row">{escape(first)}</th>'
-            + "".join(f"<td>{escape(cell)}</td>" for cell in rest)
-            + "</tr>"
-            for first, *rest in lines
-        )
-        caption = f"<caption>Table {escape(self.name)}. {escape(self.title)}</caption>"
-        return f"<table>{caption}\n<thead><tr>{top}</tr></thead>\n{body}\n</table>"
+        return self.shown().to_html()
 
     def to_markdown(self) -> str:
         """The same for a README."""
-        heads, lines = self.cells()
-        rows = [heads, ["---"] * len(heads), *lines]
-        return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+        return self.shown().to_markdown()
 
     def to_csv(self) -> str:
         """Every field of every row, unrounded."""

@@ -203,6 +203,40 @@ def test_exercises_have_stub_solution_and_check_in_that_order(path: Path) -> Non
         assert "hide-input" in tags(cell)
 
 
+@each_notebook
+def test_solutions_are_folded_in_jupyter_and_colab_too(path: Path) -> None:
+    """The tag ``hide-input`` and the directive fold them on the book's page alone."""
+    hidden = [*tagged(path, "hide-input"), *(c for c in cells(path) if solves(c))]
+    assert hidden
+    for cell in hidden:
+        assert cell["metadata"]["jupyter"]["source_hidden"] is True
+        assert cell["metadata"]["cellView"] == "form"
+
+
+def solves(cell: dict[str, Any]) -> bool:
+    """Whether a cell is the text of a solution."""
+    return cell["cell_type"] == "markdown" and "{solution}" in source(cell)
+
+
+@each_notebook
+def test_equations_in_comments_have_the_number_that_the_page_shows(path: Path) -> None:
+    """(7.1) is the first of chapter 7; the DRAW paper's own are [DRAW 3]."""
+    for cell in code(path):
+        for comment in re.findall(r"(?m)#.*$", source(cell)):
+            assert not re.search(r"eq-\w+-|Eq\. \((?!\d+\.)|# \(\d+\)", comment), (
+                comment
+            )
+            for chapter, number in re.findall(r"Eq\. \((\d+)\.(\d+)\)", comment):
+                assert 1 <= int(number) <= equations(int(chapter)), comment
+
+
+def equations(chapter: int) -> int:
+    """How many numbered equations a chapter has."""
+    (path,) = (p for p in NOTEBOOKS if p.name.startswith(f"{chapter:02d}-"))
+    text = "\n".join(source(c) for c in cells(path) if c["cell_type"] != "code")
+    return len(re.findall(r"(?m)^\$\$ \(eq-", text))
+
+
 # --- smoke mode and the exercises, in one run ------------------------------------
 
 

@@ -171,3 +171,16 @@ def test_where_sockets_cannot_be_files_a_kernel_runs_over_tcp(monkeypatch, reaso
     else:
         monkeypatch.setattr(tempfile, "tempdir", "/" + 100 * "a")
     assert LocalKernelManager().transport == "tcp"
+
+
+def test_tidy_folds_in_jupyter_and_colab_what_the_book_folds():
+    answer = nbformat.v4.new_code_cell("x = 1", metadata={"tags": ["hide-input"]})
+    text = nbformat.v4.new_markdown_cell(":::{solution} ex\n:::")
+    open_ = nbformat.v4.new_code_cell("y = 2")
+    notebook = nbformat.v4.new_notebook(cells=[answer, text, open_])
+    tidy(notebook)
+    nbformat.validate(notebook)
+    for cell in notebook.cells[:2]:
+        assert cell.metadata["jupyter"]["source_hidden"]
+        assert cell.metadata["cellView"] == "form"
+    assert "jupyter" not in open_.metadata and "cellView" not in open_.metadata

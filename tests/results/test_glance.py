@@ -49,7 +49,7 @@ def test_each_table_has_one_heading_in_markdown_and_in_html():
         sum(line.startswith("| **A: mnist-dynamic, −ELBO**") for line in markdown) == 1
     )
     html = shown.to_html()
-    assert html.count("scope='rowgroup'") == 2 and "a &lt; b" in html
+    assert html.count('scope="rowgroup"') == 2 and "a &lt; b" in html
     assert html.count("<td") == 3 * 6
 
 

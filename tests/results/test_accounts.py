@@ -1,0 +1,71 @@
+"""What the tables of chapter 14 say beyond their numbers, in HTML that is one's own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from drawlib import records
+from drawlib.results.accounts import (
+    accounted,
+    candid,
+    cards,
+    provenance,
+    published_groups,
+    table_files,
+)
+from drawlib.results.plan import plan
+from drawlib.results.tables import table
+from drawlib.results.zoo import published
+
+FOUND = records("mnist-dynamic", "vae-gated")
+PLAN = plan()
+
+
+def test_a_short_training_gets_a_dagger_and_no_verdict():
+    row = replace(table("A").rows[2], reached=True)
+    assert candid(row, False, PLAN).reached is True
+    short = candid(row, True, PLAN)
+    assert short.label.endswith(" †") and short.reached is None and short.share is None
+
+
+def test_a_row_that_was_not_run_says_what_it_would_cost():
+    row = table("A", ()).rows[2]
+    assert row.ours is None
+    assert "epochs are planned" in candid(row, False, PLAN).why
+
+
+def test_another_protocol_has_no_gap_and_the_row_says_so():
+    row = replace(table("A").rows[2], gap=None, published_protocol="elsewhere")
+    why = candid(row, False, PLAN).why
+    assert "No gap: published for elsewhere" in why
+
+
+def test_each_row_has_its_numbers_and_below_them_what_is_folded():
+    shown = accounted("A", records())
+    assert len(shown.below) == len(shown.lines) == len(table("A").rows)
+    html = shown.to_html()
+    assert html.count("<details") == sum(bool(below.folded) for below in shown.below)
+    assert html.count('rowspan="2"') == len(shown.lines)
+
+
+def test_every_published_number_stands_in_one_group():
+    listed = "; ".join(line[2] for line in published_groups().lines)
+    keys = [text.split()[0] for text in listed.split("; ")]
+    assert sorted(keys) == sorted(published())
+
+
+def test_a_card_and_its_provenance_come_from_the_record():
+    (name, card), *others = cards(FOUND).parts.items()
+    texts = dict(card.lines)
+    assert not others and name == FOUND[0].name
+    assert (
+        FOUND[0]["weights"]["sha256"] in texts["file"] and "CC BY" in texts["licence"]
+    )
+    (heading,) = provenance(FOUND).parts
+    assert heading == "mnist-dynamic: 1 records"
+
+
+def test_the_files_to_take_along_are_the_tables_unrounded():
+    files = table_files(FOUND)
+    assert files.files["table-A.csv"][1] == table("A", FOUND).to_csv()
+    assert files._repr_html_().count('download="table-') == len(files.files)

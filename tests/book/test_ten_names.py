@@ -1,4 +1,4 @@
-"""The page that shows the library in ten names: each of its examples runs as printed."""
+"""The page that shows the library in ten names: its examples run as printed."""
 
 from __future__ import annotations
 

@@ -82,15 +82,16 @@ def test_the_run_directory_is_the_clones_or_the_folders(tmp_path, monkeypatch):
 def test_a_table_is_escaped_and_its_numbers_stand_at_the_right():
     table = Shown(
         ("row", "nats", "why"),
-        (["A: group"], ["a < b", "−1.50", "3 of 4"], ["c", "not run", "because"]),
+        (["A < group"], ["a < b", "−1.50", "<3 of 4"], ["c", "not run", "because"]),
         caption="x & y",
     )
     html = table.to_html()
     assert "a &lt; b" in html and "x &amp; y" in html
+    assert "A &lt; group" in html and "&lt;3 of 4" in html
     assert html.count('scope="rowgroup"') == 1 and 'colspan="3"' in html
     assert html.count(f'<td style="{RIGHT}">') == 2  # words that only begin so do not
     assert table.to_markdown().splitlines()[1] == "| --- | ---: | --- |"
-    assert repr(table).splitlines()[1] == "A: group"
+    assert repr(table).splitlines()[1] == "A < group"
 
 
 def test_what_stands_below_a_line_is_folded_behind_its_summary():

@@ -1,6 +1,6 @@
 // The book's live pages: the filters, a bound in one dimension, the merge of two
 // Gaussians, and a player for a trained model's steps. A classic script without any
-// dependency; drawlib/pages/livepage.py puts it into a page, after explorer_maths.js and
+// dependency; drawlib/pages/embedded.py puts it into a page, after explorer_maths.js and
 // explorer_parts.js. It may stand in a page many times: each run mounts only the hosts
 // that are not mounted yet.
 (() => {

@@ -1,6 +1,7 @@
 """Live pages that need no kernel: filters, a bound, a merge, a player, a pad.
 
-Each function returns a page that a notebook shows. It carries its data and its script
+Each function returns a page that a notebook shows: Python prepares its data, and the
+reader's browser runs it. It carries its data and its script
 (`explorer_maths.js`, `explorer_parts.js`, then `explorer.js` or what `pad` names), and
 so works in Jupyter, in the static book and from a file, without a request to anywhere.
 Without JavaScript a sentence stands in its place.
@@ -20,7 +21,7 @@ from torch.nn.functional import logsigmoid
 
 from drawlib.bound import LatentModel
 from drawlib.pages import animation as animations
-from drawlib.pages.livepage import LivePage, base64_of
+from drawlib.pages.embedded import LivePage, base64_of
 from drawlib.pages.pad import page
 from drawlib.trace import Trace, Windows
 

@@ -1,6 +1,6 @@
 // What the live pages are made of: pictures, controls that are real inputs, a pad to draw
 // on, and the mounting of a page in its place. A classic script without any dependency,
-// after explorer_maths.js; explorer.js and live_page.js come after it and add the pages.
+// after explorer_maths.js; explorer.js and pad.js come after it and add the pages.
 (() => {
 "use strict";
 

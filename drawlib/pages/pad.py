@@ -1,9 +1,10 @@
 """Draw a digit: a page in which a trained DRAW or GLAS looks at it and redraws it.
 
-``explorer.pad`` puts one model into a notebook's output; ``livebook`` makes the book's
-page, which loads the shipped models from files beside it. Beside its weights a model
-carries what the page says of it: what test digits cost, and the directions along which
-the page moves z.
+Python packs the model; ``pad.js`` and ``web_models.js`` run it in the reader's browser.
+``explorer.pad`` puts one model into a notebook's output; ``draw_a_digit`` makes the
+book's page, which loads the shipped models from files beside it. Beside its weights a
+model carries what the page says of it: what test images cost, and the directions along
+which the page moves z.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from drawlib.bound import LatentModel
 from drawlib.evaluation import mean_and_error
 from drawlib.models import kind_of
 from drawlib.pages import web
-from drawlib.pages.livepage import LivePage, base64_of
+from drawlib.pages.embedded import LivePage, base64_of
 
 __all__ = ["describe_live", "directions", "first_of_each", "page"]
 
-SCRIPTS = (*web.SCRIPTS[:1], "explorer_parts.js", *web.SCRIPTS[1:], "live_page.js")
+SCRIPTS = (*web.SCRIPTS[:1], "explorer_parts.js", *web.SCRIPTS[1:], "pad.js")
 DIRECTIONS = 4
 FEWEST = 50  # images from which directions and percentiles are worth their names
 INTRODUCTION = "With a mouse, a finger or the keys, or begin with a test digit."

@@ -1,4 +1,7 @@
-"""One HTML file with a model in it, to keep or to send: it needs no network."""
+"""One HTML file with a model in it, to keep or to send: it needs no network.
+
+Python writes the file; what is in it runs in the browser of whoever opens it.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """Weights for the page: a shipped DRAW or GLAS as one classic script, a few megabytes.
 
-The file is loaded by a ``<script>`` element, from a server or from ``file://``, and
-``web_models.js`` runs the model in the page: no kernel, no server, no network. Matrices
-are rounded to int8 with one scale a row, or to float16 where int8 would cost too much;
-what the rounding costs is measured in nats and written into the file.
+Python writes the file and measures what its rounding costs; ``web_models.js`` runs the
+model in the reader's browser: no kernel, no server, no network. A ``<script>`` element
+loads the file, from a server or from ``file://``. Matrices are rounded to int8 with one
+scale a row, or to float16 where int8 would cost too much; the cost, in nats, is written
+into the file.
 """
 
 from __future__ import annotations

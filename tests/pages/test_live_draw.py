@@ -21,13 +21,13 @@ from test_pages import ARGUMENTS, PHONE, WIDE, axe, find_chromium
 from test_web import processor_seconds
 
 from drawlib import DRAW, GLAS, VAE, DRAWConfig, GLASConfig, VAEConfig
-from drawlib.pages import explorer, livebook, pad, web
+from drawlib.pages import draw_a_digit, explorer, pad, web
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.filterwarnings("default")
 in_a_browser = pytest.mark.browser
 CLOSE = 1e-3
-ATTENTION, WITHOUT, GLAS_L = livebook.MODELS.values()
+ATTENTION, WITHOUT, GLAS_L = draw_a_digit.MODELS.values()
 
 
 def tiny(**changes: Any) -> DRAW:
@@ -143,12 +143,12 @@ def test_wrong_input_is_refused_in_one_line(make, error, said):
 def assets(tmp_path_factory: Any, mnist_dynamic: Any) -> Path:
     """A folder with the page as the book has it, measured on few digits."""
     folder = tmp_path_factory.mktemp("live-draw")
-    livebook.write_assets(folder / "live", images=60)
+    draw_a_digit.write_assets(folder / "live", images=60)
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         "<title>Draw a digit</title></head><body><main><h1>Draw a digit</h1>"
-        f"{livebook.page_html('live/')}</main></body></html>"
+        f"{draw_a_digit.page_html('live/')}</main></body></html>"
     )
     (folder / "page.html").write_text(page, encoding="utf-8")
     return folder
@@ -157,8 +157,8 @@ def assets(tmp_path_factory: Any, mnist_dynamic: Any) -> Path:
 def test_book_exports_lose_at_most_a_fifth_of_a_nat_and_take_at_most_4_megabytes(
     assets,
 ):
-    for name in livebook.MODELS.values():
-        path = assets / "live" / livebook.file_of(name)
+    for name in draw_a_digit.MODELS.values():
+        path = assets / "live" / draw_a_digit.file_of(name)
         assert path.stat().st_size <= web.MOST_BYTES
         read = web.read_export(path)  # what stands below the model is no hindrance
         assert (read.name, read.measured["protocol"]) == (name, "mnist-dynamic")
@@ -199,8 +199,10 @@ def test_directives_write_the_files_that_their_pages_name(tmp_path, monkeypatch)
         for name in ("digits.js", *pad.SCRIPTS):
             (folder / name).write_text("// here\n")
 
-    monkeypatch.setattr(livebook, "write_assets", write)
-    monkeypatch.setattr(livebook, "picture", lambda p: p.write_bytes(b"x") and 'a "5"')
+    monkeypatch.setattr(draw_a_digit, "write_assets", write)
+    monkeypatch.setattr(
+        draw_a_digit, "picture", lambda p: p.write_bytes(b"x") and 'a "5"'
+    )
     monkeypatch.setenv("DRAWLIB_LIVE_IMAGES", "7")
     source = tmp_path / "source"
     (source / "book").mkdir(parents=True)
@@ -210,7 +212,7 @@ def test_directives_write_the_files_that_their_pages_name(tmp_path, monkeypatch)
     )
     (source / "book" / "live-draw.md").write_text("# Page\n\n```{draw-a-digit}\n```\n")
     out = tmp_path / "out"
-    settings = {"extensions": ["myst_parser", "livepage"], "html_theme": "basic"}
+    settings = {"extensions": ["myst_parser", "draw_a_digit"], "html_theme": "basic"}
     app = Sphinx(
         str(source), None, str(out), str(tmp_path / "trees"), "html",
         confoverrides=settings, status=None, freshenv=True,
@@ -224,14 +226,14 @@ def test_directives_write_the_files_that_their_pages_name(tmp_path, monkeypatch)
     assert len(scripts) == 6
     for address in [*scripts, "../_static/live/picture.png"]:
         assert (out / "book" / address).exists(), address
-    for name in livebook.MODELS.values():
-        assert f"../_static/live/{livebook.file_of(name)}" in page
+    for name in draw_a_digit.MODELS.values():
+        assert f"../_static/live/{draw_a_digit.file_of(name)}" in page
 
 
 def test_picture_of_the_front_page_is_made_with_its_alternative_text(
     tmp_path, mnist_dynamic
 ):
-    alt = livebook.picture(tmp_path / "a" / "picture.png")
+    alt = draw_a_digit.picture(tmp_path / "a" / "picture.png")
     assert "handwritten 5" in alt and '"' not in alt and len(alt) > 80
     assert (tmp_path / "a" / "picture.png").stat().st_size > 5000
 
@@ -284,7 +286,7 @@ class Opened:
         self.host.get_by_role("button", name=name, exact=True).click()
 
     def choose(self, name: str) -> None:
-        labels = {model: label for label, model in livebook.MODELS.items()}
+        labels = {model: label for label, model in draw_a_digit.MODELS.items()}
         select = self.host.get_by_label("model", exact=True)
         select.select_option(label=labels[name])
 
@@ -334,8 +336,8 @@ def library(assets) -> dict[str, Any]:
     """The models with the weights of the exported files, in float64."""
     folder = assets / "live"
     return {
-        name: web.read_export(folder / livebook.file_of(name)).build().double()
-        for name in livebook.MODELS.values()
+        name: web.read_export(folder / draw_a_digit.file_of(name)).build().double()
+        for name in draw_a_digit.MODELS.values()
     }
 
 
@@ -376,7 +378,7 @@ def test_page_opens_with_a_digit_and_loads_one_model_only(wide):
     found = wide.numbers(ATTENTION)
     assert (found["t"], found["T"]) == (len(found["kl"]), len(found["kl"]))
     models = [r for r in wide.requests if re.search(r"(draw|glas).*-\d\.js", r)]
-    assert [Path(r).name for r in models] == [livebook.file_of(ATTENTION)]
+    assert [Path(r).name for r in models] == [draw_a_digit.file_of(ATTENTION)]
     assert all(r.startswith("file://") for r in wide.requests)
     assert 20 < sum(found["x"]) < 250 and set(found["x"]) == {0, 1}
     told = wide.host.locator(".seen > [aria-live]")
@@ -385,7 +387,7 @@ def test_page_opens_with_a_digit_and_loads_one_model_only(wide):
 
 
 @in_a_browser
-@pytest.mark.parametrize("name", livebook.MODELS.values())
+@pytest.mark.parametrize("name", draw_a_digit.MODELS.values())
 def test_models_can_be_switched_and_show_what_the_library_computes(name, wide, library):
     wide.choose(name)
     wide.press("Begin with a test digit 3")
@@ -587,7 +589,7 @@ def test_a_new_sample_differs_and_the_mean_has_nothing_random(wide, library):
 @in_a_browser
 def test_dreams_move_along_the_directions_alone(wide, library, assets):
     before = wide.numbers(ATTENTION)
-    live = (assets / "live" / livebook.file_of(ATTENTION)).read_text("utf-8")
+    live = (assets / "live" / draw_a_digit.file_of(ATTENTION)).read_text("utf-8")
     live = json.loads(live.splitlines()[2].partition("].live = ")[2][:-1])
     d = np.frombuffer(base64.b64decode(live["directions"]), "<f4")
     d = d.reshape(pad.DIRECTIONS, -1).astype(float)
@@ -608,7 +610,7 @@ def test_dreams_move_along_the_directions_alone(wide, library, assets):
 
 
 @in_a_browser
-@pytest.mark.parametrize("name", livebook.MODELS.values())
+@pytest.mark.parametrize("name", draw_a_digit.MODELS.values())
 def test_empty_full_and_scribbled_pads_have_finite_prices_and_are_told_apart(
     name, wide, library
 ):
@@ -666,13 +668,15 @@ def test_a_model_that_is_not_there_is_told_and_the_others_go_on(
     folder = tmp_path / "live"
     folder.mkdir()
     for path in (assets / "live").iterdir():
-        if path.name != livebook.file_of(ATTENTION):
+        if path.name != draw_a_digit.file_of(ATTENTION):
             (folder / path.name).symlink_to(path)
     page = tmp_path / "page.html"
     page.write_text((assets / "page.html").read_text("utf-8"), encoding="utf-8")
     opened = Opened(browser, page, WIDE)
     told = opened.host.locator(".seen > [aria-live]")
-    told.filter(has_text=f"{livebook.file_of(ATTENTION)} cannot be loaded").wait_for()
+    told.filter(
+        has_text=f"{draw_a_digit.file_of(ATTENTION)} cannot be loaded"
+    ).wait_for()
     opened.choose(GLAS_L)
     assert opened.numbers(GLAS_L)["negElbo"] > 0
     opened.context.close()

@@ -33,7 +33,7 @@ from drawlib import (
 )
 from drawlib.__main__ import main
 from drawlib.data.protocols import Protocol
-from drawlib.pages import livebook, web
+from drawlib.pages import draw_a_digit, web
 from drawlib.results import zoo
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -444,7 +444,7 @@ def test_shipped_models_draw_digits_as_the_library_does(name, opened, mnist_fixe
     key = name.replace("/", "-")
     model = opened.add(key, zoo.load_pretrained(name)).build()
     # A hundred for the models of the book's page; the test's time is bounded.
-    count = 100 if name in livebook.MODELS.values() else 20
+    count = 100 if name in draw_a_digit.MODELS.values() else 20
     if model.image_shape[0] == 1:
         x = mnist_fixed.test.images[:count].float()
     else:

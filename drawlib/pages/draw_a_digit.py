@@ -1,7 +1,8 @@
 """The book's page "Draw a digit": its element, the files beside it, a picture of it.
 
-Nothing of this is kept in the repository: the models are exported, and the digits taken
-from the data loader, whenever the book is built.
+Python runs when the book is built: it exports the models and takes the digits from the
+data loader, and nothing of this is kept in the repository. The page itself, ``pad.js``,
+runs in the reader's browser.
 """
 
 from __future__ import annotations

@@ -188,7 +188,7 @@ function compared(total, costs) {
 
 // ---- The page
 
-function livePage(page, host, data) {
+function padPage(page, host, data) {
   page.body.parentNode.append(element("style", {}, STYLE));
   const digits = data.digits ?? window.drawlibDigits ?? { images: [], labels: [] };
   const [height, width] = data.size, size = data.size;
@@ -433,6 +433,6 @@ function livePage(page, host, data) {
   (given[5] ?? given[0])?.click();
 }
 
-Object.assign(window.drawlib.kinds, { pad: [livePage, "Draw a digit."] });
+Object.assign(window.drawlib.kinds, { pad: [padPage, "Draw a digit."] });
 window.drawlib.mountAll();
 })();

@@ -1,4 +1,4 @@
-// Draw a digit, and watch a trained model look at it and redraw it: the page of
+// Draw, and watch a trained model look at it and draw it again: the page of
 // drawlib/pages/pad.py, around the models of web_models.js. The model runs in slices in the
 // page's own thread, and always on the newest image, so the pen never waits for it.
 (() => {
@@ -7,54 +7,90 @@
 const { range, loadModel, fetchModel, noise } = window.drawlib;
 const { BLUE, GREEN, VERMILLION, PAPER } = window.drawlib.parts;
 const { fixed, ends, element, bitmap, bytes, surface } = window.drawlib.parts;
-const { drawImage, drawGrid, drawBars, transport, drag, Pad } = window.drawlib.parts;
+const { drawImage, drawGrid, drawBars, SPEEDS, timeline, Pad } = window.drawlib.parts;
 
-const SPEEDS = { 3: "3 steps / s", 8: "8 steps / s", 20: "20 steps / s" };
 const BUDGET = 12; // milliseconds of work between two turns of the page
 const FARTHEST = 4; // standard deviations of the prior, at a slider's ends
+const GLANCE = 3.2; // seconds in which the page shows once what it can do
+const TALLEST = 440; // CSS pixels of a picture
 
 const STYLE = `
-.columns { display: flex; flex-wrap: wrap; gap: 8px 24px; margin-top: 8px; }
-.seen { flex: 3 1 400px; min-width: 0; }
-.dreamt { flex: 1 1 190px; min-width: 0; }
-figure.pair { flex: 1 1 130px; max-width: 300px; }
-figure.small { flex: 1 1 90px; max-width: 140px; }
-figure.bars canvas { min-height: 90px; cursor: ew-resize; touch-action: pan-y; }
-figure button { margin: 4px 6px 0 0; }
-.transport { grid-template-columns: repeat(auto-fit, minmax(min(100%, 130px), 1fr));
-  gap: 4px 14px; margin-top: 8px; align-items: end; }
-.transport > :has(input) { grid-column: 1 / -1; order: -1; }
-.transport > .both { grid-column: span 2; }
-.dreamt .controls { margin-top: 10px; }
-.seen > [aria-live] { min-height: 3em; }
-.starts { display: flex; flex-wrap: wrap; align-items: center; gap: 6px; margin: 8px 0; }
-.starts canvas { width: 34px; height: 34px; image-rendering: pixelated; }
-.starts button.digit { padding: 2px; background: ${PAPER}; }
+:host { max-width: 880px; margin: 0 auto; padding: 16px 18px; border-color: var(--rule);
+  border-radius: 12px; }
+.head { display: flex; flex-wrap: wrap; gap: 4px 24px; align-items: center; }
+.head > p { flex: 1 1 260px; margin: 0; }
+.head .controls { flex: 0 1 auto; }
+.head .control { grid-template-columns: auto 1fr; gap: 8px; }
+.head select { grid-column: auto; }
+.stage { display: grid; gap: 12px 20px; margin-top: 14px; justify-items: center;
+  grid-template-columns: repeat(auto-fit, minmax(min(46%, 200px), 1fr)); }
+.stage figure { position: relative; width: 100%; max-width: none; display: flex;
+  flex-direction: column; gap: 4px; }
+.stage figcaption { order: -1; min-height: 1.45em; color: var(--quiet); }
+.stage .title { order: -2; margin: 0; font-weight: 600; }
+.stage canvas { border-radius: 3px; }
+.key::before { content: ""; display: inline-block; width: 0.62em; height: 0.62em;
+  margin-right: 0.4em; border: 2px solid var(--key); }
+.key.read { --key: var(--blue); }
+.key.write { --key: var(--vermillion); }
+.key.latent { --key: var(--green); }
+.invitation { position: absolute; bottom: 6px; left: 50%; padding: 3px 14px;
+  transform: translateX(-50%); white-space: nowrap; pointer-events: none; color: #ffffff;
+  background: ${BLUE}; border-radius: 99px; animation: nudge 1.5s ease-in-out 3; }
+@keyframes nudge { 50% { transform: translate(-50%, -9px) rotate(-2deg); } }
+@media (prefers-reduced-motion: reduce) { .invitation { animation: none; } }
+@media print { .invitation { display: none; } }
+.verdict { min-height: 1.9em; margin: 8px 0 2px; }
+.verdict strong { font-size: 1.25em; font-variant-numeric: tabular-nums; }
+.tools { display: flex; flex-wrap: wrap; align-items: center; gap: 8px; margin: 8px 0; }
+.tools canvas { width: 36px; height: 36px; object-fit: contain; image-rendering: pixelated; }
+.tools button.example { padding: 1px; line-height: 0; background: ${PAPER}; }
+.tools input[type=color] { width: 44px; height: 34px; padding: 2px; background: var(--field);
+  border: 1px solid var(--edge); border-radius: 4px; }
+.tools label { display: flex; align-items: center; gap: 8px; }
+.tools .apart { margin-left: auto; }
 button[aria-pressed=true] { outline: 2px solid var(--blue); }
-table { width: 100%; }
+details { border-top: 1px solid var(--rule); }
+summary { padding: 9px 2px; cursor: pointer; font-weight: 600; }
+details > :last-child { margin-bottom: 14px; }
+figure.small { flex: 1 1 84px; max-width: 190px; }
+details > .pictures { margin-top: 4px; }
+figure.dream { flex: 1 1 200px; max-width: 300px; }
+.dreams { display: flex; flex-wrap: wrap; gap: 4px 24px; }
+.dreams > .pictures { flex: 1 1 200px; margin-top: 0; }
+.dreams > .controls { flex: 2 1 260px; align-content: start; }
+.dreams button { justify-self: start; margin-top: 6px; }
+table { width: 100%; max-width: 480px; }
 `;
 
-// ---- Pictures
+// ---- Pictures. One channel is ink on white paper, three are colours.
 
 const MISSING = [213, 94, 0], TOO_MUCH = [0, 114, 178];
+const within = (value, least) => Math.min(1, Math.max(least, value));
 
-// White is 0; ink that is missing is orange, ink that is too much is blue.
-function signed(values, [height, width], top = 1) {
+function shown(values, [channels, height, width], at = 0, top = 1) {
   return bitmap(height, width, (row, column, channel) => {
-    const value = Math.max(-1, Math.min(1, values[row * width + column] / top));
+    if (channels === 1) return 255 * (1 - within(values[at + row * width + column] / top, 0));
+    return 255 * within(values[at + (channel * height + row) * width + column] / top, 0);
+  });
+}
+
+// White is 0; ink that is missing is orange, ink that is too much is blue. In colour, 0 is
+// a middle grey in each channel.
+function signed(values, [channels, height, width], top = 1) {
+  return bitmap(height, width, (row, column, channel) => {
+    const place = (channels === 1 ? row : channel * height + row) * width + column;
+    const value = within(values[place] / top, -1);
+    if (channels > 1) return 127.5 * (1 + value);
     const full = (value > 0 ? MISSING : TOO_MUCH)[channel];
     return 255 + Math.abs(value) * (full - 255);
   });
 }
 
-const greyed = (values, [height, width], at = 0, top = 1) =>
-  bitmap(height, width, (row, column) =>
-    255 * (1 - Math.min(1, Math.max(0, values[at + row * width + column] / top))));
-
 // L from its smallest value, white, to its largest.
-function memoryOf(L, size) {
+function memoryOf(L, M) {
   const least = L.reduce((a, b) => Math.min(a, b)), most = L.reduce((a, b) => Math.max(a, b));
-  return greyed(L.map((v) => v - least), size, 0, Math.max(most - least, 1e-12));
+  return shown(L.map((v) => v - least), [1, M, M], 0, Math.max(most - least, 1e-12));
 }
 
 // How many cells around L its windows need, at most as many as L has.
@@ -71,81 +107,123 @@ function emptied(picture, text) {
   picture.tell(text);
 }
 
-function drawWindowed(picture, image, window, colour, t, text, margin = 0) {
-  const place = drawImage(picture.canvas, image, margin);
-  if (!window) return picture.tell(`Step ${t}: ${text}`, text);
-  drawGrid(place, window.muX, window.muY, colour);
-  picture.tell(`Step ${t}: ${text}, window across ${ends(window.muX)}, down ${ends(window.muY)}, ` +
-    `filter width ${fixed(window.sigma)}, γ ${fixed(window.gamma)}`, text);
+const windowed = (window) => window ? `, window across ${ends(window.muX)}, down ` +
+  `${ends(window.muY)}, filter width ${fixed(window.sigma)}, γ ${fixed(window.gamma)}` : "";
+
+// A picture of the stage: its title, and below it what its window's colour means.
+function titled(page, kind, title) {
+  const picture = page.picture("", 1);
+  picture.figure.prepend(element("p", { class: "title" }, title));
+  const caption = picture.figure.querySelector("figcaption"), { tell } = picture;
+  picture.tell = (label, text, window) => {
+    tell(label, text);
+    caption.className = window ? `key ${kind}` : "";
+  };
+  return picture;
 }
 
-// ---- The pad: bits, as the models were trained on
+function proportioned({ canvas, figure }, height, width) {
+  canvas.style.aspectRatio = `${width} / ${height}`;
+  figure.style.maxWidth = height > width ? `${(TALLEST * width) / height}px` : "";
+}
 
-class BitPad extends Pad {
-  constructor(page, size, changed) {
-    super(page, size, changed, "pair");
-    this.rubs = false;
-    this.version = 0;
+// ---- The pad: an image as the model was trained on, bits or colours
+
+class PixelPad extends Pad {
+  constructor(page, changed) {
+    super(page, [1, 1], changed, "");
     const { canvas, figure } = this.picture;
-    const rubber = page.button("Rub out", () => {
+    this.clearing = figure.querySelector("button"); // it will stand with the others
+    figure.prepend(element("p", { class: "title" }, "You draw: x"));
+    this.invitation = element("span", { class: "invitation", "aria-hidden": true }, "Draw here");
+    figure.append(this.invitation);
+    this.rubs = false;
+    this.rubber = page.button("Rub out", () => {
       this.rubs = !this.rubs;
-      rubber.setAttribute("aria-pressed", this.rubs);
+      this.rubber.setAttribute("aria-pressed", this.rubs);
     });
-    rubber.setAttribute("aria-pressed", false);
-    figure.append(rubber);
+    this.rubber.setAttribute("aria-pressed", false);
+    this.version = 0;
+    this.reshape([1, 1, 1]);
     for (const name of ["focus", "blur"]) canvas.addEventListener(name, changed);
   }
 
+  reshape(shape) {
+    const [channels, height, width] = shape;
+    Object.assign(this, { shape, size: [height, width], penDown: false });
+    this.cursor = [Math.floor(height / 2), Math.floor(width / 2)];
+    this.blank = channels === 1 ? 0 : 1; // paper: no ink, or white
+    this.paint = new Array(channels).fill(1 - this.blank);
+    this.values = new Float32Array(channels * height * width).fill(this.blank);
+    this.reach = Math.max(1, Math.min(height, width) / 28); // a pen of the same look
+    proportioned(this.picture, height, width);
+  }
+
+  set(row, column, ink) {
+    const [channels, height, width] = this.shape;
+    for (let c = 0; c < channels; c++) {
+      this.values[(c * height + row) * width + column] = ink ? this.paint[c] : this.blank;
+    }
+  }
+
+  // Every pixel of which `wanted(row, column)` is true or false, not undefined.
+  each(wanted) {
+    const [height, width] = this.size;
+    this.version++;
+    for (let row = 0; row < height; row++) {
+      for (let column = 0; column < width; column++) {
+        const ink = wanted(row, column);
+        if (ink !== undefined) this.set(row, column, ink);
+      }
+    }
+  }
+
   dab(row, column) {
-    this.version++;
-    if (!this.rubs) return super.dab(row, column);
-    this.image.forEach((line, b) => line.forEach((_, a) => {
-      if (Math.hypot(b - row, a - column) < 1.8) line[a] = 0;
-    }));
+    const radius = (this.rubs ? 1.8 : 1.1) * this.reach;
+    this.each((b, a) => Math.hypot(b - row, a - column) < radius ? !this.rubs : undefined);
   }
 
-  key(event) {
-    if (["Backspace", "Delete"].includes(event.key)) this.version++;
-    super.key(event);
+  rub(row, column) {
+    this.each((b, a) => Math.max(Math.abs(b - row), Math.abs(a - column)) < 2 ? false : undefined);
   }
 
-  // Every pixel anew: `ink(row, column)` is 0 or 1.
   fill(ink) {
-    this.version++;
-    this.image.forEach((line, b) => line.forEach((_, a) => { line[a] = ink(b, a); }));
+    this.each(() => ink);
     this.changed();
   }
 
   clear() {
-    this.fill(() => 0);
+    this.fill(false);
+  }
+
+  put(values) {
+    this.version++;
+    this.values.set(values);
+    this.changed();
   }
 
   scribble() {
-    this.fill(() => 0);
+    this.clear();
     const [height, width] = this.size;
     const corner = (k) => [height * (0.1 + 0.16 * k), width * (k % 2 ? 0.9 : 0.1)];
     for (let k = 1; k <= 5; k++) this.stroke(corner(k - 1), corner(k));
   }
 
-  bits() {
-    return Float32Array.from(this.image.flat(), (ink) => (ink >= 0.5 ? 1 : 0));
-  }
-
-  draw(window = null) {
-    const { canvas } = this.picture, [height, width] = this.size;
-    const place = drawImage(canvas, greyed(this.bits(), [height, width]));
+  draw(window = null, how = "it looks at the whole of x") {
+    const { canvas, figure } = this.picture;
+    const place = drawImage(canvas, shown(this.values, this.shape));
     if (window) drawGrid(place, window.muX, window.muY, BLUE);
     const { pen, scale } = place, [row, column] = this.cursor;
     const state = `Cursor in row ${row}, column ${column}, pen ${this.penDown ? "down" : "up"}.`;
-    const active = canvas.getRootNode().activeElement === canvas;
-    if (active) {
+    if (canvas.matches(":focus-visible")) {
       pen.strokeStyle = VERMILLION;
       pen.lineWidth = this.penDown ? 4 : 2;
       pen.strokeRect(column * scale, row * scale, scale, scale);
     }
     const where = window ? ` The model reads across ${ends(window.muX)}, down ${ends(window.muY)}.` : "";
     this.picture.tell(`Pad to draw on. ${state} Arrow keys move, space lowers or lifts the pen, delete rubs out.${where}`,
-      `x: draw here${window ? "; blue, where it reads" : ""}. Keys: arrows, space for the pen, delete.${active ? ` ${state}` : ""}`);
+      window ? "where it looks" : how);
+    figure.querySelector("figcaption").className = window ? "key read" : "";
   }
 }
 
@@ -190,12 +268,11 @@ function compared(total, costs) {
 
 function padPage(page, host, data) {
   page.body.parentNode.append(element("style", {}, STYLE));
-  const digits = data.digits ?? window.drawlibDigits ?? { images: [], labels: [] };
-  const [height, width] = data.size, size = data.size;
-  const loaded = {};
+  const examples = data.examples ?? window.drawlibExamples ?? [];
   const now = { model: null, name: null, seen: null, dreamt: null, trouble: "" };
+  const loaded = {};
   let seed = 0, dreamSeed = 0, directions = [], base = null, frame = null;
-  let asked = "", dreamAsked = "", telling = null;
+  let asked = "", dreamAsked = "", telling = null, touched = false, runs = 0;
   const later = () => {
     frame ??= requestAnimationFrame(() => {
       frame = null;
@@ -207,48 +284,63 @@ function padPage(page, host, data) {
     later();
   };
 
-  // What is there to choose, from top to bottom and from left to right.
+  // What there is, from top to bottom.
+  const body = page.body, head = element("div", { class: "head" });
+  head.append(body.firstChild, page.controls);
+  body.prepend(head);
   const which = page.choice("model", Object.fromEntries(
     data.models.map(({ label }, k) => [k, label])));
-  const starts = element("div", { class: "starts", role: "group", "aria-label": "Begin with" });
-  page.controls.after(starts);
-  const columns = element("div", { class: "columns" });
-  page.pictures.replaceWith(columns);
-  const column = (kind, name, text) => {
-    const box = element("div", { class: kind, role: "group", "aria-label": name },
-      element("p", {}, element("strong", {}, name), ` ${text}`));
-    columns.append(box);
+
+  page.pictures.className = "stage";
+  const pad = new PixelPad(page, later);
+  const memory = titled(page, "latent", "Its memory: L");
+  const canvas = titled(page, "write", "Its canvas");
+  const steps = timeline(page, host, 1, () => speed());
+  const { step, playing, label } = steps;
+
+  page.told.className = "verdict";
+  page.told.setAttribute("aria-live", "polite");
+  const starts = element("div", { class: "tools", role: "group", "aria-label": "Begin with" });
+  const tools = element("div", { class: "tools", role: "group", "aria-label": "Tools" });
+  const pen = element("input", { type: "color", value: "#000000" });
+  const penBox = element("label", {}, "pen's colour", pen);
+  const save = page.button("Save as a picture", () => savePicture());
+  save.className = "apart";
+  const again = page.button("New sample", () => { seed++; page.update(); });
+  tools.append(penBox, pad.clearing, pad.rubber, again, save);
+  body.append(page.told, tools, starts);
+  pen.addEventListener("input", () => {
+    pad.paint = [1, 3, 5].map((k) => parseInt(pen.value.slice(k, k + 2), 16) / 255);
+  });
+
+  const folded = (name) => {
+    const box = element("details", {}, element("summary", {}, name));
+    box.addEventListener("toggle", () => page.update());
+    body.append(box);
     page.inside(box);
     return box;
   };
-
-  const seenBox = column("seen", "It looks and draws.", "");
+  const closer = folded("What it sees, and what is still wrong");
   page.row("pictures");
-  const pad = new BitPad(page, size, later);
-  const canvas = page.picture("pair", height / width);
-  seenBox.append(page.told);
-  page.told.setAttribute("aria-live", "polite");
-  page.row("controls").classList.add("transport");
-  const { step, playing, label, show } = transport(page, host, 1, { speeds: SPEEDS });
-  page.controls.append(page.button("New sample", () => { seed++; page.update(); }));
-  const mean = page.choice("z of each step", {
-    sample: "a sample of the posterior", mean: "the mean of the posterior" });
-  mean.select.parentNode.classList.add("both");
-  page.row("pictures");
-  const error = page.picture("small", height / width);
+  const error = page.picture("small", 1);
   const patch = page.picture("small", 1);
   const errorPatch = page.picture("small", 1);
-  const memory = page.picture("pair", 1);
-  page.row("pictures");
-  const bars = page.picture("wide bars", 0.2);
+
+  folded("Numbers, speed and noise");
   const fill = page.table(["KL of this step, in nats", "KL up to this step",
     "KL of all steps", "−log p(x | z), after the last", "−ELBO, these two together"]);
+  page.row("controls");
+  const speed = page.choice("speed", SPEEDS);
+  speed.select.value = "8";
+  const mean = page.choice("z of each step", {
+    sample: "a sample of the posterior", mean: "the mean of the posterior" });
 
-  column("dreamt", "It dreams.", "z from the prior: no image is looked at.");
+  const dreams = folded("It dreams: z from the prior, no image is looked at");
+  const columns = element("div", { class: "dreams" });
+  dreams.append(columns);
+  page.inside(columns);
   page.row("pictures");
-  const dream = page.picture("pair", height / width);
-  for (const one of [canvas, error, patch, errorPatch, memory, bars, dream])
-    one.canvas.setAttribute("aria-label", "not there yet"); // until the model has come
+  const dream = page.picture("dream", 1);
   page.row("controls");
   const sliders = range(4, (k) => page.slider(`direction ${k + 1}`,
     [-FARTHEST, FARTHEST, 0.05, 0], (v) => `${fixed(v, 1)} σ`));
@@ -257,26 +349,37 @@ function padPage(page, host, data) {
     settle();
     page.update();
   }));
+
   const about = element("p");
-  columns.after(about);
+  folded("About this model").append(about);
+  for (const one of [canvas, memory, error, patch, errorPatch, dream])
+    one.canvas.setAttribute("aria-label", "not there yet"); // until the model has come
 
-  digits.images.forEach((text, k) => {
-    const values = bytes(text), name = `test digit ${digits.labels[k]}`;
-    const button = page.button("", () => pad.fill((b, a) => values[b * width + a]));
-    button.className = "digit";
-    button.setAttribute("aria-label", `Begin with a ${name}`);
-    button.append(greyed(values, size));
-    starts.append(button);
-  });
-  starts.append(page.button("Full pad", () => pad.fill(() => 1)),
-    page.button("Scribble", () => pad.scribble()));
+  // What an example of this shape is called and looks like, and what begins with it.
+  function offer(shape) {
+    const fits = examples.filter((one) => String(one.shape) === String(shape));
+    const buttons = fits.flatMap(({ images, labels, levels, what }) =>
+      images.map((text, k) => {
+        const values = Float32Array.from(bytes(text), (v) => v / levels);
+        const button = page.button("", () => pad.put(values));
+        button.className = "example";
+        button.setAttribute("aria-label", `Begin with ${what} ${labels[k]}`);
+        button.append(shown(values, shape));
+        return button;
+      }));
+    starts.replaceChildren(buttons.length ? "or begin with" : "Try", ...buttons,
+      page.button("Full pad", () => pad.fill(true)),
+      page.button("Scribble", () => pad.scribble()));
+    return buttons[5] ?? buttons[0];
+  }
 
-  const scrub = (event) => {
-    const box = bars.canvas.getBoundingClientRect();
-    const t = Math.ceil(((event.clientX - box.left) / box.width) * step.input.max);
-    show(Math.min(Number(step.input.max), Math.max(1, t)));
-  };
-  drag(bars.canvas, { begin: scrub, move: scrub });
+  function reshape(shape) {
+    const [channels, height, width] = shape;
+    pad.reshape(shape);
+    for (const one of [canvas, error, dream]) proportioned(one, height, width);
+    penBox.hidden = channels === 1;
+    offer(shape)?.click();
+  }
 
   // The dream's z where its seed put it, on the sliders too.
   function settle() {
@@ -304,8 +407,6 @@ function padPage(page, host, data) {
     try {
       const model = await loaded[name];
       if (which() !== name) return load();
-      const [shape, wanted] = [model.shape, [1, height, width]].map((one) => one.join(" × "));
-      if (shape !== wanted) throw new Error(`${model.name} draws ${shape}; allowed: ${wanted}`);
       begin(model);
     } catch (trouble) {
       delete loaded[name];
@@ -321,26 +422,26 @@ function padPage(page, host, data) {
     sliders.forEach(({ input }, k) => { input.parentNode.hidden = k >= directions.length; });
     step.input.max = model.T;
     step.input.value = atEnd ? model.T : Math.min(step(), model.T);
-    memory.image = model.L && memoryOf(model.L, [model.config.M, model.config.M]);
+    memory.image = model.L && memoryOf(model.L, model.config.M);
     about.textContent = model.live?.about ?? "";
     settle();
     asked = dreamAsked = "";
+    if (String(pad.shape) !== String(model.shape)) reshape(model.shape);
     page.update();
   }
 
   const look = newest(async () => {
-    const { model } = now, image = pad.bits(), begun = performance.now();
+    const { model } = now, image = pad.values.slice();
     const chosen = mean() === "mean";
     const eps = chosen ? new Float32Array(model.T * model.z)
       : noise(seed, model.T * model.z);
+    runs++;
     const steps = await model.play({ image, noise: eps, budget: BUDGET });
     if (model !== now.model) return; // another model was chosen meanwhile
     const kl = steps.map((s) => s.kl), klTotal = kl.reduce((a, b) => a + b, 0);
     const nll = -model.logLikelihood(steps[model.T - 1].logits, image);
-    const took = performance.now() - begun;
-    const negElbo = nll + klTotal;
     now.seen = {
-      image, noise: eps, steps, kl, klTotal, nll, negElbo, took, fixed: chosen,
+      image, noise: eps, steps, kl, klTotal, nll, negElbo: nll + klTotal, fixed: chosen,
       margin: model.L ? outside(steps, model.config.M) : 0,
     };
     later();
@@ -354,39 +455,58 @@ function padPage(page, host, data) {
     later();
   }, failed);
 
-  // Asks for what is not computed yet, or no longer.
+  // Asks for what is not computed yet, or no longer; for a dream where it can be seen.
   function ask() {
     const key = JSON.stringify([now.name, pad.version, seed, mean()]);
     if (key !== asked) { asked = key; look(); }
+    if (!dreams.open) return;
     const dreamKey = JSON.stringify([now.name, dreamSeed, ...sliders.map((s) => s())]);
     if (dreamKey !== dreamAsked) { dreamAsked = dreamKey; imagine(); }
   }
 
+  function drawCanvas(picture, { canvas: values, write }, t) {
+    const place = drawImage(picture.canvas, shown(values, now.model.shape));
+    if (write) drawGrid(place, write.muX, write.muY, VERMILLION);
+    picture.tell(`Step ${t}: its canvas${windowed(write)}`,
+      write ? "where it writes" : "it writes on the whole of it", write);
+  }
+
+  function drawMemory(picture, { latent }, t) {
+    const place = drawImage(picture.canvas, memory.image, now.seen.margin);
+    if (latent) drawGrid(place, latent.muX, latent.muY, GREEN);
+    picture.tell(`Step ${t}: L${windowed(latent)}`,
+      latent ? "where it reads L, also beyond its edge" : "", latent);
+  }
+
+  function drawCloser({ patch: read, read: window, error: wrong }) {
+    const { shape, config, attends } = now.model, [channels] = shape;
+    drawImage(error.canvas, signed(wrong, shape));
+    error.tell(channels === 1 ? "the error image: orange lacks ink, blue has too much"
+      : "the error image: grey where nothing is missing");
+    if (!attends) return;
+    const N = config.read, square = [channels, N, N], half = read.length / 2;
+    drawImage(patch.canvas, shown(read, square, 0, window.gamma));
+    patch.tell(`the ${N} × ${N} patch read of x`);
+    drawImage(errorPatch.canvas, signed(read.subarray(half), square, window.gamma));
+    errorPatch.tell("and of the error image");
+  }
+
   function drawSeen(t) {
-    const { model, seen } = now, one = seen.steps[t - 1];
-    pad.draw(one.read);
-    drawWindowed(canvas, greyed(one.canvas, size), one.write, VERMILLION, t,
-      `its canvas${one.write ? "; orange, where it writes" : ""}`);
-    drawImage(error.canvas, signed(one.error, size));
-    error.tell("error image: orange lacks ink, blue has too much");
-    if (one.patch) {
-      const N = model.config.read, half = one.patch.length / 2;
-      drawImage(patch.canvas, greyed(one.patch, [N, N], 0, one.read.gamma));
-      patch.tell(`the ${N} × ${N} patch read of x`);
-      drawImage(errorPatch.canvas, signed(one.patch.subarray(half), [N, N], one.read.gamma));
-      errorPatch.tell(`and of the error image`);
-    }
-    if (memory.image) {
-      const { M } = model.config;
-      drawWindowed(memory, memory.image, one.latent, GREEN, t,
-        `L, ${M} × ${M}${one.latent ? "; green, where it reads, also beyond L" : ""}`,
-        seen.margin);
-    }
-    drawBars(bars.canvas, seen.kl, t);
+    const { seen } = now, one = seen.steps[t - 1];
+    pad.draw(one.read, memory.image && "it sees all of x, through L");
+    drawCanvas(canvas, one, t);
+    if (memory.image) drawMemory(memory, one, t);
+    if (closer.open) drawCloser(one);
+    steps.draw(seen.kl);
     const soFar = seen.kl.slice(0, t).reduce((a, b) => a + b, 0);
-    bars.tell(`KL of step ${t}: ${fixed(seen.kl[t - 1])} nats of ${fixed(seen.klTotal)}.`,
-      "What each step spends on z. Press on a bar to go to its step.");
     fill([seen.kl[t - 1], soFar, seen.klTotal, seen.nll, seen.negElbo].map((v) => fixed(v)));
+  }
+
+  // Nats, and bits per dimension where a pixel has 256 levels.
+  function price(nats) {
+    const { config, pixels } = now.model;
+    if (config.likelihood === "bernoulli") return "";
+    return ` (${fixed(nats / (pixels * Math.LN2))} bits per dimension)`;
   }
 
   // Said when the numbers have come to rest, not at each move of the pen.
@@ -395,14 +515,81 @@ function padPage(page, host, data) {
     telling = setTimeout(() => {
       const { model, seen, trouble } = now;
       const costs = model?.live?.costs;
-      let text = trouble || "Loading the model…";
+      let first = "", rest = trouble || "Loading the model…";
       if (!trouble && seen) {
-        text = `−ELBO ${fixed(seen.negElbo, 1)} nats` +
-          (costs ? `, ${compared(seen.negElbo, costs)}.` : ".");
-        if (seen.fixed) text += " With z at its mean this is no estimate of the bound.";
+        first = `−ELBO ${fixed(seen.negElbo, 1)} nats`;
+        rest = price(seen.negElbo) + (costs ? `, ${compared(seen.negElbo, costs)}.` : ".");
+        if (seen.fixed) rest += " With z at its mean this is no estimate of the bound.";
       }
-      if (page.told.textContent !== text) page.told.textContent = text;
+      if (page.told.textContent === first + rest) return;
+      page.told.replaceChildren(element("strong", {}, first), rest);
     }, page.told.textContent ? 400 : 0);
+  }
+
+  // x, the canvas and the time line as they stand, in one PNG.
+  async function savePicture() {
+    const { model, seen } = now, t = step();
+    if (!seen) return;
+    const one = seen.steps[t - 1], [, height, width] = model.shape;
+    const side = 480, tall = Math.round((side * height) / width), gap = 24;
+    const parts = model.L ? ["x", "L", "canvas"] : ["x", "canvas"];
+    const room = element("div", { style: "position: absolute; left: -9999px; top: 0" });
+    page.body.append(room);
+    const picture = (w, h) => {
+      const made = element("canvas", { style: `width: ${w}px; height: ${h}px` });
+      room.append(made);
+      return { canvas: made, tell() {} };
+    };
+    const [x, L, drawn] = [picture(side, tall), picture(side, side), picture(side, tall)];
+    const place = drawImage(x.canvas, shown(seen.image, model.shape));
+    if (one.read) drawGrid(place, one.read.muX, one.read.muY, BLUE);
+    drawCanvas(drawn, one, t);
+    if (model.L) drawMemory(L, one, t);
+    const long = parts.length * (side + gap) - gap, bars = picture(long, 96);
+    drawBars(bars.canvas, seen.kl, t);
+    const high = Math.max(tall, model.L ? side : 0);
+    const whole = picture(long + 2 * gap, high + 96 + 5 * gap);
+    const { pen: ink, width: w, height: h, colour } = surface(whole.canvas);
+    ink.fillStyle = colour("page");
+    ink.fillRect(0, 0, w, h);
+    const names = { x: [x, tall], L: [L, side], canvas: [drawn, tall] };
+    ink.fillStyle = colour("text");
+    ink.font = "18px system-ui, sans-serif";
+    parts.forEach((name, k) => {
+      const [{ canvas: from }, to] = names[name], left = gap + k * (side + gap);
+      ink.fillText(name, left, 1.4 * gap);
+      ink.drawImage(from, left, 2 * gap, side, to);
+    });
+    ink.drawImage(bars.canvas, gap, high + 3 * gap, long, 96);
+    ink.fillText(`${model.name}: step ${t} of ${model.T}, KL ${fixed(seen.kl[t - 1])} of ` +
+      `${fixed(seen.klTotal)} nats; −ELBO ${fixed(seen.negElbo, 1)} nats`, gap, h - 0.6 * gap);
+    room.remove();
+    const blob = await new Promise((done) => whole.canvas.toBlob(done, "image/png"));
+    const link = element("a", { href: URL.createObjectURL(blob), download: "drawing.png" });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  }
+
+  // Until the first touch the page moves once, by itself, from the first step to the last;
+  // not for somebody who asked for less motion.
+  function touch(event) {
+    if (touched) return;
+    touched = true;
+    pad.invitation.remove();
+    if (!playing() || steps.row.contains(event.target)) return;
+    steps.pause();
+    steps.show(Number(step.input.max)); // whoever draws sees the whole drawing
+  }
+  for (const name of ["pointerdown", "keydown"])
+    host.shadowRoot.addEventListener(name, touch, { capture: true });
+  function glance() {
+    const eye = new IntersectionObserver((entries) => {
+      if (!entries.some((one) => one.isIntersecting)) return;
+      eye.disconnect();
+      if (!touched && !steps.calm.matches)
+        steps.play(() => Math.max(8, Number(step.input.max) / GLANCE));
+    }, { threshold: 0.5 });
+    eye.observe(canvas.canvas);
   }
 
   page.start(host, () => {
@@ -412,27 +599,26 @@ function padPage(page, host, data) {
     patch.figure.hidden = errorPatch.figure.hidden = !model?.attends;
     memory.figure.hidden = !memory.image || !model;
     if (model) ask();
-    if (model && seen) drawSeen(t);
-    else {
+    if (model && seen) {
+      drawSeen(t);
+      if (!now.glanced) { now.glanced = true; glance(); }
+    } else {
       pad.draw();
-      for (const one of [canvas, error, bars]) emptied(one, "not there yet");
+      steps.draw([]);
+      for (const one of [canvas, error]) emptied(one, "not there yet");
     }
-    if (model && dreamt) {
-      const one = dreamt.steps[t - 1];
-      drawWindowed(dream, greyed(one.canvas, size), one.write, VERMILLION, t,
-        `its canvas${one.write ? "; orange, where it writes" : ""}`);
-    } else emptied(dream, "not there yet");
+    if (model && dreamt && dreams.open) drawCanvas(dream, dreamt.steps[t - 1], t);
+    else emptied(dream, "not there yet");
     tell();
     return {
       model: model?.name ?? null, t, T: model?.T ?? null, playing: playing(), seed, trouble,
-      x: pad.bits(), seen, dreamt, coordinates: sliders.map((s) => s()),
+      x: pad.values, seen, dreamt, coordinates: sliders.map((s) => s()), runs,
       get waiting() { return frame !== null || look.busy() || imagine.busy(); },
     };
   });
-  const given = starts.querySelectorAll("button.digit");
-  (given[5] ?? given[0])?.click();
+  reshape(data.shape); // a picture is there before the model is
 }
 
-Object.assign(window.drawlib.kinds, { pad: [padPage, "Draw a digit."] });
+Object.assign(window.drawlib.kinds, { pad: [padPage, "Draw."] });
 window.drawlib.mountAll();
 })();

@@ -262,18 +262,36 @@ class Model {
     return steps;
   }
 
-  // Eq. (9) for bits: log p(x given c) = Σ x c − softplus(c), in nats
+  // Eq. (9), log p(x given c) in nats: of bits, or of 8-bit levels
   logLikelihood(logits, image) {
-    if (this.config.likelihood !== "bernoulli") {
-      throw new Error(`likelihood is ${this.config.likelihood}; allowed: bernoulli`);
-    }
-    let total = 0;
-    for (let p = 0; p < logits.length; p++) {
-      const c = logits[p];
-      total += image[p] * c - Math.max(c, 0) - Math.log1p(Math.exp(-Math.abs(c)));
-    }
-    return total;
+    const of = { bernoulli: ofBits, "discretised-logistic": ofLevels };
+    return of[this.config.likelihood](logits, image, this.w["likelihood.log_scale"]);
   }
+}
+
+const softplus = (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
+
+// Σ x c − softplus(c)
+function ofBits(logits, image) {
+  let total = 0;
+  for (let p = 0; p < logits.length; p++) total += image[p] * logits[p] - softplus(logits[p]);
+  return total;
+}
+
+// Σ log(Λ((x + ½Δ − m)/s) − Λ((x − ½Δ − m)/s)), m = σ(c), Δ = 1/255, s of each channel; the
+// outermost bins take the tails. As in drawlib/likelihood.py, which says why in this form.
+function ofLevels(logits, image, logScale) {
+  const channel = logits.length / logScale.length, half = 0.5 / 255;
+  let total = 0;
+  for (let p = 0; p < logits.length; p++) {
+    const inverse = Math.exp(-logScale[Math.floor(p / channel)]);
+    const x = image[p], gap = x - sigmoid(logits[p]);
+    const above = -softplus(-(gap + half) * inverse), below = -softplus((gap - half) * inverse);
+    if (x < half) total += above;
+    else if (x > 1 - half) total += below;
+    else total += above + below + Math.log(-Math.expm1(-inverse / 255));
+  }
+  return total;
 }
 
 const loadModel = (json) => new Model(json);

@@ -3,14 +3,14 @@
 // web_arithmetic.js, and a file that `python -m drawlib export-web` wrote. The tests
 // compare the two number by number.
 //
-// A step takes about a millisecond, so it runs in the page's own thread: `play` gives the
+// A step takes less than a millisecond, so it runs in the page's own thread: `play` gives the
 // page its turn every few milliseconds. A Worker would have to be made from a string of
 // this text, and copy every canvas, to gain nothing that a reader can see.
 (() => {
 "use strict";
 
 const { filterbank } = window.drawlib;
-const { bytesOf, tensor, sigmoid, affine, memory } = window.drawlib.arithmetic;
+const { bytesOf, tensor, sigmoid, Matrices, memory } = window.drawlib.arithmetic;
 const { readPatch, writePatch, softmax, normalised } = window.drawlib.arithmetic;
 
 function demand(name, values, size) {
@@ -48,6 +48,10 @@ class Model {
     this.encoderInput = new Float32Array(seen + 2 * hidden);
     this.decoderInput = new Float32Array(w["decoder.weight"].length / (4 * hidden));
     if (!this.attends) this.hoist();
+    const named = (end) => Object.fromEntries(Object.keys(w)
+      .filter((name) => name.endsWith(".weight"))
+      .map((name) => [name.slice(0, -7), w[name.slice(0, -7) + end]]));
+    this.matrices = new Matrices(named(".weight"), named(".bias"));
   }
 
   // W₁x + W₂x̂ = (W₁ + W₂) x + W₂ (0 − σ(c)): the first product is the same at each step.
@@ -64,8 +68,7 @@ class Model {
   }
 
   head(name, v) {
-    const bias = this.w[name + ".bias"], weight = this.w[name + ".weight"];
-    return affine(new Float32Array(bias.length), bias, weight, v.length, 0, v);
+    return this.matrices.times(name, v, new Float32Array(this.w[name + ".bias"].length));
   }
 
   gaussian(name, h) {
@@ -133,7 +136,7 @@ class Model {
   }
 
   encode(state, image, result) {
-    const v = this.encoderInput, P = this.pixels, weight = this.w["encoder.weight"];
+    const v = this.encoderInput, P = this.pixels;
     const { canvas } = state, error = new Float32Array(P);
     let bias = this.w["encoder.bias"], read = P, from = P;
     for (let p = 0; p < P; p++) error[p] = image[p] - canvas[p]; // Eq. (3)
@@ -155,7 +158,7 @@ class Model {
     result.error = error;
     v.set(state.h_dec, read);
     v.set(state.h_enc, read + state.h_dec.length);
-    affine(this.gates, bias, weight, from + v.length, from, v); // Eq. (5)
+    this.matrices.times("encoder", v, this.gates, from, bias); // Eq. (5)
     memory(this.gates, state.h_enc, state.c_enc);
   }
 
@@ -168,7 +171,7 @@ class Model {
     }
     v.set(seen);
     v.set(state.h_dec, seen.length);
-    affine(this.gates, this.w["decoder.bias"], this.w["decoder.weight"], v.length, 0, v);
+    this.matrices.times("decoder", v, this.gates);
     memory(this.gates, state.h_dec, state.c_dec); // Eqs. (7), (14)
     const w = this.head("writer", state.h_dec), { logits } = state; // Eqs. (18), (28)
     if (this.attends) {

@@ -346,7 +346,7 @@ def as_text(values: torch.Tensor) -> str:
 class Opened:
     """A page in a folder, opened from a file; models are files beside it."""
 
-    def __init__(self, browser: Any, folder: Path) -> None:
+    def __init__(self, browser: Any, folder: Path, before: str = "") -> None:
         self.folder = folder
         page = folder / "page.html"
         page.write_text(
@@ -355,6 +355,7 @@ class Opened:
             encoding="utf-8",
         )
         self.context = browser.new_context()
+        self.context.add_init_script(before)
         self.page = self.context.new_page()
         self.requests: list[str] = []
         self.troubles: list[str] = []
@@ -443,6 +444,25 @@ def test_eqs_3_to_8_of_a_step_are_the_librarys_in_every_variant(name, opened):
     assert abs(dreamt["canvas"] - by_image(images)).max() < CLOSE
     assert abs(dreamt["canvas"] - found["canvas"][:20]).max() > 0.01
     assert opened.troubles == []
+
+
+@in_a_browser
+@pytest.mark.parametrize("name", ["draw", "draw-attention", "draw-cauchy-colour"])
+def test_a_browser_without_vectors_computes_the_same(name, browser, opened, tmp_path):
+    plain = Opened(browser, tmp_path, "delete globalThis.WebAssembly")
+    model, x = some_model(SMALL[name]), some_images(8, SMALL[name].image_shape)
+    noise = model.noise(len(x), torch.Generator().manual_seed(2))
+    both = []
+    for one, fast in ((plain, False), (opened, True)):
+        read = one.add(f"either-{name}", model)
+        both.append(one.run(f"either-{name}", x, noise))
+        matrices = f"window.models['either-{name}'].matrices.sums"
+        assert one.page.evaluate(f"() => {matrices} !== undefined") == fast
+    compare(both[0], read.build(), x, noise)
+    for key, values in both[0].items():
+        same(values, both[1][key], 1e-4)
+    assert plain.troubles == []
+    plain.context.close()
 
 
 @in_a_browser

@@ -275,7 +275,8 @@ def pad(
     """Draw, and watch ``model``, a DRAW or a GLAS, look at it and draw it again.
 
     The page of the book's "Draw a digit", for a model that was just trained: weights
-    (rounded to int8), images and script are in it, and it runs without the kernel.
+    (rounded to int8, or to float16 where that costs less than 0.2 nats only so), images
+    and script are in it, and it runs without the kernel.
     ``images``, (n, channels, height, width), or (n, height, width) of one channel, are
     bits, 0 or 1, or for a model of levels 8-bit, 0 to 255. ``labels`` is a list, an
     array or a tensor of n: one of each, at most ten, is offered to begin with. All

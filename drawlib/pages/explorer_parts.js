@@ -132,9 +132,9 @@ function drawBars(canvas, values, t) {
 // ---- The parts of a page: controls that are real inputs, pictures that say what they show
 
 const STYLE = `
-:host { display: block; box-sizing: border-box; max-width: 100%; padding: 12px;
-  color: var(--text); background: var(--page); border: 1px solid #767676;
-  border-radius: 6px; font: max(15px, 0.94rem)/1.45 system-ui, sans-serif; text-align: left;
+:host { display: block; box-sizing: border-box; max-width: 100%; padding: 14px 18px;
+  color: var(--text); background: var(--page); border: 1px solid var(--rule);
+  border-radius: 12px; font: max(15px, 0.94rem)/1.45 system-ui, sans-serif; text-align: left;
   overflow-wrap: anywhere;
   color-scheme: light; --text: #1b1b1b; --quiet: #595959; --page: #ffffff;
   --field: #f2f2f2; --edge: #6b6b6b; --rule: #c8c8c8; --desk: #e4e4e4; --ahead: #9a9a9a;
@@ -156,6 +156,9 @@ button { align-self: end; cursor: pointer; }
 button.main { color: var(--on-blue); background: var(--blue); border-color: transparent;
   font-weight: 600; }
 .timeline { grid-template-columns: auto minmax(0, 1fr); gap: 0 14px; margin-top: 12px; }
+.timeline .control { column-gap: 10px; }
+.timeline label { white-space: nowrap; }
+.timeline output { text-align: right; }
 .timeline > .main { align-self: stretch; min-width: 76px; margin: 24px 0 14px;
   border-radius: 10px; }
 .timeline canvas { grid-area: 2 / 1 / 3 / 3; height: 92px; cursor: ew-resize;

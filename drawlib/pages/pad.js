@@ -15,14 +15,14 @@ const GLANCE = 3.2; // seconds in which the page shows once what it can do
 const TALLEST = 440; // CSS pixels of a picture
 
 const STYLE = `
-:host { max-width: 880px; margin: 0 auto; padding: 16px 18px; border-color: var(--rule);
-  border-radius: 12px; }
+:host { max-width: min(880px, 100%); margin: 0 auto; }
 .head { display: flex; flex-wrap: wrap; gap: 4px 24px; align-items: center; }
 .head > p { flex: 1 1 260px; margin: 0; }
 .head .controls { flex: 0 1 auto; }
 .head .control { grid-template-columns: auto 1fr; gap: 8px; }
 .head select { grid-column: auto; }
-.stage { display: grid; gap: 12px 20px; margin-top: 14px; justify-items: center;
+.stage { display: grid; gap: 12px 20px; margin-top: 14px;
+  place-items: start center;
   grid-template-columns: repeat(auto-fit, minmax(min(46%, 200px), 1fr)); }
 .stage figure { position: relative; width: 100%; max-width: none; display: flex;
   flex-direction: column; gap: 4px; }
@@ -272,7 +272,7 @@ function padPage(page, host, data) {
   const now = { model: null, name: null, seen: null, dreamt: null, trouble: "" };
   const loaded = {};
   let seed = 0, dreamSeed = 0, directions = [], base = null, frame = null;
-  let asked = "", dreamAsked = "", telling = null, touched = false, runs = 0;
+  let asked = "", dreamAsked = "", telling = "", timer = null, touched = false, runs = 0;
   const later = () => {
     frame ??= requestAnimationFrame(() => {
       frame = null;
@@ -293,8 +293,8 @@ function padPage(page, host, data) {
 
   page.pictures.className = "stage";
   const pad = new PixelPad(page, later);
-  const memory = titled(page, "latent", "Its memory: L");
   const canvas = titled(page, "write", "Its canvas");
+  const memory = titled(page, "latent", "Its memory: L");
   const steps = timeline(page, host, 1, () => speed());
   const { step, playing, label } = steps;
 
@@ -475,7 +475,7 @@ function padPage(page, host, data) {
     const place = drawImage(picture.canvas, memory.image, now.seen.margin);
     if (latent) drawGrid(place, latent.muX, latent.muY, GREEN);
     picture.tell(`Step ${t}: L${windowed(latent)}`,
-      latent ? "where it reads L, also beyond its edge" : "", latent);
+      latent ? "where it reads L" : "", latent);
   }
 
   function drawCloser({ patch: read, read: window, error: wrong }) {
@@ -511,19 +511,20 @@ function padPage(page, host, data) {
 
   // Said when the numbers have come to rest, not at each move of the pen.
   function tell() {
-    clearTimeout(telling);
-    telling = setTimeout(() => {
-      const { model, seen, trouble } = now;
-      const costs = model?.live?.costs;
-      let first = "", rest = trouble || "Loading the model…";
-      if (!trouble && seen) {
-        first = `−ELBO ${fixed(seen.negElbo, 1)} nats`;
-        rest = price(seen.negElbo) + (costs ? `, ${compared(seen.negElbo, costs)}.` : ".");
-        if (seen.fixed) rest += " With z at its mean this is no estimate of the bound.";
-      }
-      if (page.told.textContent === first + rest) return;
-      page.told.replaceChildren(element("strong", {}, first), rest);
-    }, page.told.textContent ? 400 : 0);
+    const { model, seen, trouble } = now;
+    const costs = model?.live?.costs;
+    let first = "", rest = trouble || "Loading the model…";
+    if (!trouble && seen) {
+      first = `−ELBO ${fixed(seen.negElbo, 1)} nats`;
+      rest = price(seen.negElbo) + (costs ? `, ${compared(seen.negElbo, costs)}.` : ".");
+      if (seen.fixed) rest += " With z at its mean this is no estimate of the bound.";
+    }
+    if (first + rest === telling) return;
+    const wait = telling.startsWith("−ELBO") ? 400 : 0; // the first number at once
+    telling = first + rest;
+    clearTimeout(timer);
+    timer = setTimeout(
+      () => page.told.replaceChildren(element("strong", {}, first), rest), wait);
   }
 
   // x, the canvas and the time line as they stand, in one PNG.
@@ -532,7 +533,7 @@ function padPage(page, host, data) {
     if (!seen) return;
     const one = seen.steps[t - 1], [, height, width] = model.shape;
     const side = 480, tall = Math.round((side * height) / width), gap = 24;
-    const parts = model.L ? ["x", "L", "canvas"] : ["x", "canvas"];
+    const parts = model.L ? ["x", "canvas", "L"] : ["x", "canvas"];
     const room = element("div", { style: "position: absolute; left: -9999px; top: 0" });
     page.body.append(room);
     const picture = (w, h) => {

@@ -204,21 +204,26 @@ def page(
     web.check_runs_in_a_page(model, "model")
     shape = tuple(config.image_shape)
     levels = 1 if config.likelihood == "bernoulli" else 255
-    copy = web.as_in_page(model, "int8")
+    form = next(iter(web.FORMATS))
+    copy = web.as_in_page(model, form)
     offered: list[dict[str, Any]] = []
     measured, x = {}, torch.zeros(0, *shape)
-    about = f"{name}: weights rounded to int8."
+    about = f"{name}: weights rounded to {form}."
     if images is not None:
         given = images_of(images, shape, config.likelihood)
         offered = [first_of_each(given, labels, f"the {what}", levels)]
         x = given.float() / levels
-        measured = rounding(web.as_in_page(model, None), copy, x)
+        for form in web.FORMATS:  # the first that is good enough, or else the last
+            copy = web.as_in_page(model, form)
+            measured = rounding(web.as_in_page(model, None), copy, x)
+            if measured["loss"] <= web.MOST_LOSS:
+                break
         about = (
             f"{name}: −ELBO on the {len(x):,} given {what}s "
-            f"{measured['quantised']:.2f} nats; rounding to int8 costs "
+            f"{measured['quantised']:.2f} nats; rounding to {form} costs "
             f"{web.loss_of(measured)} of them."
         )
-    inside = web.contents(model, name, "int8", measured)
+    inside = web.contents(model, name, form, measured)
     inside["live"] = describe_live(copy, x, about, what=f"given {what}s")
     return LivePage(
         "pad",

@@ -824,6 +824,8 @@ def test_page_moves_once_until_it_is_touched_and_not_where_motion_is_unwanted(
     opened = Opened(browser, path, WIDE, motion="no-preference")
     opened.page.wait_for_function(f"() => {HOST}.numbers?.playing")
     assert opened.host.locator(".invitation").is_visible()
+    # The price is told while the page moves.
+    opened.host.locator(".verdict").filter(has_text="−ELBO").wait_for()
     opened.stroke([(14, 5), (14, 23)])
     found = opened.numbers()
     assert (found["playing"], found["t"]) == (False, found["T"])
@@ -870,7 +872,7 @@ def test_the_drawing_is_saved_as_a_png_of_what_is_shown(name, wide, tmp_path):
     shown = picture[48 + at][:, 24 + at].mean(2) / 255
     x = np.array(found["x"]).reshape(28, 28)
     assert (abs(shown - (1 - x)) < 0.02).mean() > 0.95
-    canvas = picture[48 + at][:, (parts - 1) * 504 + 24 + at].mean(2) / 255
+    canvas = picture[48 + at][:, 504 + 24 + at].mean(2) / 255
     drawn = np.array(found["canvases"][found["t"] - 1]).reshape(28, 28)
     assert (abs(canvas - (1 - drawn)) < 0.02).mean() > 0.95
     wide.choose(ATTENTION)

@@ -138,11 +138,13 @@ const STYLE = `
   overflow-wrap: anywhere;
   color-scheme: light; --text: #1b1b1b; --quiet: #595959; --page: #ffffff;
   --field: #f2f2f2; --edge: #6b6b6b; --rule: #c8c8c8; --desk: #e4e4e4; --ahead: #9a9a9a;
-  --blue: #0072b2; --orange: #e69f00; --green: #009e73; --vermillion: #d55e00; --on-blue: #ffffff; }
+  --blue: #0072b2; --orange: #e69f00; --green: #009e73; --vermillion: #d55e00;
+  --on-blue: #ffffff; }
 @media screen { :host([data-look=dark]) {
   color-scheme: dark; --text: #e8e8e8; --quiet: #b0b4b8; --page: #1c2127;
   --field: #2d343c; --edge: #8f979f; --rule: #4a525a; --desk: #3a4149; --ahead: #7d858d;
-  --blue: #56b4e9; --orange: #f0b04a; --green: #3cc79b; --vermillion: #f08a3c; --on-blue: #10161c; } }
+  --blue: #56b4e9; --orange: #f0b04a; --green: #3cc79b; --vermillion: #f08a3c;
+  --on-blue: #10161c; } }
 @media print { button { display: none; } figure, tr { break-inside: avoid; } }
 * { box-sizing: border-box; }
 [hidden] { display: none !important; }
@@ -155,18 +157,18 @@ input[type=range] { height: 28px; accent-color: var(--blue); }
 button { align-self: end; cursor: pointer; }
 button.main { color: var(--on-blue); background: var(--blue); border-color: transparent;
   font-weight: 600; }
-.timeline { grid-template-columns: auto minmax(0, 1fr); gap: 0 14px; margin-top: 12px; }
-.timeline .control { column-gap: 10px; }
+.timeline { display: flex; flex-wrap: wrap; gap: 4px 14px; margin-top: 12px; }
+.timeline .control { flex: 1 1 180px; min-width: 0; column-gap: 10px; }
 .timeline label { white-space: nowrap; }
 .timeline output { text-align: right; }
-.timeline > .main { align-self: stretch; min-width: 76px; margin: 24px 0 14px;
-  border-radius: 10px; }
+.timeline > .main { align-self: flex-start; min-width: 76px; min-height: 76px;
+  margin-top: 24px; border-radius: 10px; }
 .timeline canvas { grid-area: 2 / 1 / 3 / 3; height: 92px; cursor: ew-resize;
   touch-action: pan-y; user-select: none; -webkit-user-select: none; border-radius: 4px; }
 .timeline input { grid-area: 2 / 1 / 3 / 3; height: 100%; opacity: 0; pointer-events: none; }
 .timeline .control:has(:focus-visible) canvas { outline: 3px solid var(--vermillion);
   outline-offset: 3px; }
-.note { grid-column: 2; margin: 2px 0 0; color: var(--quiet); font-size: 0.93em; }
+.note { grid-column: 1 / -1; margin: 2px 0 0; color: var(--quiet); font-size: 0.93em; }
 select, button { font: inherit; min-height: 34px; padding: 2px 10px; color: var(--text);
   background: var(--field); border: 1px solid var(--edge); border-radius: 4px; }
 output { font-variant-numeric: tabular-nums; }
@@ -331,7 +333,7 @@ function timeline(page, host, T, speed, first = 1) {
   const bars = element("canvas", { role: "img", "aria-label": "not there yet" });
   const note = element("p", { class: "note" });
   step.input.before(bars);
-  row.append(note);
+  step.input.after(note);
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   const last = () => Number(step.input.max);
   let timer = null;
@@ -367,9 +369,9 @@ function timeline(page, host, T, speed, first = 1) {
     const t = step(), top = Math.max(...kl, 0);
     drawBars(bars, kl, t);
     if (!kl.length) return;
-    const text = `${t} of ${last()}: KL ${fixed(kl[t - 1])} nats`;
-    step.output.textContent = text;
-    step.input.setAttribute("aria-valuetext", text);
+    const [done, nats] = [`${t} of ${last()}`, `${fixed(kl[t - 1])} nats`];
+    step.output.textContent = `${done}: ${nats}`;
+    step.input.setAttribute("aria-valuetext", `${done}: KL ${nats}`);
     bars.setAttribute("aria-label", `KL of each step, at most ${fixed(top)} nats`);
     note.textContent = `KL of each step, at most ${fixed(top)} nats: what it spends on z.`;
   }

@@ -18,8 +18,8 @@ const STYLE = `
 :host { max-width: min(880px, 100%); margin: 0 auto; }
 .head { display: flex; flex-wrap: wrap; gap: 4px 24px; align-items: center; }
 .head > p { flex: 1 1 260px; margin: 0; }
-.head .controls { flex: 0 1 auto; }
-.head .control { grid-template-columns: auto 1fr; gap: 8px; }
+.head .controls { flex: 0 1 auto; min-width: 0; max-width: 100%; }
+.head .control { grid-template-columns: auto minmax(0, 1fr); gap: 8px; }
 .head select { grid-column: auto; }
 .stage { display: grid; gap: 12px 20px; margin-top: 14px;
   place-items: start center;
@@ -34,9 +34,9 @@ const STYLE = `
 .key.read { --key: var(--blue); }
 .key.write { --key: var(--vermillion); }
 .key.latent { --key: var(--green); }
-.invitation { position: absolute; bottom: 6px; left: 50%; padding: 3px 14px;
+.invitation { position: absolute; max-width: 100%; bottom: 6px; left: 50%; padding: 3px 14px;
   transform: translateX(-50%); white-space: nowrap; pointer-events: none; color: #ffffff;
-  background: ${BLUE}; border-radius: 99px; animation: nudge 1.5s ease-in-out 3; }
+  background: ${BLUE}; border-radius: 99px; font-size: 0.93em; animation: nudge 1.5s ease-in-out 3; }
 @keyframes nudge { 50% { transform: translate(-50%, -9px) rotate(-2deg); } }
 @media (prefers-reduced-motion: reduce) { .invitation { animation: none; } }
 @media print { .invitation { display: none; } }

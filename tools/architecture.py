@@ -66,7 +66,7 @@ ROOMS = (
     ),
     Room(
         "pages/",
-        "explorer animation pad livepage standalone live web livebook",
+        "explorer animation pad embedded standalone watching web draw_a_digit",
         "what runs in a page, with its JavaScript",
     ),
     Room(

@@ -1,6 +1,6 @@
 // The book's live pages: the filters, a bound in one dimension, the merge of two
 // Gaussians, and a player for a trained model's steps. A classic script without any
-// dependency; drawlib/pages/livepage.py puts it into a page, after explorer_maths.js and
+// dependency; drawlib/pages/embedded.py puts it into a page, after explorer_maths.js and
 // explorer_parts.js. It may stand in a page many times: each run mounts only the hosts
 // that are not mounted yet.
 (() => {
@@ -10,7 +10,7 @@ const { range, sum, largest, filterbank, read, write, MISTAKES } = window.drawli
 const { density, gaussianKL, merge, posterior, bound } = window.drawlib;
 const { BLUE, GREEN, VERMILLION } = window.drawlib.parts;
 const { fixed, ends, element, surface, inked, picked, bytes } = window.drawlib.parts;
-const { drawBitmap, drawImage, drawGrid, drawBars, transport, Pad } = window.drawlib.parts;
+const { drawBitmap, drawImage, drawGrid, SPEEDS, timeline, Pad } = window.drawlib.parts;
 
 // ---- Matrices and curves
 
@@ -256,7 +256,7 @@ function player(page, host, data) {
   const [channels, height, width] = shape;
   const names = Object.fromEntries(range(n, (k) => [k, `image ${k + 1}`]));
   const which = page.choice("image", names);
-  const { step, playing, label } = transport(page, host, T);
+  const speed = page.choice("speed", SPEEDS);
   const stacks = Object.fromEntries(["images", "canvases", "patches"].map(
     (name) => [name, data[name] ? bytes(data[name]) : null]));
   const x = page.picture("", height / width);
@@ -265,7 +265,8 @@ function player(page, host, data) {
   const L = data.latent && data.memory;
   const latent = L ? page.picture("", L.size[0] / L.size[1]) : null;
   const memory = L ? picked(bytes(L.values), 0, [1, ...L.size]) : null;
-  const bars = page.picture("wide", 0.3);
+  const { step, playing, label, draw } = timeline(page, host, T, speed);
+  page.body.append(page.told);
 
   function drawWindowed(picture, image, windows, t, k, colour, text) {
     const place = drawImage(picture.canvas, image);
@@ -291,10 +292,9 @@ function player(page, host, data) {
     drawWindowed(canvas, picked(stacks.canvases, at, shape), data.write, t, k, VERMILLION,
       `canvas after step ${t}${data.write ? ", and where it was written" : ""}`);
     if (latent) drawWindowed(latent, memory, data.latent, t, k, GREEN, "latent space, and where it is read");
-    drawBars(bars.canvas, kl[k], t);
+    draw(kl[k]);
     const [klStep, klSoFar, klTotal] = [kl[k][t - 1], sum(kl[k].slice(0, t)), sum(kl[k])];
-    const text = `KL of step ${t}: ${fixed(klStep)} nats; so far ${fixed(klSoFar)} of ${fixed(klTotal)}.`;
-    bars.tell(text);
+    page.told.textContent = `KL so far: ${fixed(klSoFar)} of ${fixed(klTotal)} nats.`;
     return { t, k, klStep, klSoFar, klTotal, playing: playing() };
   });
 }

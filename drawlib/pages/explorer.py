@@ -1,6 +1,7 @@
 """Live pages that need no kernel: filters, a bound, a merge, a player, a pad.
 
-Each function returns a page that a notebook shows. It carries its data and its script
+Each function returns a page that a notebook shows: Python prepares its data, and the
+reader's browser runs it. It carries its data and its script
 (`explorer_maths.js`, `explorer_parts.js`, then `explorer.js` or what `pad` names), and
 so works in Jupyter, in the static book and from a file, without a request to anywhere.
 Without JavaScript a sentence stands in its place.
@@ -20,7 +21,7 @@ from torch.nn.functional import logsigmoid
 
 from drawlib.bound import LatentModel
 from drawlib.pages import animation as animations
-from drawlib.pages.livepage import LivePage, base64_of
+from drawlib.pages.embedded import LivePage, base64_of
 from drawlib.pages.pad import page
 from drawlib.trace import Trace, Windows
 
@@ -265,31 +266,35 @@ def animation(
 
 def pad(
     model: LatentModel,
-    digits: Any = None,
+    images: Any = None,
     labels: Any = None,
     *,
     name: str = "your model",
+    what: str = "picture",
 ) -> LivePage:
-    """Draw a digit and watch ``model``, a DRAW or a GLAS, look at it and redraw it.
+    """Draw, and watch ``model``, a DRAW or a GLAS, look at it and draw it again.
 
     The page of the book's "Draw a digit", for a model that was just trained: weights
-    (rounded to int8), digits and script are in it, and it runs without the kernel.
-    ``digits`` are bits, (n, 1, height, width) or (n, height, width), 0 or 1, with
-    ``labels``, a list, an array or a tensor of n: one of each, at most ten, is offered
-    to begin with, and all of them measure what the rounding costs, how a −ELBO compares
-    (nats), and along which directions z varies. A few hundred are enough.
+    (rounded to int8, or to float16 where that costs less than 0.2 nats only so), images
+    and script are in it, and it runs without the kernel.
+    ``images``, (n, channels, height, width), or (n, height, width) of one channel, are
+    bits, 0 or 1, or for a model of levels 8-bit, 0 to 255. ``labels`` is a list, an
+    array or a tensor of n: one of each, at most ten, is offered to begin with. All
+    images measure what the rounding costs, how a −ELBO compares (nats), and along which
+    directions z varies; a few hundred are enough. ``what`` the page calls an image:
+    "digit", say, where all of them are.
 
     Raises:
         TypeError: for what is neither a DRAW nor a GLAS.
-        ValueError: for a model of other images than one channel of bits, or digits of
-            another shape or with other values.
+        ValueError: for neither one nor three channels, a side above 64, or images of
+            another shape or with other values than the model's.
 
     Example:
         >>> from drawlib.draw import DRAW, DRAWConfig
         >>> pad(DRAW(DRAWConfig.preset("tiny")))
         <pad explorer>
     """
-    return page(model, digits, labels, name=name)
+    return page(model, images, labels, name=name, what=what)
 
 
 def remembered(memory: Tensor | None) -> dict[str, Any] | None:

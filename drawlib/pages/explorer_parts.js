@@ -1,6 +1,6 @@
 // What the live pages are made of: pictures, controls that are real inputs, a pad to draw
 // on, and the mounting of a page in its place. A classic script without any dependency,
-// after explorer_maths.js; explorer.js and live_page.js come after it and add the pages.
+// after explorer_maths.js; explorer.js and pad.js come after it and add the pages.
 (() => {
 "use strict";
 
@@ -107,33 +107,44 @@ function picked(values, index, [channels, height, width]) {
   });
 }
 
-// One bar a step: done, the step itself, still to come.
+// One bar a step: done, the step itself, still to come. Below them runs the line of a
+// slider with its knob.
 function drawBars(canvas, values, t) {
   const { pen, width, height, colour } = surface(canvas);
-  const [each, top] = [width / values.length, Math.max(...values, 1e-9)];
+  const [each, top] = [width / Math.max(values.length, 1), Math.max(...values, 1e-9)];
+  const base = height - 16, line = height - 7, at = (t - 0.5) * each;
   values.forEach((value, i) => {
-    const tall = (Math.max(value, 0) / top) * (height - 20);
+    const tall = Math.max(1, (Math.max(value, 0) / top) * base);
     pen.fillStyle = colour(i === t - 1 ? "vermillion" : i < t ? "blue" : "ahead");
-    pen.fillRect(i * each + 0.1 * each, height - tall, 0.8 * each, tall);
+    pen.fillRect((i + 0.1) * each, base - tall, 0.8 * each, tall);
   });
-  pen.fillStyle = colour("text");
-  pen.fillText(`KL of each step, up to ${fixed(top)} nats`, 0, 12);
+  pen.fillStyle = colour("rule");
+  pen.fillRect(0, line - 2, width, 4);
+  if (!values.length) return;
+  pen.fillStyle = colour("blue");
+  pen.fillRect(0, line - 2, at, 4);
+  pen.beginPath();
+  pen.arc(Math.min(Math.max(at, 7), width - 7), line, 6, 0, 2 * Math.PI);
+  pen.fillStyle = colour("vermillion");
+  pen.fill();
 }
 
 // ---- The parts of a page: controls that are real inputs, pictures that say what they show
 
 const STYLE = `
-:host { display: block; box-sizing: border-box; max-width: 100%; padding: 12px;
-  color: var(--text); background: var(--page); border: 1px solid #767676;
-  border-radius: 6px; font: max(15px, 0.94rem)/1.45 system-ui, sans-serif; text-align: left;
+:host { display: block; box-sizing: border-box; max-width: 100%; padding: 14px 18px;
+  color: var(--text); background: var(--page); border: 1px solid var(--rule);
+  border-radius: 12px; font: max(15px, 0.94rem)/1.45 system-ui, sans-serif; text-align: left;
   overflow-wrap: anywhere;
   color-scheme: light; --text: #1b1b1b; --quiet: #595959; --page: #ffffff;
   --field: #f2f2f2; --edge: #6b6b6b; --rule: #c8c8c8; --desk: #e4e4e4; --ahead: #9a9a9a;
-  --blue: #0072b2; --orange: #e69f00; --green: #009e73; --vermillion: #d55e00; }
+  --blue: #0072b2; --orange: #e69f00; --green: #009e73; --vermillion: #d55e00;
+  --on-blue: #ffffff; }
 @media screen { :host([data-look=dark]) {
   color-scheme: dark; --text: #e8e8e8; --quiet: #b0b4b8; --page: #1c2127;
   --field: #2d343c; --edge: #8f979f; --rule: #4a525a; --desk: #3a4149; --ahead: #7d858d;
-  --blue: #56b4e9; --orange: #f0b04a; --green: #3cc79b; --vermillion: #f08a3c; } }
+  --blue: #56b4e9; --orange: #f0b04a; --green: #3cc79b; --vermillion: #f08a3c;
+  --on-blue: #10161c; } }
 @media print { button { display: none; } figure, tr { break-inside: avoid; } }
 * { box-sizing: border-box; }
 [hidden] { display: none !important; }
@@ -143,7 +154,21 @@ p { margin: 8px 0; }
 .control { display: grid; grid-template-columns: 1fr auto; align-items: center; }
 .control > input, .control > select { grid-column: 1 / -1; width: 100%; margin: 0; }
 input[type=range] { height: 28px; accent-color: var(--blue); }
-button { align-self: end; }
+button { align-self: end; cursor: pointer; }
+button.main { color: var(--on-blue); background: var(--blue); border-color: transparent;
+  font-weight: 600; }
+.timeline { display: flex; flex-wrap: wrap; gap: 4px 14px; margin-top: 12px; }
+.timeline .control { flex: 1 1 180px; min-width: 0; column-gap: 10px; }
+.timeline label { white-space: nowrap; }
+.timeline output { text-align: right; }
+.timeline > .main { align-self: flex-start; min-width: 76px; min-height: 76px;
+  margin-top: 24px; border-radius: 10px; }
+.timeline canvas { grid-area: 2 / 1 / 3 / 3; height: 92px; cursor: ew-resize;
+  touch-action: pan-y; user-select: none; -webkit-user-select: none; border-radius: 4px; }
+.timeline input { grid-area: 2 / 1 / 3 / 3; height: 100%; opacity: 0; pointer-events: none; }
+.timeline .control:has(:focus-visible) canvas { outline: 3px solid var(--vermillion);
+  outline-offset: 3px; }
+.note { grid-column: 1 / -1; margin: 2px 0 0; color: var(--quiet); font-size: 0.93em; }
 select, button { font: inherit; min-height: 34px; padding: 2px 10px; color: var(--text);
   background: var(--field); border: 1px solid var(--edge); border-radius: 4px; }
 output { font-variant-numeric: tabular-nums; }
@@ -207,7 +232,7 @@ class Page {
       input.setAttribute("aria-valuetext", output.textContent);
     });
     input.addEventListener("input", () => this.update());
-    return Object.assign(get, { input });
+    return Object.assign(get, { input, output });
   }
 
   choice(text, options) {
@@ -294,17 +319,24 @@ const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeA
 
 // ---- Steps of a model, by hand or playing
 
-const SPEEDS = { 1: "1 step a second", 3: "3 steps a second", 8: "8 steps a second" };
+const SPEEDS = { 3: "3 steps a second", 8: "8 steps a second", 20: "20 steps a second" };
 
-// A slider for the step t, with play, pause and speed. The slider's `max` may change.
-function transport(page, host, T, { speeds = SPEEDS, first = 1 } = {}) {
-  const speed = page.choice("speed", speeds);
+// A slider for the step t, whose track are the bars of the steps' KL, and the button that
+// plays them. The slider's `max` may change; `speed()` is in steps a second.
+function timeline(page, host, T, speed, first = 1) {
+  const row = page.row("controls");
+  row.classList.add("timeline");
+  const button = page.button("", () => (timer === null ? play() : pause()));
+  button.className = "main";
+  row.append(button);
   const step = page.slider("step t", [1, T, 1, first], (t) => `${t} of ${step.input.max}`);
+  const bars = element("canvas", { role: "img", "aria-label": "not there yet" });
+  const note = element("p", { class: "note" });
+  step.input.before(bars);
+  step.input.after(note);
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   const last = () => Number(step.input.max);
   let timer = null;
-  const button = page.button("", () => (timer === null ? play() : pause()));
-  page.controls.append(button);
 
   function label() {
     if (timer !== null) button.textContent = "Pause";
@@ -319,22 +351,46 @@ function transport(page, host, T, { speeds = SPEEDS, first = 1 } = {}) {
     step.input.value = t;
     page.update();
   }
-  function tick() {
-    // A page that was taken away must not go on working.
-    if (!host.isConnected || step() >= last()) return pause();
-    show(step() + 1);
-    timer = setTimeout(tick, 1000 / Number(speed()));
-  }
-  function play() {
+  function play(rate = () => Number(speed())) {
     // Who asked for less motion gets one step for each press.
     if (step() >= last()) show(1);
     else if (calm.matches) show(step() + 1);
     if (calm.matches) return;
-    timer = setTimeout(tick, 1000 / Number(speed()));
+    const tick = () => {
+      // A page that was taken away must not go on working.
+      if (!host.isConnected || step() >= last()) return pause();
+      show(step() + 1);
+      timer = setTimeout(tick, 1000 / rate());
+    };
+    timer = setTimeout(tick, 1000 / rate());
     label();
   }
+  function draw(kl) {
+    const t = step(), top = Math.max(...kl, 0);
+    drawBars(bars, kl, t);
+    if (!kl.length) return;
+    const [done, nats] = [`${t} of ${last()}`, `${fixed(kl[t - 1])} nats`];
+    step.output.textContent = `${done}: ${nats}`;
+    step.input.setAttribute("aria-valuetext", `${done}: KL ${nats}`);
+    bars.setAttribute("aria-label", `KL of each step, at most ${fixed(top)} nats`);
+    note.textContent = `KL of each step, at most ${fixed(top)} nats: what it spends on z.`;
+  }
+  const scrub = (event) => {
+    const box = bars.getBoundingClientRect();
+    const t = Math.ceil(((event.clientX - box.left) / box.width) * last());
+    show(Math.min(last(), Math.max(1, t)));
+  };
+  bars.addEventListener("mousedown", (event) => event.preventDefault()); // keeps the focus
+  drag(bars, {
+    begin(event) {
+      pause();
+      step.input.focus({ preventScroll: true }); // so that the arrow keys go on from here
+      scrub(event);
+    },
+    move: scrub,
+  });
   calm.addEventListener("change", pause);
-  return { step, playing: () => timer !== null, pause, label, show };
+  return { row, step, calm, playing: () => timer !== null, play, pause, label, show, draw };
 }
 
 // ---- A pad
@@ -395,6 +451,12 @@ class Pad {
     }));
   }
 
+  // The nine pixels around one.
+  rub(row, column) {
+    for (const b of [row - 1, row, row + 1])
+      this.image[b]?.fill(0, Math.max(0, column - 1), column + 2);
+  }
+
   stroke(from, to) {
     const dabs = Math.max(1, Math.ceil(2 * Math.hypot(to[0] - from[0], to[1] - from[1])));
     range(dabs + 1, (k) => this.dab(...from.map((v, i) => v + ((to[i] - v) * k) / dabs)));
@@ -426,16 +488,14 @@ class Pad {
   key(event) {
     const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
     const rubs = event.key === "Backspace" || event.key === "Delete";
-    const step = steps[event.key], [row, column] = this.cursor;
+    const step = steps[event.key];
     if (!step && !rubs && event.key !== " ") return;
     event.preventDefault();
     if (this.held()) return; // of pointer and keys one draws at a time
     if (step) {
       this.cursor = this.cursor.map((v, i) => Math.min(this.size[i] - 1, Math.max(0, v + step[i])));
     } else this.penDown = !rubs && !this.penDown;
-    if (rubs) {
-      for (const b of [row - 1, row, row + 1]) this.image[b]?.fill(0, Math.max(0, column - 1), column + 2);
-    }
+    if (rubs) this.rub(...this.cursor);
     if (this.penDown) this.dab(...this.cursor);
     this.changed();
   }
@@ -469,7 +529,7 @@ function mount(host) {
   // Neither a notebook's shortcuts nor the book's may answer to keys meant for a slider.
   host.setAttribute("data-lm-suppress-shortcuts", "true");
   root.addEventListener("keydown", (event) => event.stopPropagation());
-  explore(new Page(root, name, data.introduction), host, data);
+  explore(new Page(root, data.title ?? name, data.introduction), host, data);
 }
 
 const mountAll = () => document.querySelectorAll("[data-drawlib]").forEach(mount);
@@ -477,7 +537,7 @@ const mountAll = () => document.querySelectorAll("[data-drawlib]").forEach(mount
 const parts = {
   BLUE, GREEN, VERMILLION, QUIET, PAPER,
   fixed, ends, element, surface, bitmap, inked, picked, bytes,
-  drawBitmap, drawImage, drawGrid, drawBars, transport, drag, Page, Pad,
+  drawBitmap, drawImage, drawGrid, drawBars, SPEEDS, timeline, drag, Page, Pad,
 };
 Object.assign(window.drawlib, { parts, kinds, mountAll });
 })();

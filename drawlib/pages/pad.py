@@ -1,9 +1,10 @@
-"""Draw a digit: a page in which a trained DRAW or GLAS looks at it and redraws it.
+"""The pad: a page in which a DRAW or a GLAS looks at your drawing and redraws it.
 
-``explorer.pad`` puts one model into a notebook's output; ``livebook`` makes the book's
-page, which loads the shipped models from files beside it. Beside its weights a model
-carries what the page says of it: what test digits cost, and the directions along which
-the page moves z.
+Python packs the model; ``pad.js`` and ``web_models.js`` run it in the reader's browser.
+``explorer.pad`` puts one model into a notebook's output; ``draw_a_digit`` makes the
+book's page, which loads the shipped models from files beside it. Beside its weights a
+model carries what the page says of it: what test images cost, and the directions along
+which the page moves z.
 """
 
 from __future__ import annotations
@@ -19,14 +20,13 @@ from drawlib.bound import LatentModel
 from drawlib.evaluation import mean_and_error
 from drawlib.models import kind_of
 from drawlib.pages import web
-from drawlib.pages.livepage import LivePage, base64_of
+from drawlib.pages.embedded import LivePage, base64_of
 
 __all__ = ["describe_live", "directions", "first_of_each", "page"]
 
-SCRIPTS = (*web.SCRIPTS[:1], "explorer_parts.js", *web.SCRIPTS[1:], "live_page.js")
+SCRIPTS = (*web.SCRIPTS[:1], "explorer_parts.js", *web.SCRIPTS[1:], "pad.js")
 DIRECTIONS = 4
 FEWEST = 50  # images from which directions and percentiles are worth their names
-INTRODUCTION = "With a mouse, a finger or the keys, or begin with a test digit."
 
 
 # What a model carries along
@@ -87,7 +87,7 @@ def costs(model: Any, x: Tensor, seed: int = 0) -> Float[Tensor, " percentiles"]
 
 
 def describe_live(
-    model: LatentModel, x: Tensor, about: str, seed: int = 0, what: str = "test digits"
+    model: LatentModel, x: Tensor, about: str, seed: int = 0, what: str = "test images"
 ) -> dict[str, Any]:
     """What the page shows of a model beside its weights.
 
@@ -113,52 +113,89 @@ def describe_live(
 # In a notebook
 
 
-def bits_of(digits: Any, shape: tuple[int, ...]) -> UInt8[Tensor, "n 1 height width"]:
-    """Digits as the models take them, checked."""
-    given = digits if isinstance(digits, Tensor) else torch.as_tensor(np.array(digits))
-    images = given.detach().cpu()
-    if images.ndim == 3:
-        images = images[:, None]
-    if images.ndim != 4 or tuple(images.shape[1:]) != shape or not len(images):
+def images_of(
+    images: Any, shape: tuple[int, ...], likelihood: str
+) -> UInt8[Tensor, "n channels height width"]:
+    """Images as the model takes them, checked: bits, or 0 to 255 where it has levels.
+
+    Example:
+        >>> images_of(torch.zeros(2, 8, 9), (1, 8, 9), "bernoulli").shape
+        torch.Size([2, 1, 8, 9])
+    """
+    given = images if isinstance(images, Tensor) else torch.as_tensor(np.array(images))
+    found = given.detach().cpu()
+    if found.ndim == 3 and shape[0] == 1:
+        found = found[:, None]
+    if found.ndim != 4 or tuple(found.shape[1:]) != shape or not len(found):
+        sides = f"{shape[1]}, {shape[2]})"
+        grey = f"(n, {sides} or " if shape[0] == 1 else ""
         raise ValueError(
-            f"digits have shape {tuple(given.shape)}; allowed: (n, {shape[1]}, "
-            f"{shape[2]}) or (n, 1, {shape[1]}, {shape[2]}), n 1 or more"
+            f"images have shape {tuple(given.shape)}; allowed: {grey}"
+            f"(n, {shape[0]}, {sides}, n 1 or more"
         )
-    if not ((images == 0) | (images == 1)).all():
-        raise ValueError(
-            f"digits go from {images.min().item():g} to {images.max().item():g}; "
-            "allowed: bits, 0 or 1"
-        )
-    return images.to(torch.uint8)
+    if likelihood == "bernoulli":
+        if not ((found == 0) | (found == 1)).all():
+            raise ValueError(
+                f"images go from {found.min().item():g} to {found.max().item():g}; "
+                "allowed: bits, 0 or 1"
+            )
+    elif found.dtype != torch.uint8:
+        raise ValueError(f"images are {found.dtype}; allowed: torch.uint8, 0 to 255")
+    return found.to(torch.uint8)
 
 
 def first_of_each(
-    images: UInt8[Tensor, "n 1 height width"], labels: Any
-) -> dict[str, list[str]]:
-    """The first image of each label, at most ten, as the page takes them."""
+    images: UInt8[Tensor, "n channels height width"],
+    labels: Any,
+    what: str = "picture",
+    levels: int = 1,
+) -> dict[str, Any]:
+    """The first image of each label, at most ten, as the page takes them.
+
+    ``levels`` is the largest value of a pixel: 1 of bits, 255 of 8-bit images.
+    """
     names = [str(k + 1) for k in range(len(images))]
     if labels is not None:
         names = [str(getattr(label, "item", lambda v=label: v)()) for label in labels]
     if len(names) != len(images):
         raise ValueError(
-            f"{len(names)} labels for {len(images)} digits; allowed: one a digit"
+            f"{len(names)} labels for {len(images)} images; allowed: one an image"
         )
     first: dict[str, int] = {}
     for k, label in enumerate(names):
         first.setdefault(label, k)
     chosen = sorted(first)[:10] if labels is not None else names[:10]
     return {
-        "images": [base64_of(images[first[k], 0]) for k in chosen],
+        "what": what,
+        "shape": list(images.shape[1:]),
+        "levels": levels,
+        "images": [base64_of(images[first[k]]) for k in chosen],
         "labels": chosen,
+    }
+
+
+def texts(what: str) -> dict[str, str]:
+    """The page's title and its first sentence; ``what`` the model draws is a digit, or
+    a picture.
+
+    Example:
+        >>> texts("digit")["title"]
+        'Draw a digit.'
+    """
+    return {
+        "title": f"Draw a {what}.",
+        "introduction": "With a mouse, a finger or the keys. The model looks at it, "
+        "step by step, and draws it again.",
     }
 
 
 def page(
     model: LatentModel,
-    digits: Any = None,
+    images: Any = None,
     labels: Any = None,
     *,
     name: str = "your model",
+    what: str = "picture",
 ) -> LivePage:
     """The page with one model in it: what ``explorer.pad`` returns."""
     config: Any = model.config
@@ -166,27 +203,35 @@ def page(
         raise TypeError(f"model is of kind {kind!r}; allowed: {', '.join(web.KINDS)}")
     web.check_runs_in_a_page(model, "model")
     shape = tuple(config.image_shape)
-    copy = web.as_in_page(model, "int8")
-    offered: dict[str, Any] = {"images": [], "labels": []}
+    levels = 1 if config.likelihood == "bernoulli" else 255
+    form = next(iter(web.FORMATS))
+    copy = web.as_in_page(model, form)
+    offered: list[dict[str, Any]] = []
     measured, x = {}, torch.zeros(0, *shape)
-    about = f"{name}: weights rounded to int8."
-    if digits is not None:
-        images = bits_of(digits, shape)
-        offered, x = first_of_each(images, labels), images.float()
-        measured = rounding(web.as_in_page(model, None), copy, x)
+    about = f"{name}: weights rounded to {form}."
+    if images is not None:
+        given = images_of(images, shape, config.likelihood)
+        offered = [first_of_each(given, labels, f"the {what}", levels)]
+        x = given.float() / levels
+        for form in web.FORMATS:  # the first that is good enough, or else the last
+            copy = web.as_in_page(model, form)
+            measured = rounding(web.as_in_page(model, None), copy, x)
+            if measured["loss"] <= web.MOST_LOSS:
+                break
         about = (
-            f"{name}: −ELBO on the {len(x):,} given digits {measured['quantised']:.2f} "
-            f"nats; rounding to int8 costs {web.loss_of(measured)} of them."
+            f"{name}: −ELBO on the {len(x):,} given {what}s "
+            f"{measured['quantised']:.2f} nats; rounding to {form} costs "
+            f"{web.loss_of(measured)} of them."
         )
-    inside = web.contents(model, name, "int8", measured)
-    inside["live"] = describe_live(copy, x, about, what="given digits")
+    inside = web.contents(model, name, form, measured)
+    inside["live"] = describe_live(copy, x, about, what=f"given {what}s")
     return LivePage(
         "pad",
         {
-            "introduction": INTRODUCTION,
-            "size": list(shape[1:]),
+            **texts(what),
+            "shape": list(shape),
             "models": [{"label": name, "name": name, "json": inside}],
-            "digits": offered,
+            "examples": offered,
         },
         files=SCRIPTS,
     )
@@ -194,12 +239,12 @@ def page(
 
 @torch.no_grad()
 def rounding(model: Any, copy: Any, x: Tensor) -> dict[str, Any]:
-    """What rounding costs on given digits, one sample each, with the same noise."""
+    """What rounding costs on given images, one sample each, with the same noise."""
     noise = model.noise(len(x), torch.Generator().manual_seed(0))
     shipped, quantised = (-one.bound(x, noise).elbo.double() for one in (model, copy))
     loss, error = mean_and_error(quantised - shipped)
     return {
-        "protocol": "given digits",
+        "protocol": "given images",
         "images": len(x),
         "shipped": round(shipped.mean().item(), 3),
         "quantised": round(quantised.mean().item(), 3),

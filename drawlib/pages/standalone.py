@@ -1,4 +1,7 @@
-"""One HTML file with a model in it, to keep or to send: it needs no network."""
+"""One HTML file with a model in it, to keep or to send: it needs no network.
+
+Python writes the file; what is in it runs in the browser of whoever opens it.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from drawlib.bound import LatentModel
 from drawlib.data.sets import Data, stratified_subset
 from drawlib.evaluation import check_likelihood
 from drawlib.machine.files import write_atomically
+from drawlib.pages import web
 from drawlib.pages.explorer import pad, player
 from drawlib.recurrent import Recurrent
 
@@ -24,13 +28,17 @@ PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
-<style>body {{ font-family: sans-serif; max-width: 60rem; margin: 1rem auto;
-padding: 0 1rem; }}</style>
+<style>html {{ color-scheme: light dark; }}
+body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 55rem; margin: 1rem auto;
+padding: 0 1rem; }} h1 {{ font-size: 1.6rem; margin: 0 0 0.6rem; }}
+[data-drawlib] {{ margin-bottom: 1.5rem; }}</style>
 </head>
 <body>
+<main>
 <h1>{title}</h1>
-<p>{about}</p>
 {parts}
+<p>{about}</p>
+</main>
 </body>
 </html>
 """
@@ -49,7 +57,8 @@ def write_page(
 ) -> None:
     """Write a page in which ``model`` draws test images of ``data``, step by step.
 
-    A model of bits in one channel gets a pad beside it, on which a reader draws.
+    A model that a browser can run gets a pad before it, on which a reader draws:
+    one or three channels, sides of at most 64.
 
     Raises:
         TypeError: for a model without steps.
@@ -82,11 +91,12 @@ def write_page(
     pages: list[Any] = [
         player(model.trace(x, noise=noise), images=range(len(x)), most=MOST)
     ]
-    if model.image_shape[0] == 1 and data.likelihood == "bernoulli":
+    if web.runs_in_a_page(model):
         few = stratified_subset(data.test, min(MEASURED, len(data.test)), seed)
-        bits = data.test.images[few]
+        given = data.test.images[few]
         labels = None if data.test.labels is None else data.test.labels[few]
-        pages.insert(0, pad(model, bits, labels, name=name))
+        what = "digit" if data.name.startswith("mnist") else "picture"
+        pages.insert(0, pad(model, given, labels, name=name, what=what))
     parts = "\n".join(page._repr_html_() for page in pages)
     text = PAGE.format(
         title=html.escape(name), about=html.escape(data.protocol.sentence), parts=parts

@@ -1,9 +1,10 @@
 """Weights for the page: a shipped DRAW or GLAS as one classic script, a few megabytes.
 
-The file is loaded by a ``<script>`` element, from a server or from ``file://``, and
-``web_models.js`` runs the model in the page: no kernel, no server, no network. Matrices
-are rounded to int8 with one scale a row, or to float16 where int8 would cost too much;
-what the rounding costs is measured in nats and written into the file.
+Python writes the file and measures what its rounding costs; ``web_models.js`` runs the
+model in the reader's browser: no kernel, no server, no network. A ``<script>`` element
+loads the file, from a server or from ``file://``. Matrices are rounded to int8 with one
+scale a row, or to float16 where int8 would cost too much; the cost, in nats, is written
+into the file.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ KINDS = ("draw", "glas")
 FORMATS = {"int8": "int8 with a scale per row", "float16": "float16"}
 MOST_BYTES = 4_000_000
 MOST_LOSS = 0.2  # nats of −ELBO
-SIDES = (28, 28)  # of the images that the book's page draws on
+CHANNELS, LONGEST = (1, 3), 64  # of the images that a page draws on
 SMALL = 4096  # up to so many numbers a tensor stays float32
 SCRIPTS = ("explorer_maths.js", "web_arithmetic.js", "web_models.js")
 BEGIN = "(window.drawlibModels ??= {})["
@@ -202,24 +203,21 @@ def loss_of(measured: dict[str, Any]) -> str:
     return loss + ("" if error is None else f" ± {error:.3f}")
 
 
-def check_runs_in_a_page(
-    model: LatentModel, name: str, sides: tuple[int, int] | None = None
-) -> None:
-    """Refuse a model that a live page cannot run: it draws and prices bits, in ink.
-
-    ``sides`` are the height and the width of the page's pad, where they are given.
+def check_runs_in_a_page(model: LatentModel, name: str) -> None:
+    """Refuse a model that a live page cannot run.
 
     Raises:
-        ValueError: for what is neither DRAW nor GLAS, or a subclass of them; for
-            colour, another likelihood, or images of another size.
+        ValueError: for what is neither DRAW nor GLAS, or a subclass of them; for images
+            that have neither one nor three channels, or a side above 64.
 
     Example:
         >>> from drawlib import DRAW, DRAWConfig
-        >>> small = DRAW(DRAWConfig.preset("tiny", image_shape=(1, 8, 8)))
-        >>> check_runs_in_a_page(small, "small")
-        >>> check_runs_in_a_page(small, "small", (28, 28))
+        >>> wide = DRAWConfig.preset("tiny", image_shape=(3, 20, 36))
+        >>> check_runs_in_a_page(DRAW(wide), "wide")
+        >>> large = DRAWConfig.preset("tiny", image_shape=(1, 8, 65))
+        >>> check_runs_in_a_page(DRAW(large), "large")
         Traceback (most recent call last):
-        ValueError: small draws images of (1, 8, 8) with likelihood 'bernoulli'; ...
+        ValueError: large draws images of (1, 8, 65); allowed in a page: 1 or 3 ...
     """
     config: Any = model.config
     kind = kind_of(config)
@@ -231,13 +229,27 @@ def check_runs_in_a_page(
         raise ValueError(
             f"{name} is a {type(model).__name__}; allowed: {allowed}, no subclass"
         )
-    shape, likelihood = tuple(config.image_shape), config.likelihood
-    if shape != (1, *(sides or shape[1:])) or likelihood != "bernoulli":
-        wanted = sides or ("height", "width")
+    channels, *sides = config.image_shape
+    if channels not in CHANNELS or max(sides) > LONGEST:
         raise ValueError(
-            f"{name} draws images of {shape} with likelihood {likelihood!r}; "
-            f"allowed in a page: (1, {wanted[0]}, {wanted[1]}), 'bernoulli'"
+            f"{name} draws images of {tuple(config.image_shape)}; allowed in a page: "
+            f"1 or 3 channels, sides of at most {LONGEST}"
         )
+
+
+def runs_in_a_page(model: LatentModel) -> bool:
+    """Whether a live page can run a model.
+
+    Example:
+        >>> from drawlib import VAE, VAEConfig
+        >>> runs_in_a_page(VAE(VAEConfig.preset("tiny")))
+        False
+    """
+    try:
+        check_runs_in_a_page(model, "model")
+    except ValueError:
+        return False
+    return True
 
 
 def read_export(path: Path) -> WebModel:
@@ -294,9 +306,8 @@ def export_web(
         FileNotFoundError: where the folder to write into does not exist.
         ZooError: for an unknown name, or a record without weights.
         drawlib.data.download.DataError: where the test images cannot be had.
-        ValueError: for a model that the book's page cannot run (it takes DRAW and GLAS
-            of bits, 28 × 28), and where no form is both small enough and good enough;
-            nothing is written then.
+        ValueError: for a model that a page cannot run, and where no form is both small
+            enough and good enough; nothing is written then.
 
     Example:
         >>> export_web("mnist-dynamic/vae-source-0", Path("vae.js"))
@@ -310,7 +321,7 @@ def export_web(
     if kind is not None and kind not in KINDS:  # a classifier, say, cannot be loaded
         raise ValueError(f"{name} is of kind {kind!r}; allowed: {', '.join(KINDS)}")
     model = load_pretrained(name, root=root)
-    check_runs_in_a_page(model, name, SIDES)
+    check_runs_in_a_page(model, name)
     sizes = {form: len(encode(model, name, form).encode()) for form in FORMATS}
     fitting = [form for form, size in sizes.items() if size <= MOST_BYTES]
     refused = [

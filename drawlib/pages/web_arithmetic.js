@@ -1,5 +1,6 @@
 // The arithmetic below web_models.js, on typed arrays: an exported file's numbers, the
-// product of a matrix and a vector, the LSTM's memory, and eqs. (27) and (29).
+// product of a matrix and a vector (four numbers at a time where the browser can), the
+// LSTM's memory, and eqs. (27) and (29).
 (() => {
 "use strict";
 
@@ -72,6 +73,97 @@ function affine(out, bias, W, stride, from, v) {
   return out;
 }
 
+// The same product with WebAssembly's vectors of four float32, assembled here: for each
+// group of four rows W, W + stride, …, the four sums over k ≡ 0, 1, 2, 3 (mod 4) of
+// W[k] v[k], sixteen numbers a group at `out`. All arguments count bytes but `groups`.
+function assemble() {
+  const [W, stride, groups, bytes, v, out, q, row, x, sums] = [0, 1, 2, 3, 4, 5, 6, 7, 12, 8];
+  const I32 = 0x7f, V128 = 0x7b, LOOP = [0x03, 0x40], AGAIN = [0x0d, 0], END = 0x0b;
+  const get = (k) => [0x20, k], set = (k) => [0x21, k], number = (n) => [0x41, n];
+  const ADD = 0x6a, SUBTRACT = 0x6b, LESS = 0x49, LOAD = [0xfd, 0x00, 2, 0];
+  const TIMES = [0xfd, 0xe6, 1], PLUS = [0xfd, 0xe4, 1];
+  const ZERO = [0xfd, 0x0c, ...new Array(16).fill(0)];
+  const four = (make) => [0, 1, 2, 3].flatMap(make);
+  const step = (at, by) => [get(at), by, ADD, set(at)];
+  const code = [
+    LOOP,
+    four((k) => [ZERO, set(sums + k)]),
+    number(0), set(q),
+    LOOP, // over the columns, four at a time
+    get(v), get(q), ADD, LOAD, set(x),
+    get(W), get(q), ADD, set(row),
+    four((k) => [get(row), LOAD, get(x), TIMES, get(sums + k), PLUS, set(sums + k),
+      step(row, get(stride))]),
+    step(q, number(16)),
+    get(q), get(bytes), LESS, AGAIN, END,
+    four((k) => [get(out), get(sums + k), 0xfd, 0x0b, 2, 16 * k]),
+    step(out, [0x41, 0xc0, 0]), // 64
+    four(() => step(W, get(stride))),
+    get(groups), number(1), SUBTRACT, set(groups), get(groups), AGAIN, END,
+  ].flat(Infinity);
+  // A section: its number, its length in two bytes, its content.
+  const sized = (content) => [(content.length & 127) | 128, content.length >> 7, ...content];
+  const section = (id, ...content) => [id, ...sized(content.flat(Infinity))];
+  const text = (name) => [name.length, ...new TextEncoder().encode(name)];
+  return new WebAssembly.Module(Uint8Array.from([
+    0, 0x61, 0x73, 0x6d, 1, 0, 0, 0,
+    ...section(1, 1, 0x60, 6, new Array(6).fill(I32), 0),
+    ...section(2, 1, text("page"), text("memory"), 2, 0, 1),
+    ...section(3, 1, 0),
+    ...section(7, 1, text("sums"), 0, 0),
+    ...section(10, 1, sized([2, 2, I32, 5, V128, ...code, END])),
+  ]));
+}
+
+const upTo4 = (n) => n + 3 & ~3;
+
+// The matrices of a model, row by row in memory, each padded with zeros to multiples of
+// four; `times` is `affine` with the matrix called `name`.
+class Matrices {
+  constructor(weights, biases) {
+    this.of = {};
+    let end = 0, longest = 0, most = 0;
+    for (const [name, weight] of Object.entries(weights)) {
+      const rows = biases[name].length, columns = weight.length / rows;
+      const stride = upTo4(columns);
+      this.of[name] = { weight, bias: biases[name], rows, columns, stride, at: end };
+      end += stride * upTo4(rows);
+      longest = Math.max(longest, stride);
+      most = Math.max(most, rows);
+    }
+    // What follows the last row is read where a product begins inside of a row.
+    [this.v, this.out] = [end + 4, end + 8 + longest];
+    const pages = Math.ceil((4 * (this.out + 4 * upTo4(most))) / 65536);
+    try {
+      const memory = new WebAssembly.Memory({ initial: pages });
+      Matrices.module ??= assemble();
+      const page = { memory };
+      this.sums = new WebAssembly.Instance(Matrices.module, { page }).exports.sums;
+      this.room = new Float32Array(memory.buffer);
+    } catch {
+      return; // a browser without vectors, or a page that forbids them: affine does it
+    }
+    for (const { weight, rows, columns, stride, at } of Object.values(this.of)) {
+      for (let r = 0; r < rows; r++) {
+        this.room.set(weight.subarray(r * columns, (r + 1) * columns), at + r * stride);
+      }
+    }
+  }
+
+  times(name, v, out, from = 0, bias = this.of[name].bias) {
+    const { weight, rows, columns, stride, at } = this.of[name], { room } = this;
+    if (!this.sums) return affine(out, bias, weight, columns, from, v);
+    room.set(v, this.v);
+    for (let q = v.length; q < upTo4(v.length); q++) room[this.v + q] = 0;
+    this.sums(4 * (at + from), 4 * stride, upTo4(rows) / 4, 4 * v.length, 4 * this.v,
+      4 * this.out);
+    for (let r = 0, k = this.out; r < rows; r++, k += 4) {
+      out[r] = bias[r] + room[k] + room[k + 1] + room[k + 2] + room[k + 3];
+    }
+    return out;
+  }
+}
+
 // c' = σ(f) c + σ(i) tanh(g), h' = σ(o) tanh(c'), in place
 function memory(gates, h, c) {
   const n = h.length;
@@ -142,7 +234,7 @@ function normalised(values) {
 }
 
 const arithmetic = {
-  bytesOf, tensor, sigmoid, affine, memory, readPatch, writePatch, softmax, normalised,
+  bytesOf, tensor, sigmoid, Matrices, memory, readPatch, writePatch, softmax, normalised,
 };
 window.drawlib = Object.assign(window.drawlib ?? {}, { arithmetic });
 })();

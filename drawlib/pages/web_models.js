@@ -3,14 +3,14 @@
 // web_arithmetic.js, and a file that `python -m drawlib export-web` wrote. The tests
 // compare the two number by number.
 //
-// A step takes about a millisecond, so it runs in the page's own thread: `play` gives the
+// A step takes less than a millisecond, so it runs in the page's own thread: `play` gives the
 // page its turn every few milliseconds. A Worker would have to be made from a string of
 // this text, and copy every canvas, to gain nothing that a reader can see.
 (() => {
 "use strict";
 
 const { filterbank } = window.drawlib;
-const { bytesOf, tensor, sigmoid, affine, memory } = window.drawlib.arithmetic;
+const { bytesOf, tensor, sigmoid, Matrices, memory } = window.drawlib.arithmetic;
 const { readPatch, writePatch, softmax, normalised } = window.drawlib.arithmetic;
 
 function demand(name, values, size) {
@@ -48,6 +48,10 @@ class Model {
     this.encoderInput = new Float32Array(seen + 2 * hidden);
     this.decoderInput = new Float32Array(w["decoder.weight"].length / (4 * hidden));
     if (!this.attends) this.hoist();
+    const named = (end) => Object.fromEntries(Object.keys(w)
+      .filter((name) => name.endsWith(".weight"))
+      .map((name) => [name.slice(0, -7), w[name.slice(0, -7) + end]]));
+    this.matrices = new Matrices(named(".weight"), named(".bias"));
   }
 
   // W₁x + W₂x̂ = (W₁ + W₂) x + W₂ (0 − σ(c)): the first product is the same at each step.
@@ -64,8 +68,7 @@ class Model {
   }
 
   head(name, v) {
-    const bias = this.w[name + ".bias"], weight = this.w[name + ".weight"];
-    return affine(new Float32Array(bias.length), bias, weight, v.length, 0, v);
+    return this.matrices.times(name, v, new Float32Array(this.w[name + ".bias"].length));
   }
 
   gaussian(name, h) {
@@ -133,7 +136,7 @@ class Model {
   }
 
   encode(state, image, result) {
-    const v = this.encoderInput, P = this.pixels, weight = this.w["encoder.weight"];
+    const v = this.encoderInput, P = this.pixels;
     const { canvas } = state, error = new Float32Array(P);
     let bias = this.w["encoder.bias"], read = P, from = P;
     for (let p = 0; p < P; p++) error[p] = image[p] - canvas[p]; // Eq. (3)
@@ -155,7 +158,7 @@ class Model {
     result.error = error;
     v.set(state.h_dec, read);
     v.set(state.h_enc, read + state.h_dec.length);
-    affine(this.gates, bias, weight, from + v.length, from, v); // Eq. (5)
+    this.matrices.times("encoder", v, this.gates, from, bias); // Eq. (5)
     memory(this.gates, state.h_enc, state.c_enc);
   }
 
@@ -168,7 +171,7 @@ class Model {
     }
     v.set(seen);
     v.set(state.h_dec, seen.length);
-    affine(this.gates, this.w["decoder.bias"], this.w["decoder.weight"], v.length, 0, v);
+    this.matrices.times("decoder", v, this.gates);
     memory(this.gates, state.h_dec, state.c_dec); // Eqs. (7), (14)
     const w = this.head("writer", state.h_dec), { logits } = state; // Eqs. (18), (28)
     if (this.attends) {
@@ -262,18 +265,36 @@ class Model {
     return steps;
   }
 
-  // Eq. (9) for bits: log p(x given c) = Σ x c − softplus(c), in nats
+  // Eq. (9), log p(x given c) in nats: of bits, or of 8-bit levels
   logLikelihood(logits, image) {
-    if (this.config.likelihood !== "bernoulli") {
-      throw new Error(`likelihood is ${this.config.likelihood}; allowed: bernoulli`);
-    }
-    let total = 0;
-    for (let p = 0; p < logits.length; p++) {
-      const c = logits[p];
-      total += image[p] * c - Math.max(c, 0) - Math.log1p(Math.exp(-Math.abs(c)));
-    }
-    return total;
+    const of = { bernoulli: ofBits, "discretised-logistic": ofLevels };
+    return of[this.config.likelihood](logits, image, this.w["likelihood.log_scale"]);
   }
+}
+
+const softplus = (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
+
+// Σ x c − softplus(c)
+function ofBits(logits, image) {
+  let total = 0;
+  for (let p = 0; p < logits.length; p++) total += image[p] * logits[p] - softplus(logits[p]);
+  return total;
+}
+
+// Σ log(Λ((x + ½Δ − m)/s) − Λ((x − ½Δ − m)/s)), m = σ(c), Δ = 1/255, s of each channel; the
+// outermost bins take the tails. As in drawlib/likelihood.py, which says why in this form.
+function ofLevels(logits, image, logScale) {
+  const channel = logits.length / logScale.length, half = 0.5 / 255;
+  let total = 0;
+  for (let p = 0; p < logits.length; p++) {
+    const inverse = Math.exp(-logScale[Math.floor(p / channel)]);
+    const x = image[p], gap = x - sigmoid(logits[p]);
+    const above = -softplus(-(gap + half) * inverse), below = -softplus((gap - half) * inverse);
+    if (x < half) total += above;
+    else if (x > 1 - half) total += below;
+    else total += above + below + Math.log(-Math.expm1(-inverse / 255));
+  }
+  return total;
 }
 
 const loadModel = (json) => new Model(json);

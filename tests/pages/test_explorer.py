@@ -23,7 +23,7 @@ from test_pages import PHONE, WIDE, axe
 
 from drawlib.filters import Filters, filterbank
 from drawlib.gaussian import Gaussian, merge, standard
-from drawlib.pages import explorer, livepage
+from drawlib.pages import embedded, explorer
 from drawlib.trace import Trace, Windows
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -91,7 +91,7 @@ def test_page_is_the_same_text_in_every_run_and_asks_nothing_of_the_network():
             assert forbidden not in text
         # One element and one script, which nothing inside can close early.
         assert text.count("</script") == text.count("<script") == 1
-        assert "<!--" not in livepage.script()
+        assert "<!--" not in embedded.script()
 
 
 def test_digits_arrive_as_they_are_whatever_holds_them():

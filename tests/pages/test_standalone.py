@@ -1,5 +1,7 @@
 """One HTML file with a model in it: `python -m drawlib page`."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ BITS = Data.from_arrays(np.random.default_rng(0).random((40, 12, 9)) < 0.3)
 COLOUR = Data.from_arrays(
     np.random.default_rng(0).integers(0, 256, (40, 3, 8, 11), dtype=np.uint8)
 )
+LARGE = Data.from_arrays(np.random.default_rng(0).random((40, 70, 9)) < 0.3)
 
 
 def draw(data: Data, kind=DRAW, config=DRAWConfig, **sizes):
@@ -27,9 +30,10 @@ def draw(data: Data, kind=DRAW, config=DRAWConfig, **sizes):
     [
         (BITS, draw(BITS, attention="gaussian"), ["pad", "player"]),
         (BITS, draw(BITS, GLAS, GLASConfig), ["pad", "player"]),
-        (COLOUR, draw(COLOUR, attention="gaussian"), ["player"]),
+        (COLOUR, draw(COLOUR, attention="gaussian"), ["pad", "player"]),
+        (LARGE, draw(LARGE, attention="gaussian"), ["player"]),
     ],
-    ids=["draw", "glas", "colour"],
+    ids=["draw", "glas", "colour", "large"],
 )
 def test_a_page_holds_what_its_model_can_do_and_asks_for_nothing(
     tmp_path, data, model, kinds
@@ -39,6 +43,7 @@ def test_a_page_holds_what_its_model_can_do_and_asks_for_nothing(
     text = out.read_text(encoding="utf-8")
     found = [k for k in ("pad", "player") if f'data-drawlib="{k}"' in text]
     assert found == kinds
+    assert "digit" not in re.sub("<script>.*?</script>", "", text, flags=re.S)
     assert "<title>Mine &amp; yours</title>" in text
     assert "no number is comparable with a published one" in text
     for forbidden in ("http:", "https:", "@import", "url(", "fetch("):

@@ -3,8 +3,8 @@
 import matplotlib.pyplot as plt
 import pytest
 
-from drawlib.pages import live
-from drawlib.pages.live import explore, watch
+from drawlib.pages import watching
+from drawlib.pages.watching import explore, watch
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def test_watch_redraws_one_display_while_somebody_watches(monkeypatch):
         shown.append(figure)
         return Handle()
 
-    monkeypatch.setattr(live, "somebody_watches", lambda: True)
+    monkeypatch.setattr(watching, "somebody_watches", lambda: True)
     monkeypatch.setattr("IPython.display.display", display)
     rows = []
     for step in watch(range(4), rows, "loss", x="step", seconds=-1):
@@ -47,6 +47,6 @@ def test_sliders_appear_only_where_somebody_can_move_them(monkeypatch):
     monkeypatch.setattr("ipywidgets.interact", lambda draw, **kw: made.append(kw))
     explore(print, a=(0, 1))
     assert made == []
-    monkeypatch.setattr(live, "somebody_watches", lambda: True)
+    monkeypatch.setattr(watching, "somebody_watches", lambda: True)
     explore(print, a=(0, 1))
     assert made == [{"a": (0, 1)}]

@@ -1,7 +1,8 @@
 """The book's page "Draw a digit": its element, the files beside it, a picture of it.
 
-Nothing of this is kept in the repository: the models are exported, and the digits taken
-from the data loader, whenever the book is built.
+Python runs when the book is built: it exports the models and takes the digits from the
+data loader, and nothing of this is kept in the repository. The page itself, ``pad.js``,
+runs in the reader's browser.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from drawlib.data.sets import Split, load_data, stratified_subset
 from drawlib.machine.files import write_atomically
 from drawlib.pages import web
-from drawlib.pages.pad import INTRODUCTION, SCRIPTS, describe_live, first_of_each
+from drawlib.pages.pad import SCRIPTS, describe_live, first_of_each, texts
 from drawlib.results.zoo import load_pretrained, records
 
 __all__ = ["MODELS", "page_html", "picture", "some_test_digits", "write_assets"]
@@ -27,6 +28,7 @@ MODELS = {
     "DRAW without attention": "mnist-fixed/draw-no-attention-t16-0",
     "GLAS, its window on L": "mnist-fixed/glas-cauchy-t16-0",
 }
+SHAPE = (1, 28, 28)  # of what is drawn first
 PROTOCOL = "mnist-dynamic"  # its test digits can be had wherever the book is built
 
 
@@ -48,8 +50,8 @@ def page_html(prefix: str = "", models: dict[str, str] = MODELS) -> str:
         6
     """
     data = {
-        "introduction": INTRODUCTION,
-        "size": list(web.SIDES),
+        **texts("digit"),
+        "shape": list(SHAPE),
         "models": [
             {"label": label, "name": name, "url": prefix + file_of(name)}
             for label, name in models.items()
@@ -94,10 +96,9 @@ def write_assets(
         write_atomically(folder / name, text.encode())
     some = some_test_digits(10, seed, data_root)
     assert some.labels is not None
-    offered = json.dumps(first_of_each(some.images, some.labels.tolist()))
-    write_atomically(
-        folder / "digits.js", f"window.drawlibDigits = {offered};\n".encode()
-    )
+    offered = first_of_each(some.images, some.labels.tolist(), "the test digit")
+    text = f"window.drawlibExamples = {json.dumps([offered])};\n"
+    write_atomically(folder / "digits.js", text.encode())
     x = some_test_digits(images, seed, data_root).images.float()
     written = {}
     for name in models.values():
@@ -105,7 +106,7 @@ def write_assets(
         one = web.export_web(
             name, path, images=images, seed=seed, protocol=PROTOCOL, data_root=data_root
         )
-        live = json.dumps(describe_live(one.build(), x, told(one), seed))
+        live = json.dumps(describe_live(one.build(), x, told(one), seed, "test digits"))
         text = path.read_text(encoding="utf-8")
         text += f"window.drawlibModels[{json.dumps(name)}].live = {live};\n"
         if len(text.encode()) > web.MOST_BYTES:

@@ -1,4 +1,7 @@
-"""What moves in a notebook while somebody watches, and else stands still."""
+"""What moves in a notebook while somebody watches, and else stands still.
+
+It runs in the kernel, in Python: nothing of it is left in a page.
+"""
 
 from __future__ import annotations
 

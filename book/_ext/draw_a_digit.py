@@ -32,7 +32,7 @@ class DrawADigit(Directive):
 
     def run(self) -> list[nodes.Node]:
         """A raw node; its addresses are relative to the document."""
-        from drawlib.pages.livebook import page_html
+        from drawlib.pages.draw_a_digit import page_html
 
         prefix = below(self.state.document.settings.env.docname, FOLDER) + "/"
         return [nodes.raw("", page_html(prefix), format="html")]
@@ -62,7 +62,7 @@ def on_finished(app: Sphinx, error: Exception | None) -> None:
     """Write what the pages that were built ask for, and nothing where none does."""
     if error is not None or app.builder.format != "html":
         return
-    from drawlib.pages import livebook
+    from drawlib.pages import draw_a_digit
 
     out = Path(app.outdir)
     texts = {
@@ -70,14 +70,14 @@ def on_finished(app: Sphinx, error: Exception | None) -> None:
         for path in out.rglob("*.html")
         if "_static" not in path.relative_to(out).parts
     }
-    live = any(f"{FOLDER}/live_page.js" in text for text in texts.values())
+    live = any(f"{FOLDER}/pad.js" in text for text in texts.values())
     seen = [path for path, text in texts.items() if f"{FOLDER}/picture.png" in text]
     try:
         if live:
             images = int(os.environ.get("DRAWLIB_LIVE_IMAGES", "1000"))
-            livebook.write_assets(out / FOLDER, images=images)
+            draw_a_digit.write_assets(out / FOLDER, images=images)
         if seen:
-            alt = html.escape(livebook.picture(out / FOLDER / "picture.png"))
+            alt = html.escape(draw_a_digit.picture(out / FOLDER / "picture.png"))
     except (RuntimeError, ValueError, OSError) as trouble:
         raise ExtensionError(f"the live page cannot be made: {trouble}") from trouble
     for path in seen:

@@ -1,4 +1,7 @@
-"""A page that carries its data and its script: what a notebook shows of it."""
+"""A page that carries its data and its script: what a notebook shows of it.
+
+Python writes the element once; from then on it runs in the reader's browser alone.
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ come from, and how they are verified, is `drawlib.data.download`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -33,16 +33,17 @@ from drawlib.data.own import (
     own_images,
 )
 from drawlib.data.protocols import DATASETS, Protocol
+from drawlib.data.two import NUMBERS, apart, together, two_digits
 from drawlib.machine.device import pick_device
 
 __all__ = ["Data", "Split", "load_data", "stratified_subset"]
 
-Visit = Literal["bits", "sample", "scale", "clutter"]
-_VISITS = ("bits", "sample", "scale", "clutter")
+Visit = Literal["bits", "sample", "scale", "clutter", "two"]
+_VISITS = ("bits", "sample", "scale", "clutter", "two")
 _SPLITS = ("train", "valid", "test")
 # Bernoulli's formula on grey values is no likelihood; bits are no 256 levels.
 _VISITS_OF = {
-    "bernoulli": ("bits", "sample"),
+    "bernoulli": ("bits", "sample", "two"),
     "discretised-logistic": ("scale",),
 }
 
@@ -53,8 +54,9 @@ class Split:
 
     `visit` says how a visit turns images into floats: "bits" (0 or 1, used as they
     stand), "sample" (0 to 255, Bernoulli-sampled anew), "scale" (0 to 255, divided by
-    255) or "clutter" (28x28 digits, cluttered anew). `grey` keeps the 8-bit images from
-    which once-drawn bits were drawn.
+    255), "clutter" (28x28 digits, cluttered anew) or "two" (28x28 digits, each put
+    beside another one and Bernoulli-sampled anew). `grey` keeps the 8-bit images from
+    which once-drawn bits were drawn, `parts` what such an image was put together from.
 
     >>> split = Split(torch.zeros(3, 1, 2, 2, dtype=torch.uint8))
     >>> len(split), split.visit
@@ -65,6 +67,7 @@ class Split:
     labels: Integer[Tensor, " n"] | None = None
     grey: UInt8[Tensor, "n channels height width"] | None = None
     visit: Visit = "bits"
+    parts: UInt8[Tensor, "n parts height width"] | None = None
 
     def __post_init__(self) -> None:
         if self.visit not in _VISITS:
@@ -83,12 +86,7 @@ class Split:
         [2, 0]
         """
         index = index.to(self.images.device)
-        return replace(
-            self,
-            images=self.images[index],
-            labels=None if self.labels is None else self.labels[index],
-            grey=None if self.grey is None else self.grey[index],
-        )
+        return self._each(lambda values: values[index])
 
     def to(self, device: str | torch.device) -> Split:
         """The same split with its tensors on `device`; "auto" takes the best present.
@@ -97,12 +95,13 @@ class Split:
         device(type='cpu')
         """
         device = pick_device(device)
-        return replace(
-            self,
-            images=self.images.to(device),
-            labels=None if self.labels is None else self.labels.to(device),
-            grey=None if self.grey is None else self.grey.to(device),
-        )
+        return self._each(lambda values: values.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Split:
+        """The same split with `change` made to each tensor that it has."""
+        tensors = {k: getattr(self, k) for k in ("images", "labels", "grey", "parts")}
+        there = {k: change(v) for k, v in tensors.items() if v is not None}
+        return replace(self, **there)
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,7 +247,8 @@ class Data:
 
         A pure function on whatever device the images are: bits stay as they are,
         dynamic training images x become draws from Bernoulli(x/255), colour becomes
-        x/255, digits of cluttered-mnist become cluttered images. Validation and test
+        x/255, digits of cluttered-mnist become cluttered images, those of mnist-two
+        images of two. Validation and test
         images of a dynamic set are bits already, so their split must be named.
 
         >>> grey = torch.tensor([0, 255, 255, 0], dtype=torch.uint8).reshape(1, 1, 2, 2)
@@ -269,6 +269,11 @@ class Data:
         if source.visit == "sample":
             # float32 is part of the protocol: float64 gives other bits for a seed.
             return torch.bernoulli(images.float() / 255, generator=generator)
+        if source.visit == "two":
+            size = self.image_shape[1]
+            layers = two_digits(images, generator, pool=source.images, size=size)
+            grey = together(layers).float() / 255
+            return torch.bernoulli(grey, generator=generator)
         made = clutter(
             images,
             generator,
@@ -457,7 +462,7 @@ def load_data(
     >>> load_data("mnist")
     Traceback (most recent call last):
     ValueError: data set 'mnist' is unknown, allowed: mnist-fixed, mnist-dynamic, \
-omniglot, omniglot-ours, cifar10, cifar10-10k, cluttered-mnist, \
+omniglot, omniglot-ours, cifar10, cifar10-10k, cluttered-mnist, mnist-two, \
 or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME
     """
     if is_own(name):
@@ -474,7 +479,7 @@ or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME
         protocol = replace(protocol, sentence=sentence)
     else:
         fragments = 0
-    kind = {"mnist-dynamic": "mnist", "cluttered-mnist": "mnist"}.get(name, name)
+    kind = "mnist" if name in _FROM_MNIST else name
     raw = _download.obtain(kind, name=name, root=root, download=download)
     train, valid, test = _SPLITTERS[name](raw.arrays, fragments)
     return Data(
@@ -556,6 +561,25 @@ def _split_clutter(a: _download.Arrays, fragments: int) -> tuple[Split, Split, S
     )
 
 
+def _split_two(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
+    t, v = _divide(60_000, 50_000, "mnist")
+    x = a["train_images"]
+
+    def once(digits: Tensor, what: str) -> Split:
+        drawn = uint32(len(digits) * NUMBERS, SEED, f"two {what}").astype(np.int64)
+        numbers = torch.from_numpy(drawn.reshape(-1, NUMBERS))
+        parts = apart(digits, digits, numbers, 60)
+        grey = together(parts)
+        bits = draw_bits(grey.numpy(), f"two {what} bits")
+        return Split(_tensor(bits), grey=grey, parts=parts)
+
+    return (
+        Split(_tensor(x[t]), visit="two"),
+        once(_tensor(x[v]), "valid"),
+        once(_tensor(a["test_images"]), "test"),
+    )
+
+
 def _split_omniglot(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
     return _split_grey(a, 23_000, "omniglot")
 
@@ -602,4 +626,6 @@ _SPLITTERS = {
     "cifar10": _split_cifar,
     "cifar10-10k": _split_cifar_10k,
     "cluttered-mnist": _split_clutter,
+    "mnist-two": _split_two,
 }
+_FROM_MNIST = ("mnist-dynamic", "cluttered-mnist", "mnist-two")

@@ -364,6 +364,9 @@ def stopped(number: int, state: RunState) -> BaseException:
 
 def mean_image(data: Data) -> Tensor:
     """The mean training image in [0, 1], (channels, height, width)."""
+    if data.train.visit == "two":  # the images are made of digits at each visit
+        look = torch.Generator(data.train.images.device).manual_seed(0)
+        return data.binarise(data.train.images[:5000], look).mean(0)
     most = 1 if data.train.visit == "bits" else 255
     return data.train.images.float().mean(0) / most
 

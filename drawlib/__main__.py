@@ -21,6 +21,7 @@ from drawlib.data.own import ImageOptions, is_own, named
 from drawlib.data.protocols import DATASETS
 from drawlib.data.sets import Data, load_data
 from drawlib.evaluation import check_seed, evaluate
+from drawlib.likelihood import with_bits
 from drawlib.machine import distributed
 from drawlib.machine.device import pick_device
 from drawlib.machine.stopping import Terminated
@@ -267,14 +268,15 @@ def train_command(arguments: Sequence[str]) -> None:
     if first := not distributed.rank_of_process():
         here = "" if run.run_dir.is_absolute() else f", in {Path.cwd()}"
         print(f"training in {run.run_dir}{here}", flush=True)
-    _, _, history = train_run(run, data=data)
+    _, data, history = train_run(run, data=data)
     if not first:
         return
     last = history.rows[-1]
-    print(
+    told = (
         f"{args.run_dir}: {last['epoch']} epochs, {last['seconds']:.0f} s, "
         f"validation −ELBO {last['valid']:.2f} nats"
     )
+    print(with_bits(told, last["valid"], data.dimensions))
 
 
 def train_form(kind: str, model: Config) -> Any:
@@ -392,6 +394,12 @@ def record_command(arguments: Sequence[str]) -> None:
         root=args.root,
     )
     if not distributed.rank_of_process():
+        test = (values := zoo.read_json(path))["bounds"]["test"]
+        told = (
+            f"{values['protocol']} test, {test['images']} images: "
+            f"−ELBO {test['neg_elbo']:.2f} ± {test['neg_elbo_se']:.2f} nats"
+        )
+        print(with_bits(told, test["neg_elbo"], test.get("dimensions")))
         print(path)
 
 

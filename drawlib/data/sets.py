@@ -9,6 +9,7 @@ come from, and how they are verified, is `drawlib.data.download`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -195,6 +196,18 @@ class Data:
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of the images that `batches` yields."""
         return self.protocol.image_shape
+
+    @property
+    def dimensions(self) -> int | None:
+        """Pixels times channels of 8-bit images; None where no bits per dimension are.
+
+        >>> images = np.random.default_rng(0).integers(0, 256, (9, 4, 4, 3), "u1")
+        >>> Data.from_arrays(images).dimensions
+        48
+        """
+        if self.likelihood != "discretised-logistic":
+            return None
+        return math.prod(self.image_shape)
 
     @property
     def likelihood(self) -> str:

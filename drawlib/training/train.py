@@ -20,6 +20,7 @@ from drawlib.bound import LatentModel, check_images
 from drawlib.data.sets import Data
 from drawlib.evaluation import check_likelihood
 from drawlib.fast.loop import accelerate
+from drawlib.likelihood import with_bits
 from drawlib.machine.device import pick_device
 from drawlib.machine.distributed import ALONE, Team, join
 from drawlib.machine.files import sweep
@@ -159,13 +160,16 @@ def train_loop(
             state.seconds += time.perf_counter() - started
             bar.update()
             if state.step % 20 == 0:
-                bar.set_postfix_str(f"−ELBO {state.smooth:.1f} nats", refresh=False)
+                told = f"−ELBO {state.smooth:.1f} nats"
+                told = with_bits(told, state.smooth, training.data.dimensions)
+                bar.set_postfix_str(told, refresh=False)
 
             # The end of an epoch
             row = None
             if state.step % training.per_epoch == 0:
                 if row := training.evaluate():
                     told = f"validation −ELBO {row['valid']:.2f} nats"
+                    told = with_bits(told, row["valid"], training.data.dimensions)
                     bar.set_postfix_str(told, refresh=False)
                 # Validation takes long: what came meanwhile counts, also after the
                 # last step, which no other one follows.

@@ -1,7 +1,9 @@
 """Your own images: folders, arrays, torchvision's sets, and the habits of files."""
 
 import json
+import math
 import os
+import re
 import struct
 from pathlib import Path
 
@@ -602,6 +604,50 @@ def test_colour_takes_the_likelihood_of_colour_and_wider_windows(tmp_path, monke
     assert (model.config.read, model.config.write) == (14, 14)
     found = evaluate(model, load_data(run.data), "test", samples=1)
     assert found.images == 1
+
+
+def bits_of(told: str, dimensions: int) -> tuple[float, float]:
+    """Bits per dimension as they are told, and as the nats before them have it."""
+    pattern = r"−ELBO ([\d.]+)(?: ± (?:[\d.]+|nan))? nats \(([\d.]+) bits per dim"
+    nats, bits = re.search(pattern, told).groups()
+    return float(bits), float(nats) / (dimensions * math.log(2))
+
+
+@pytest.mark.parametrize("colour", [True, False])
+def test_eight_bits_a_value_are_told_in_bits_per_dimension_beside_nats(
+    colour, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    for i in range(20):
+        picture(tmp_path / "p" / f"{i}.png", (8, 8), colour=colour, seed=i)
+    dimensions = 8 * 8 * (3 if colour else 1)
+    own = ["--data", "folder:p", "--image.binarise", "none"]
+    train = ["train", "vae:tiny", *own, "--run-dir", "run", "--train.epochs", "1"]
+    record = ["record", "run", "--row", "mine", "--root", "zoo", "--samples", "2"]
+    for command in (train, ["evaluate", "run", "--samples", "2"], record):
+        capsys.readouterr()
+        assert main(command) == 0
+        told, right = bits_of(capsys.readouterr().out, dimensions)
+        assert told == pytest.approx(right, abs=1e-3)
+    row = json.loads((tmp_path / "run" / "log.jsonl").read_text())
+    bits = math.log(2) * dimensions
+    assert row["valid_bits"] == pytest.approx(row["valid"] / bits)
+    (path,) = (tmp_path / "zoo").glob("*/mine-0.json")
+    written = json.loads(path.read_text())
+    for part, names in (
+        (written["bounds"]["test"], ["neg_elbo"]),
+        (written["importance_weighted"], ["neg_elbo", "neg_iw"]),
+    ):
+        for name in names:
+            assert part[f"{name}_bits"] == pytest.approx(part[name] / bits)
+
+
+def test_bits_have_no_bits_per_dimension(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    train = ["train", "vae:tiny", "--data", "folder:pics", "--run-dir", "run"]
+    assert main([*train, "--train.epochs", "1"]) == 0
+    assert main(["evaluate", "run"]) == 0
+    assert "bits per dimension" not in capsys.readouterr().out
 
 
 def test_an_option_that_is_given_wins_over_the_images(tmp_path, monkeypatch, capsys):

@@ -58,6 +58,8 @@ class Get:
     """How images of your own are read."""
     root: Path | None = None
     """A folder to look in first (otherwise DRAWLIB_DATA, then the cache)."""
+    labels: bool = False
+    """For mnist-fixed: find its labels, by matching it with MNIST, and keep them."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,9 @@ class Evaluate:
     samples: int = 1
     """K: posterior samples an image."""
     images: int | None = None
-    """A seeded, stratified subset of so many images; left out, all."""
+    """A seeded subset of so many images, drawn by class; left out, all."""
+    labels: bool = False
+    """For mnist-fixed: find its labels, so that a subset is drawn by class."""
     seed: int = 0
     device: str = "auto"
 
@@ -228,7 +232,8 @@ def data_command(arguments: Sequence[str]) -> None:
     for name in args.names:
         if is_own(name):
             name = named(name, args.image)
-        data = load_data(name, root=args.root)
+        options = {"labels": True} if args.labels else {}
+        data = load_data(name, root=args.root, **options)
         sizes = ", ".join(
             f"{split} {len(getattr(data, split)):,}"
             for split in ("train", "valid", "test")
@@ -237,6 +242,8 @@ def data_command(arguments: Sequence[str]) -> None:
             print(data.protocol)
         else:
             print(f"{name}: {sizes} images, verified; from {data.origin}")
+        if args.labels:
+            print(f"labels of {name}, {data.told_of_labels}")
 
 
 def train_command(arguments: Sequence[str]) -> None:
@@ -318,9 +325,10 @@ def load_any(name: str, device: str) -> tuple[Any, str]:
     return model.to(pick_device(device)).eval(), protocol
 
 
-def data_of(name: str, protocol: str, given: str | None) -> Data:
+def data_of(name: str, protocol: str, given: str | None, labels: bool = False) -> Data:
     """What a model is shown: the data that were given, or those of its training."""
-    data = load_data(given or protocol)
+    options = {"labels": True} if labels else {}
+    data = load_data(given or protocol, **options)
     if given is None and Path(name).is_dir():
         check_same_data(Path(name), data)
     return data
@@ -330,7 +338,7 @@ def evaluate_command(arguments: Sequence[str]) -> None:
     args = parse(Evaluate, arguments, "evaluate")
     team = distributed.join(args.device)
     model, protocol = load_any(args.model, team.device(args.device))
-    data = team.in_turn(lambda: data_of(args.model, protocol, args.data))
+    data = team.in_turn(lambda: data_of(args.model, protocol, args.data, args.labels))
     result = evaluate(
         model,
         data,

@@ -20,6 +20,9 @@ from drawlib.machine.settings import default_dtype
 __all__ = ["Evaluation", "check_likelihood", "check_seed", "estimate", "evaluate"]
 
 
+DRAWN = {"by class": "by class", "plain": "without regard to class"}
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Bounds on −log p(x) in nats (lower is better), averaged over images.
@@ -41,6 +44,9 @@ class Evaluation:
             estimator (``whole_split``). This is the number to report.
         whole_neg_iw_split_se: its error for this split: what weighting the other
             images too could change.
+        draw: how a subset was drawn: ``by class``, where labels are known, or ``plain``;
+            None for a whole split. Records that do not say it are older: their subsets
+            of mnist-fixed were drawn plainly, those of other data by class.
         dimensions: pixels times channels of images of 8 bits a value, whose bounds are
             told in bits per dimension too; None for images of bits.
 
@@ -71,6 +77,7 @@ class Evaluation:
     whole_neg_iw: float | None = None
     whole_neg_iw_se: float | None = None
     whole_neg_iw_split_se: float | None = None
+    draw: str | None = None
     dimensions: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,8 +101,10 @@ class Evaluation:
             text = f"{nats:.2f}" + ("" if one else f" ± {error:.2f}") + unit
             return with_bits(text, nats, self.dimensions)
 
+        drawn = f", drawn {DRAWN[self.draw]}" if self.draw else ""
         text = (
-            f"{self.protocol} {self.split}, {self.images} image{'' if one else 's'}, "
+            f"{self.protocol} {self.split}, {self.images} image{'' if one else 's'}"
+            f"{drawn}, "
             f"K {self.samples}: −ELBO {told(self.neg_elbo, self.neg_elbo_se, ' nats')} "
             f"(reconstruction {self.reconstruction:.2f} + KL {self.kl:.2f}), "
             f"importance-weighted {told(self.neg_iw, self.neg_iw_se)}"
@@ -247,6 +256,9 @@ def evaluate(
     if images is not None:
         index = stratified_subset(part, whole_number("images", images), seed)
     labels = None if part.labels is None else part.labels.cpu()[index]
+    draw = None
+    if len(index) < len(part):
+        draw = "plain" if labels is None else "by class"
 
     def measure(index: Tensor, samples: int) -> dict[str, Tensor]:
         return per_image(
@@ -287,6 +299,7 @@ def evaluate(
         neg_iw=neg_iw,
         neg_iw_se=neg_iw_se,
         ess=values["ess"].mean().item(),
+        draw=draw,
         dimensions=data.dimensions,
         **of_whole,
     )

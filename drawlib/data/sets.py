@@ -102,7 +102,9 @@ class Split:
     def _each(self, change: Callable[[Tensor], Tensor]) -> Split:
         """The same split with `change` made to each tensor that it has."""
         tensors = {k: getattr(self, k) for k in ("images", "labels", "grey", "parts")}
-        there = {k: change(v) for k, v in tensors.items() if v is not None}
+        there: dict[str, Any] = {
+            k: change(v) for k, v in tensors.items() if v is not None
+        }
         return replace(self, **there)
 
 
@@ -473,8 +475,9 @@ def load_data(
     `fragments` belongs to cluttered-mnist alone. `labels` is for mnist-fixed, whose
     files hold none: True matches its images with the official MNIST, once in half a
     minute, and finds them in the cache after that (`drawlib.data.labels`). Without, a
-    subset of mnist-fixed is a plain draw, as it was for the records. A set of one's own is named as
-    `drawlib.data.own` says: `folder:PATH`, `npz:PATH`, `npy:PATH`, `torchvision:NAME`.
+    subset of mnist-fixed is a plain draw, as it was for the records. A set of one's own
+    is named as `drawlib.data.own` says: `folder:PATH`, `npz:PATH`, `npy:PATH`,
+    `torchvision:NAME`.
 
     Raises `ValueError` for an unknown name and `DataError`, which lists what was tried
     and what helps, when no source has the data.

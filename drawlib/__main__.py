@@ -17,16 +17,24 @@ import tyro
 from drawlib.batches.jobs import BatchFailed
 from drawlib.config import Config
 from drawlib.data.download import DataError
-from drawlib.data.own import ImageOptions, is_own, named
+from drawlib.data.own import ImageOptions, is_own, moved, named
 from drawlib.data.protocols import DATASETS
 from drawlib.data.sets import Data, load_data
 from drawlib.evaluation import check_seed, evaluate
+from drawlib.likelihood import with_bits
 from drawlib.machine import distributed
 from drawlib.machine.device import pick_device
 from drawlib.machine.stopping import Terminated
 from drawlib.models import CONFIGS, config_of
 from drawlib.results import zoo
-from drawlib.results.runs import Run, check_same_data, load_run, publish, train_run
+from drawlib.results.runs import (
+    Run,
+    data_of_run,
+    has_same_data,
+    load_run,
+    publish,
+    train_run,
+)
 from drawlib.training.checkpoint import CheckpointError
 from drawlib.training.runstate import TrainingStopped
 from drawlib.training.schedule import TrainConfig
@@ -57,6 +65,8 @@ class Get:
     """How images of your own are read."""
     root: Path | None = None
     """A folder to look in first (otherwise DRAWLIB_DATA, then the cache)."""
+    labels: bool = False
+    """For mnist-fixed: find its labels, by matching it with MNIST, and keep them."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,9 @@ class Evaluate:
     samples: int = 1
     """K: posterior samples an image."""
     images: int | None = None
-    """A seeded, stratified subset of so many images; left out, all."""
+    """A seeded subset of so many images, drawn by class; left out, all."""
+    labels: bool = False
+    """For mnist-fixed: find its labels, so that a subset is drawn by class."""
     seed: int = 0
     device: str = "auto"
 
@@ -141,6 +153,8 @@ class MakeRecord:
     run_dir: Annotated[Path, tyro.conf.Positional]
     row: str
     """The row's name in the tables, such as vae-source."""
+    data: str | None = None
+    """Where the run's own images lie, if they have moved: folder:PATH."""
     samples: int = 1000
     """K of the importance-weighted bound."""
     images: int = 1000
@@ -227,7 +241,8 @@ def data_command(arguments: Sequence[str]) -> None:
     for name in args.names:
         if is_own(name):
             name = named(name, args.image)
-        data = load_data(name, root=args.root)
+        options: dict[str, Any] = {"labels": True} if args.labels else {}
+        data = load_data(name, root=args.root, **options)
         sizes = ", ".join(
             f"{split} {len(getattr(data, split)):,}"
             for split in ("train", "valid", "test")
@@ -236,6 +251,8 @@ def data_command(arguments: Sequence[str]) -> None:
             print(data.protocol)
         else:
             print(f"{name}: {sizes} images, verified; from {data.origin}")
+        if args.labels:
+            print(f"labels of {name}, {data.told_of_labels}")
 
 
 def train_command(arguments: Sequence[str]) -> None:
@@ -267,14 +284,15 @@ def train_command(arguments: Sequence[str]) -> None:
     if first := not distributed.rank_of_process():
         here = "" if run.run_dir.is_absolute() else f", in {Path.cwd()}"
         print(f"training in {run.run_dir}{here}", flush=True)
-    _, _, history = train_run(run, data=data)
+    _, data, history = train_run(run, data=data)
     if not first:
         return
     last = history.rows[-1]
-    print(
+    told = (
         f"{args.run_dir}: {last['epoch']} epochs, {last['seconds']:.0f} s, "
         f"validation −ELBO {last['valid']:.2f} nats"
     )
+    print(with_bits(told, last["valid"], data.dimensions))
 
 
 def train_form(kind: str, model: Config) -> Any:
@@ -316,19 +334,19 @@ def load_any(name: str, device: str) -> tuple[Any, str]:
     return model.to(pick_device(device)).eval(), protocol
 
 
-def data_of(name: str, protocol: str, given: str | None) -> Data:
+def data_of(name: str, protocol: str, given: str | None, labels: bool = False) -> Data:
     """What a model is shown: the data that were given, or those of its training."""
-    data = load_data(given or protocol)
-    if given is None and Path(name).is_dir():
-        check_same_data(Path(name), data)
-    return data
+    if Path(name).is_dir() and not labels and given is None:
+        return data_of_run(Path(name), protocol)
+    options: dict[str, Any] = {"labels": True} if labels else {}
+    return load_data(moved(protocol, given or protocol), **options)
 
 
 def evaluate_command(arguments: Sequence[str]) -> None:
     args = parse(Evaluate, arguments, "evaluate")
     team = distributed.join(args.device)
     model, protocol = load_any(args.model, team.device(args.device))
-    data = team.in_turn(lambda: data_of(args.model, protocol, args.data))
+    data = team.in_turn(lambda: data_of(args.model, protocol, args.data, args.labels))
     result = evaluate(
         model,
         data,
@@ -341,6 +359,8 @@ def evaluate_command(arguments: Sequence[str]) -> None:
     )
     if team.first:
         other = args.data not in (None, protocol)
+        if other and Path(args.model).is_dir():  # the same images, elsewhere
+            other = not has_same_data(Path(args.model), data)
         print(f"{result}" + f"; trained on {protocol}" * other)
 
 
@@ -390,8 +410,15 @@ def record_command(arguments: Sequence[str]) -> None:
         note=args.note,
         published=args.published,
         root=args.root,
+        data_now=args.data,
     )
     if not distributed.rank_of_process():
+        test = (values := zoo.read_json(path))["bounds"]["test"]
+        told = (
+            f"{values['protocol']} test, {test['images']} images: "
+            f"−ELBO {test['neg_elbo']:.2f} ± {test['neg_elbo_se']:.2f} nats"
+        )
+        print(with_bits(told, test["neg_elbo"], test.get("dimensions")))
         print(path)
 
 

@@ -12,11 +12,15 @@ from torch import Tensor
 from drawlib.bound import LatentModel, check_images
 from drawlib.config import whole_number
 from drawlib.data.sets import Data, stratified_subset
+from drawlib.likelihood import bits_per_dimension, with_bits
 from drawlib.machine.distributed import ALONE, Team
 from drawlib.machine.progress import progress_bar
 from drawlib.machine.settings import default_dtype
 
 __all__ = ["Evaluation", "check_likelihood", "check_seed", "estimate", "evaluate"]
+
+
+DRAWN = {"by class": "by class", "plain": "without regard to class"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,11 @@ class Evaluation:
             estimator (``whole_split``). This is the number to report.
         whole_neg_iw_split_se: its error for this split: what weighting the other
             images too could change.
+        draw: how a subset was drawn, ``by class`` where labels are known or ``plain``;
+            None for a whole split. Records that do not say it are older: their subsets
+            of mnist-fixed are plain draws, those of other data are drawn by class.
+        dimensions: pixels times channels of images of 8 bits a value, whose bounds are
+            told in bits per dimension too; None for images of bits.
 
     Example:
         >>> from drawlib import records
@@ -68,34 +77,46 @@ class Evaluation:
     whole_neg_iw: float | None = None
     whole_neg_iw_se: float | None = None
     whole_neg_iw_split_se: float | None = None
+    draw: str | None = None
+    dimensions: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it, without what was not measured."""
+        """As JSON holds it, without what was not measured.
+
+        Bounds of images of 8 bits a value stand there in bits per dimension too, under
+        ``neg_elbo_bits`` and the like.
+        """
         values = {**asdict(self), "kl_groups": list(self.kl_groups)}
+        if self.dimensions is not None:
+            for name in ("neg_elbo", "neg_iw", "whole_neg_elbo", "whole_neg_iw"):
+                if (nats := values[name]) is not None:
+                    bits = bits_per_dimension(nats, self.dimensions)
+                    values[f"{name}_bits"] = bits
         return {key: value for key, value in values.items() if value is not None}
 
     def __str__(self) -> str:
         one = self.images == 1  # a single image has no standard error
-        elbo, iw = (
-            f"{value:.2f}" + ("" if one else f" ± {error:.2f}")
-            for value, error in (
-                (self.neg_elbo, self.neg_elbo_se),
-                (self.neg_iw, self.neg_iw_se),
-            )
-        )
+
+        def told(nats: float, error: float | None, unit: str = "") -> str:
+            text = f"{nats:.2f}" + ("" if one else f" ± {error:.2f}") + unit
+            return with_bits(text, nats, self.dimensions)
+
+        drawn = f", drawn {DRAWN[self.draw]}" if self.draw else ""
         text = (
-            f"{self.protocol} {self.split}, {self.images} image{'' if one else 's'}, "
-            f"K {self.samples}: −ELBO {elbo} nats "
+            f"{self.protocol} {self.split}, {self.images} image{'' if one else 's'}"
+            f"{drawn}, "
+            f"K {self.samples}: −ELBO {told(self.neg_elbo, self.neg_elbo_se, ' nats')} "
             f"(reconstruction {self.reconstruction:.2f} + KL {self.kl:.2f}), "
-            f"importance-weighted {iw}"
+            f"importance-weighted {told(self.neg_iw, self.neg_iw_se)}"
         )
-        if self.whole_neg_iw is None or one:
+        if self.whole_neg_elbo is None or self.whole_neg_iw is None or one:
             return text
+        iw = told(self.whole_neg_iw, self.whole_neg_iw_split_se, " for this split")
         return (
-            f"{text}; all images of the split: −ELBO {self.whole_neg_elbo:.2f} ± "
-            f"{self.whole_neg_elbo_se:.2f}, importance-weighted by the difference "
-            f"{self.whole_neg_iw:.2f} ± {self.whole_neg_iw_split_se:.2f} for this "
-            f"split, ± {self.whole_neg_iw_se:.2f} for images in general"
+            f"{text}; all images of the split: "
+            f"−ELBO {told(self.whole_neg_elbo, self.whole_neg_elbo_se)}, "
+            f"importance-weighted by the difference {iw}, "
+            f"± {self.whole_neg_iw_se:.2f} for images in general"
         )
 
 
@@ -235,6 +256,9 @@ def evaluate(
     if images is not None:
         index = stratified_subset(part, whole_number("images", images), seed)
     labels = None if part.labels is None else part.labels.cpu()[index]
+    draw = None
+    if len(index) < len(part):
+        draw = "plain" if labels is None else "by class"
 
     def measure(index: Tensor, samples: int) -> dict[str, Tensor]:
         return per_image(
@@ -275,6 +299,8 @@ def evaluate(
         neg_iw=neg_iw,
         neg_iw_se=neg_iw_se,
         ess=values["ess"].mean().item(),
+        draw=draw,
+        dimensions=data.dimensions,
         **of_whole,
     )
 

@@ -13,7 +13,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Bernoulli", "DiscretisedLogistic", "likelihood", "bits_per_dimension"]
+__all__ = [
+    "Bernoulli",
+    "DiscretisedLogistic",
+    "bits_per_dimension",
+    "likelihood",
+    "with_bits",
+]
 
 Canvas = Float[Tensor, "batch channels height width"]
 
@@ -109,3 +115,20 @@ def bits_per_dimension(nats: float, dimensions: int) -> float:
         1.0
     """
     return nats / (dimensions * math.log(2))
+
+
+def with_bits(text: str, nats: float, dimensions: int | None) -> str:
+    """``text``, which tells a number of nats, with its bits per dimension beside it.
+
+    ``dimensions`` counts the 8-bit values of an image; None, where the images are bits
+    and there is nothing to add.
+
+    Example:
+        >>> with_bits("−ELBO 8517.35 nats", 8517.35, 3072)
+        '−ELBO 8517.35 nats (4.000 bits per dimension)'
+        >>> with_bits("−ELBO 80.97 nats", 80.97, None)
+        '−ELBO 80.97 nats'
+    """
+    if dimensions is None:
+        return text
+    return f"{text} ({bits_per_dimension(nats, dimensions):.3f} bits per dimension)"

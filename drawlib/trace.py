@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from drawlib.bound import Images, Noise
 from drawlib.filters import Filters
 
-__all__ = ["Trace", "Windows", "trace"]
+__all__ = ["Trace", "Windows", "one_at_a_time", "trace", "written_ink"]
 
 
 class Windows(NamedTuple):
@@ -104,3 +104,42 @@ def trace(model: Any, x: Images, noise: Noise) -> Trace:
         canvases=torch.stack([model.mean(s.canvas) for s in after]),
         kl=torch.stack([kl for _, kl, _ in results], 1),
     )
+
+
+def written_ink(
+    seen: Trace, parts: UInt8[Tensor, "batch parts height width"]
+) -> Float[Tensor, "T batch parts"]:
+    r"""How much ink each step laid on each part of an image, in pixels.
+
+    Ink of step t is what it added to the mean, max(0, σ(c_t) − σ(c_{t−1})), summed over
+    the pixels that are more white than black in one part (127 is the middle) and in no
+    other: where two digits overlap nobody knows whose ink it is.
+
+    Example:
+        >>> from drawlib.draw import DRAW, DRAWConfig
+        >>> seen = DRAW(DRAWConfig.preset("tiny")).trace(torch.zeros(3, 1, 28, 28))
+        >>> written_ink(seen, torch.zeros(3, 2, 28, 28, dtype=torch.uint8)).shape
+        torch.Size([4, 3, 2])
+    """
+    before = seen.images - seen.errors  # σ(c_{t−1}), since x̂_t = x − σ(c_{t−1})
+    added = (seen.canvases - before).clamp(min=0).sum(2)
+    marked = parts > 127
+    alone = (marked & (marked.sum(1, keepdim=True) == 1)).to(added.dtype)
+    return torch.einsum("tbhw,bphw->tbp", added, alone)
+
+
+def one_at_a_time(
+    ink: Float[Tensor, "T batch parts"],
+) -> Float[Tensor, "batch"]:
+    r"""The share of each step's ink that belongs to one part, a mean over the ink.
+
+    Σ_t max_k a_tk / Σ_t Σ_k a_tk for a_tk from ``written_ink``: 1 where every step
+    works on one part alone, and one half where each lays as much on the one of two
+    parts as on the other. NaN for an image without ink.
+
+    Example:
+        >>> turns = torch.tensor([[[3.0, 0.0]], [[0.0, 2.0]]])
+        >>> one_at_a_time(turns).item(), one_at_a_time(torch.ones(2, 1, 2)).item()
+        (1.0, 0.5)
+    """
+    return ink.amax(2).sum(0) / ink.sum((0, 2))

@@ -346,8 +346,10 @@ def newest_epoch(job: Job) -> str:
     """What the log of a running job says last."""
     for log in job.logs()[:1]:
         for row in History.read(log.parent).rows[-1:]:
-            return (
+            told = (
                 f"  {job.name}: {log.parent.name} epoch {row['epoch']}, "
                 f"validation {row['valid']:.2f} nats"
             )
+            bits = row.get("valid_bits")
+            return told if bits is None else f"{told} ({bits:.3f} bits per dimension)"
     return f"  {job.name}: no epoch yet"

@@ -35,6 +35,11 @@ def draw_bits(grey: np.ndarray, what: str, seed: int = SEED) -> np.ndarray:
     >>> draw_bits(np.array([0, 255], "u1"), "an example").tolist()
     [0, 1]
     """
-    u = uint32(grey.size, seed, what).astype(np.uint64).reshape(grey.shape)
-    # u / 2^32 < grey / 255, in whole numbers
-    return (u * np.uint64(255) < grey.astype(np.uint64) << np.uint64(32)).astype("u1")
+    u, flat = uint32(grey.size, seed, what), grey.reshape(-1)
+    bits = np.empty(grey.size, "u1")
+    for first in range(0, grey.size, 2**20):  # wide numbers of a part at a time
+        s = slice(first, first + 2**20)
+        drawn, level = u[s].astype(np.uint64), flat[s].astype(np.uint64)
+        # u / 2^32 < grey / 255, in whole numbers
+        bits[s] = drawn * np.uint64(255) < level << np.uint64(32)
+    return bits.reshape(grey.shape)

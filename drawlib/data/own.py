@@ -34,6 +34,7 @@ __all__ = [
     "ImageOptions",
     "Own",
     "is_own",
+    "moved",
     "named",
     "own_arrays",
     "own_folder",
@@ -188,6 +189,34 @@ def named(name: str, options: ImageOptions) -> str:
     return f"{kind}:{path}" + (f"?{query}" if query else "")
 
 
+def moved(before: str, now: str) -> str:
+    """A name ``now`` of one's own, read with the options of the name ``before``.
+
+    So a folder at another place is read as it was. Options that ``now`` has of its own
+    are kept, and so is every name of another kind.
+
+    Example:
+        >>> moved("torchvision:USPS?size=8x8&seed=3", "torchvision:USPS")
+        'torchvision:USPS?size=8x8&seed=3'
+    """
+    if not (is_own(before) and is_own(now)):
+        return now
+    options = parsed(before)[2]
+    return named(now, options if parsed(now)[2] == ImageOptions() else ImageOptions())
+
+
+def alike(before: str, now: str) -> bool:
+    """Whether two protocols of one's own differ in the title of their place at most.
+
+    Example:
+        >>> alike("folder:old (8x8 grey, 9 images)", "folder:new (8x8 grey, 9 images)")
+        True
+    """
+    sides = [name.rpartition(" (") for name in (before, now)]
+    kinds = {name.partition(":")[0] for name in (before, now)}
+    return is_own(now) and len(kinds) == 1 and sides[0][2] == sides[1][2]
+
+
 def own_images(
     name: str,
     *,
@@ -203,11 +232,11 @@ def own_images(
     """
     kind, path, options = parsed(name)
     if kind == "torchvision":
-        return made(from_torchvision(path, root, download), options)
+        return made(resized(from_torchvision(path, root, download), options), options)
     where = Path(os.path.expanduser(path))
     if kind == "folder":
         return own_folder(where, options, progress)
-    return made(from_file(kind, where), options)
+    return made(resized(from_file(kind, where), options), options)
 
 
 def own_folder(folder: Path, options: ImageOptions, progress: bool = False) -> Own:
@@ -518,7 +547,40 @@ def own_arrays(
     Raises:
         DataError: for arrays that are no images.
     """
-    return made(from_arrays(arrays, "arrays", title, title), options)
+    found = from_arrays(arrays, "arrays", title, title)
+    return made(resized(found, options), options)
+
+
+def resized(found: Found, options: ImageOptions) -> Found:
+    """Arrays at the size and in the colour that the options ask for, as for a folder.
+
+    Raises:
+        ValueError: for bits of another size, or colour asked of grey arrays.
+    """
+    channels, *size = next(iter(found.images.values())).shape[1:]
+    new, grey = options.shape or tuple(size), options.colour == "grey"
+    if options.colour == "colour" and channels == 1:
+        raise ValueError("colour is 'colour' for grey arrays; allowed: auto, grey")
+    if new == tuple(size) and not (grey and channels == 3):
+        return found
+    if max(int(a.max()) for a in found.images.values()) <= 1:
+        raise ValueError(
+            f"size is {options.size!r} for bits of {size[0]}x{size[1]}; allowed: their "
+            "own size, or 8-bit images"
+        )
+    from PIL import Image
+
+    from drawlib.data.pictures import fitted
+
+    def one(image: np.ndarray) -> np.ndarray:
+        rgb = image.transpose(1, 2, 0).repeat(3 // len(image), 2)
+        picture = fitted(Image.fromarray(rgb), new, options.fit)
+        if grey or channels == 1:
+            return np.asarray(picture.convert("L"))[None]
+        return np.asarray(picture).transpose(2, 0, 1)
+
+    images = {k: np.stack([one(image) for image in a]) for k, a in found.images.items()}
+    return replace(found, images=images)
 
 
 def made(found: Found, options: ImageOptions) -> Own:

@@ -136,6 +136,21 @@ _PROTOCOLS = (
         "visual attention, NeurIPS 2014, made anew by us; " + _LECUN,
         licence=_MNIST_LICENCE,
     ),
+    Protocol(
+        "mnist-two",
+        "Two MNIST digits at random places of a 60x60 image; where they overlap their "
+        "grey levels are added and cut off at white; Bernoulli-sampled. In training "
+        "each digit meets another one, places and bits anew at each visit; validation "
+        "and test images are made once from a fixed seed, of digits of their own "
+        "split, which is that of mnist-dynamic. No number was published.",
+        image_shape=(1, 60, 60),
+        binarisation="dynamic",
+        sizes=(50_000, 10_000, 10_000),
+        source="the images of Gregor, Danihelka, Graves, Rezende & Wierstra, DRAW: a "
+        "recurrent neural network for image generation, ICML 2015, made anew by us; "
+        + _LECUN,
+        licence=_MNIST_LICENCE,
+    ),
 )
 DATASETS: Mapping[str, Protocol] = MappingProxyType({p.name: p for p in _PROTOCOLS})
 """Every data set that `load_data` knows, by name."""

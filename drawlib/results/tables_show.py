@@ -22,6 +22,7 @@ class Row:
             one seed the standard error over images, as ``spread_of`` says.
         images_se: the standard error over images, for images in general, whatever
             the seeds: the mean of theirs.
+        nats: −ELBO of images of 8 bits a value, whose row is in bits per dimension.
         split_se: of a weighted bound, the error for this split of the difference
             estimator, by which it comes from a subset.
         weighted: the importance-weighted bound of the split, from ``weighted_K``
@@ -50,6 +51,7 @@ class Row:
     spread: float | None = None
     spread_of: str = ""
     images_se: float | None = None
+    nats: float | None = None
     split_se: float | None = None
     kl: float | None = None
     reconstruction: float | None = None
@@ -224,6 +226,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "split": show_split,
     "bound": show_what,
     "ours": show_ours,
+    "in nats": lambda row: number(row.nats),
     "seeds": show_seeds,
     "KL": lambda row: number(row.kl),
     "reconstruction": lambda row: number(row.reconstruction),

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from drawlib.data.own import alike
 from drawlib.data.sets import Data
 from drawlib.machine.distributed import ALONE, Team
 from drawlib.machine.files import write_atomically
@@ -128,6 +129,10 @@ class RunState:
         plain = TrainConfig().to_dict()
         defaults = {k: v for k, v in plain.items() if k not in MAY_CHANGE}
         state["config"]["train"] = {**defaults, **state["config"]["train"]}
+        # A folder that has moved holds the same images: its content is compared too.
+        before, now = state["config"].get("data", {}), self.config["data"]
+        if alike(str(before.get("name")), now["name"]):
+            before["name"] = now["name"]
         if state["config"] != self.config:
             raise TrainingStopped(
                 f"{self.path.parent} belongs to another config: "

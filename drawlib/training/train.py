@@ -20,6 +20,7 @@ from drawlib.bound import LatentModel, check_images
 from drawlib.data.sets import Data
 from drawlib.evaluation import check_likelihood
 from drawlib.fast.loop import accelerate
+from drawlib.likelihood import with_bits
 from drawlib.machine.device import pick_device
 from drawlib.machine.distributed import ALONE, Team, join
 from drawlib.machine.files import sweep
@@ -159,13 +160,16 @@ def train_loop(
             state.seconds += time.perf_counter() - started
             bar.update()
             if state.step % 20 == 0:
-                bar.set_postfix_str(f"−ELBO {state.smooth:.1f} nats", refresh=False)
+                told = f"−ELBO {state.smooth:.1f} nats"
+                told = with_bits(told, state.smooth, training.data.dimensions)
+                bar.set_postfix_str(told, refresh=False)
 
             # The end of an epoch
             row = None
             if state.step % training.per_epoch == 0:
                 if row := training.evaluate():
                     told = f"validation −ELBO {row['valid']:.2f} nats"
+                    told = with_bits(told, row["valid"], training.data.dimensions)
                     bar.set_postfix_str(told, refresh=False)
                 # Validation takes long: what came meanwhile counts, also after the
                 # last step, which no other one follows.
@@ -364,6 +368,9 @@ def stopped(number: int, state: RunState) -> BaseException:
 
 def mean_image(data: Data) -> Tensor:
     """The mean training image in [0, 1], (channels, height, width)."""
+    if data.train.visit == "two":  # the images are made of digits at each visit
+        look = torch.Generator(data.train.images.device).manual_seed(0)
+        return data.binarise(data.train.images[:5000], look).mean(0)
     most = 1 if data.train.visit == "bits" else 255
     return data.train.images.float().mean(0) / most
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from drawlib.data.sets import Data, stratified_subset
 from drawlib.evaluation import evaluate
+from drawlib.likelihood import bits_per_dimension
 from drawlib.machine.distributed import ALONE, Team
 from drawlib.training.schedule import TrainConfig
 
@@ -24,7 +25,8 @@ def validate(
     """Bounds on the validation split, from fixed noise.
 
     The processes share the images out; a ``loss`` of one's own is computed by the
-    first of them, since nobody knows which numbers it draws.
+    first of them, since nobody knows which numbers it draws. Images of 8 bits a value
+    have ``valid_bits`` too, bits per dimension.
 
     Example:
         >>> from drawlib import VAE, Split, VAEConfig
@@ -49,12 +51,15 @@ def validate(
         seed=config.seed,
         team=team,
     )
-    return {
+    row = {
         "valid": found.neg_elbo,
         "valid_se": found.neg_elbo_se,
         "valid_kl": found.kl,
         "valid_reconstruction": found.reconstruction,
     }
+    if found.dimensions is not None:
+        row["valid_bits"] = bits_per_dimension(found.neg_elbo, found.dimensions)
+    return row
 
 
 @torch.no_grad()

@@ -17,7 +17,11 @@ from drawlib.data.clutter import clutter
 from drawlib.data.download import DataError, content_sha256
 from drawlib.data.protocols import DATASETS, Protocol
 from drawlib.data.sets import Data, Split, load_data, stratified_subset
+from drawlib.data.two import together, two_digits
+from drawlib.training.train import mean_image
 
+# The 10,000 test images of mnist-two, bits as bytes, one after another.
+MNIST_TWO_TEST = "5970cf98b6d8f8853fd9116a93a7dac3918dafc25bff45e1d8d1e590c30c5504"
 NAMES = list(DATASETS)
 
 
@@ -279,6 +283,74 @@ def test_cluttered_training_images_are_made_anew_and_the_others_once():
     assert torch.equal(data.test.labels, _real("mnist-dynamic").test.labels)
 
 
+# Two digits -------------------------------------------------------------------------
+
+
+def test_two_digits_are_whole_and_each_at_a_place_of_its_own():
+    digits = torch.tensor([40, 90, 250], dtype=torch.uint8).view(3, 1, 1, 1)
+    digits = digits.expand(3, 1, 28, 28)
+    layers = two_digits(digits, _generator(), pool=digits[:2])
+    assert layers.shape == (3, 2, 60, 60) and layers.dtype == torch.uint8
+    assert ((layers > 0).flatten(2).sum(2) == 28 * 28).all()
+    assert layers[:, 0].flatten(1).amax(1).tolist() == [40, 90, 250]
+    assert set(layers[:, 1].flatten(1).amax(1).tolist()) <= {40, 90}
+    rows = [(layer > 0).any(1).nonzero()[0].item() for layer in layers.flatten(0, 1)]
+    assert len(set(rows)) > 2  # six places, of which two may have the same row
+    with pytest.raises(ValueError, match="size=27 given, allowed: 28"):
+        two_digits(digits, size=27)
+
+
+def test_two_digits_reach_every_corner_and_are_a_seeded_function():
+    digits = torch.full((3000, 1, 28, 28), 255, dtype=torch.uint8)
+    seen = (two_digits(digits, _generator(1)) > 0).float().mean(0)
+    assert seen[:, [0, 0, -1, -1], [0, -1, 0, -1]].min() > 0  # 1 in 1,089 images each
+    a, b, c = (two_digits(digits[:4], _generator(s)) for s in (1, 1, 2))
+    assert torch.equal(a, b) and not torch.equal(a, c)
+
+
+def test_grey_levels_of_overlapping_digits_are_added_and_cut_off_at_white():
+    levels = torch.tensor([0, 1, 100, 155, 156, 255])
+    first, second = torch.meshgrid(levels, levels, indexing="ij")
+    made = together(torch.stack([first, second])[None].byte())[0, 0]
+    assert torch.equal(made.long(), (first + second).clamp(max=255))
+
+
+def test_mnist_two_training_images_are_made_anew_and_the_others_once():
+    data = _real("mnist-two")
+    assert (data.image_shape, data.likelihood) == ((1, 60, 60), "bernoulli")
+    data.check("train", "valid", "test", likelihood="bernoulli")
+    x = next(data.batches("train", 16, _generator(1)))
+    assert x.shape == (16, 1, 60, 60) and set(x.unique().tolist()) == {0.0, 1.0}
+    a, b, c = (data.binarise(data.train.images[:9], _generator(s)) for s in (1, 1, 2))
+    assert torch.equal(a, b) and not torch.equal(a, c)
+    # The first digit of each image, and the grey levels of both.
+    other = _real("mnist-dynamic")
+    assert torch.equal(data.train.images, other.train.images)
+    for name in ("valid", "test"):
+        split = data.split(name)
+        ink = other.grey(name).flatten(1).sum(1)
+        assert torch.equal(split.parts[:, 0].flatten(1).sum(1), ink)
+        assert torch.equal(split.grey, together(split.parts))
+        # No ink where both are black, none missing where they are white.
+        assert split.images[split.grey == 0].sum() == 0
+        assert split.images[split.grey == 255].min() == 1
+        share = split.images.double().mean() / (split.grey.double().mean() / 255)
+        assert share.item() == pytest.approx(1, abs=0.005)
+    images = data.test.images.numpy().tobytes()
+    assert hashlib.sha256(images).hexdigest() == MNIST_TWO_TEST
+    part = data.test.subset(torch.tensor([3, 5]))
+    assert torch.equal(part.parts, data.test.parts[[3, 5]])
+
+
+def test_the_mean_image_of_mnist_two_is_that_of_what_is_made():
+    data = _real("mnist-two")
+    mean, made = mean_image(data), data.test.grey.float().mean(0) / 255
+    assert mean.shape == (1, 60, 60)
+    # 5,000 images of bits: the standard error of a pixel is at most 0.006.
+    assert (mean - made).abs().max() < 0.035
+    assert mean.mean().item() == pytest.approx(made.mean().item(), rel=0.02)
+
+
 # Real data --------------------------------------------------------------------------
 
 
@@ -291,7 +363,7 @@ def test_52_split_sizes_shapes_and_ranges(name):
     for split in (data.train, data.valid, data.test):
         assert split.images.dtype == torch.uint8
         assert split.labels is None or split.labels.dtype == torch.int64
-        if split.visit != "clutter":
+        if split.visit not in ("clutter", "two"):  # made of 28x28 digits at each visit
             assert tuple(split.images.shape[1:]) == p.image_shape
         assert split.images.max() == (1 if split.visit == "bits" else 255)
 

@@ -1,7 +1,9 @@
 """Your own images: folders, arrays, torchvision's sets, and the habits of files."""
 
 import json
+import math
 import os
+import re
 import struct
 from pathlib import Path
 
@@ -538,6 +540,46 @@ def test_a_hundred_svhn_labels_of_ten_are_zeros(tmp_path):
     assert data.test.labels[:10].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]
 
 
+def test_svhns_cropped_format_is_trained_on_and_evaluated(
+    tmp_path, monkeypatch, capsys
+):
+    scipy = pytest.importorskip("scipy.io")
+    for split in ("train", "test"):
+        images = RNG(0).integers(0, 256, (32, 32, 3, 20), dtype=np.uint8)
+        labels = (np.arange(20) % 10 + 1)[:, None].astype(np.uint8)
+        scipy.savemat(tmp_path / f"{split}_32x32.mat", {"X": images, "y": labels})
+    from torchvision import datasets
+
+    monkeypatch.setattr(datasets.svhn, "check_integrity", lambda *given: True)
+    monkeypatch.setenv("DRAWLIB_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    small = ["--model.T", "2", "--model.hidden", "8", "--model.z", "2"]
+    train = ["train", "draw:paper-svhn", *small, "--data", "torchvision:SVHN"]
+    train += ["--image.size", "54x54", "--run-dir", "run", "--train.epochs", "1"]
+    assert main(train) == 0
+    run, model = load_run(tmp_path / "run")
+    assert (run.data, model.image_shape) == ("torchvision:SVHN?size=54x54", (3, 54, 54))
+    assert (model.config.read, model.config.write) == (12, 12)
+    capsys.readouterr()
+    assert main(["evaluate", "run"]) == 0
+    told = capsys.readouterr().out
+    assert "torchvision:SVHN (54x54 colour, 8 bits a value" in told
+    bits, right = bits_of(told, 3 * 54 * 54)
+    assert bits == pytest.approx(right, abs=1e-3)
+
+
+def test_arrays_are_resized_as_pictures_are_and_never_left_as_they_were():
+    images = np.zeros((9, 4, 4), "u1")
+    images[:, :2, :2] = 200
+    assert Data.from_arrays(images, size="2x2", binarise="none").train.images[
+        0, 0
+    ].tolist() == [[200, 0], [0, 0]]
+    colour = RNG(0).integers(0, 256, (9, 4, 4, 3), "u1")
+    assert Data.from_arrays(colour, colour="grey").image_shape == (1, 4, 4)
+    refused(lambda: Data.from_arrays(images, colour="colour"), "for grey arrays")
+    refused(lambda: Data.from_arrays(images > 9, size="2x2"), "bits of 4x4")
+
+
 # The command line
 
 
@@ -589,6 +631,36 @@ def test_train_evaluate_sample_and_record_know_your_own_images(
     assert "images of your own; allowed: none" in capsys.readouterr().err
 
 
+def test_a_folder_that_has_moved_strands_no_run(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    own = ["--image.size", "10x12", "--train.batch-size", "8", "--run-dir", "run"]
+    train = ["train", "vae:tiny", *own, "--train.epochs", "2", "--data"]
+    assert main([*train, "folder:pics"]) == 0
+    folder.rename(tmp_path / "elsewhere")
+    record = ["record", "run", "--row", "a", "--root", "zoo", "--samples", "2"]
+    for command in (["evaluate", "run"], record):
+        capsys.readouterr()
+        assert main(command) == 1
+        told = capsys.readouterr().err
+        assert "there is no folder" in told and "moved: --data folder:PATH" in told
+    now = ["--data", "folder:elsewhere"]
+    assert main(["evaluate", "run", *now]) == 0
+    told = capsys.readouterr().out
+    assert "folder:elsewhere (10x12 grey" in told and "trained on" not in told
+    assert main([*record, *now]) == 0
+    # A training that was cut goes on there too.
+    assert main([*train, "folder:elsewhere"]) == 0
+    # Other images in the new place are refused, or said to be others.
+    picture(tmp_path / "elsewhere" / "ant" / "0.png", seed=999)
+    assert main([*record, *now]) == 1
+    assert "holds other images than" in capsys.readouterr().err
+    assert main(["evaluate", "run", *now]) == 0
+    last = tmp_path / "elsewhere"
+    assert f"; trained on folder:{last}?size=10x12" in capsys.readouterr().out
+    assert main([*train, "folder:elsewhere"]) == 1
+    assert "belongs to another config" in capsys.readouterr().err
+
+
 def test_colour_takes_the_likelihood_of_colour_and_wider_windows(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for i in range(12):
@@ -602,6 +674,50 @@ def test_colour_takes_the_likelihood_of_colour_and_wider_windows(tmp_path, monke
     assert (model.config.read, model.config.write) == (14, 14)
     found = evaluate(model, load_data(run.data), "test", samples=1)
     assert found.images == 1
+
+
+def bits_of(told: str, dimensions: int) -> tuple[float, float]:
+    """Bits per dimension as they are told, and as the nats before them have it."""
+    pattern = r"−ELBO ([\d.]+)(?: ± (?:[\d.]+|nan))? nats \(([\d.]+) bits per dim"
+    nats, bits = re.search(pattern, told).groups()
+    return float(bits), float(nats) / (dimensions * math.log(2))
+
+
+@pytest.mark.parametrize("colour", [True, False])
+def test_eight_bits_a_value_are_told_in_bits_per_dimension_beside_nats(
+    colour, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    for i in range(20):
+        picture(tmp_path / "p" / f"{i}.png", (8, 8), colour=colour, seed=i)
+    dimensions = 8 * 8 * (3 if colour else 1)
+    own = ["--data", "folder:p", "--image.binarise", "none"]
+    train = ["train", "vae:tiny", *own, "--run-dir", "run", "--train.epochs", "1"]
+    record = ["record", "run", "--row", "mine", "--root", "zoo", "--samples", "2"]
+    for command in (train, ["evaluate", "run", "--samples", "2"], record):
+        capsys.readouterr()
+        assert main(command) == 0
+        told, right = bits_of(capsys.readouterr().out, dimensions)
+        assert told == pytest.approx(right, abs=1e-3)
+    row = json.loads((tmp_path / "run" / "log.jsonl").read_text())
+    bits = math.log(2) * dimensions
+    assert row["valid_bits"] == pytest.approx(row["valid"] / bits)
+    (path,) = (tmp_path / "zoo").glob("*/mine-0.json")
+    written = json.loads(path.read_text())
+    for part, names in (
+        (written["bounds"]["test"], ["neg_elbo"]),
+        (written["importance_weighted"], ["neg_elbo", "neg_iw"]),
+    ):
+        for name in names:
+            assert part[f"{name}_bits"] == pytest.approx(part[name] / bits)
+
+
+def test_bits_have_no_bits_per_dimension(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    train = ["train", "vae:tiny", "--data", "folder:pics", "--run-dir", "run"]
+    assert main([*train, "--train.epochs", "1"]) == 0
+    assert main(["evaluate", "run"]) == 0
+    assert "bits per dimension" not in capsys.readouterr().out
 
 
 def test_an_option_that_is_given_wins_over_the_images(tmp_path, monkeypatch, capsys):

@@ -291,12 +291,16 @@ def test_a_row_with_fewer_epochs_than_its_neighbour_is_marked():
     assert rows[short].peer_epochs is None
 
 
-def test_bits_per_dimension():
+def test_colour_is_told_in_bits_per_dimension_and_in_nats():
     name = "cifar10-10k/draw-cifar-t16"
     nats = 4.0 * math.log(2) * 3072
     cifar = record(name, 0, nats, config={"image_shape": [3, 32, 32]})
     row = next(r for r in table("E", [cifar]).rows if r.name == name)
     assert row.ours == pytest.approx(4.0) and "bits" in row.bound
+    assert row.nats == pytest.approx(nats)
+    line = table("E", [cifar]).to_markdown().splitlines()[-1]
+    assert "| 4.00" in line and f"| {nats:.2f} |" in line
+    assert "in nats" not in table("B", []).to_markdown()
 
 
 def test_html_is_escaped_and_has_headings_for_screen_readers():

@@ -1,0 +1,57 @@
+"""What each step wrote, and on whose part of the image."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from drawlib.draw import DRAW, DRAWConfig
+from drawlib.trace import Trace, one_at_a_time, written_ink
+
+
+def drawing(canvases: torch.Tensor, start: float = 0.0) -> Trace:
+    """A trace of the means after each step, (T, 1, 1, height, width)."""
+    x = torch.zeros(canvases.shape[1:])
+    before = torch.cat([torch.full_like(canvases[:1], start), canvases[:-1]])
+    kl = torch.zeros(1, len(canvases))
+    return Trace(x, None, None, None, None, x - before, canvases, kl)
+
+
+# Four pixels: of the first part, of both, of the second, of none.
+PARTS = torch.tensor([[[[255, 200, 127, 0]], [[0, 128, 255, 127]]]]).byte()
+
+
+def test_ink_is_what_a_step_added_and_belongs_to_the_one_part_that_is_there():
+    means = torch.tensor([[0.5, 0.9, 0.0, 0.7], [0.2, 1.0, 0.75, 0.9]])
+    ink = written_ink(drawing(means.view(2, 1, 1, 1, 4)), PARTS)
+    # Ink taken away, on both parts, or beside them, is nobody's.
+    assert torch.allclose(ink, torch.tensor([[[0.5, 0.0]], [[0.0, 0.75]]]))
+    assert one_at_a_time(ink).item() == pytest.approx(1.0)
+
+
+def test_the_first_step_adds_to_the_canvas_that_it_finds():
+    means = torch.full((1, 1, 1, 1, 4), 0.6)
+    ink = written_ink(drawing(means, start=0.4), PARTS)
+    assert torch.allclose(ink, torch.tensor([[[0.2, 0.2]]]))
+    assert one_at_a_time(ink).item() == pytest.approx(0.5)
+
+
+def test_steps_count_by_their_ink():
+    ink = torch.tensor([[[3.0, 1.0]], [[0.0, 4.0]], [[0.0, 0.0]]])
+    assert one_at_a_time(ink).item() == pytest.approx(7 / 8)
+    assert one_at_a_time(torch.zeros(2, 1, 2)).isnan().all()
+
+
+def test_the_ink_of_a_model_adds_up_to_what_its_canvas_gained():
+    torch.manual_seed(0)
+    model = DRAW(DRAWConfig.preset("tiny", attention="gaussian", image_shape=(1, 6, 4)))
+    x = torch.randint(0, 2, (3, 1, 6, 4)).float()
+    seen = model.trace(x, generator=torch.Generator().manual_seed(1))
+    halves = torch.zeros(3, 2, 6, 4, dtype=torch.uint8)
+    halves[:, 0, :3], halves[:, 1, 3:] = 255, 255
+    start = model.mean(model.start(3).canvas)[None]
+    gained = torch.cat([start, seen.canvases]).diff(dim=0).clamp(min=0)
+    ink = written_ink(seen, halves)
+    assert torch.allclose(ink.sum(2), gained.sum((2, 3, 4)), atol=1e-5)
+    share = one_at_a_time(ink)
+    assert ((0.5 <= share) & (share <= 1)).all()

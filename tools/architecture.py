@@ -27,12 +27,12 @@ ROOMS = (
     Room("textbook", "textbook", "DRAW in one file: read this first"),
     Room(
         "equations",
-        "config exchanged gaussian bound likelihood layers lstm filters",
+        "config exchanged gaussian bound stops likelihood layers lstm filters",
         "what an equation needs",
     ),
     Room(
         "models",
-        "trace recurrent draw glas vae ladder classifier objectives models",
+        "trace recurrent draw glas vae ladder classifier letters objectives models",
         "one file, one model; looking into them, choosing one",
     ),
     Room(
@@ -42,10 +42,10 @@ ROOMS = (
     ),
     Room(
         "data/",
-        "sets protocols own pictures draws clutter download formats",
+        "sets protocols own pictures words draws clutter download formats",
         "what is learned from",
     ),
-    Room("evaluation", "evaluation", "bounds of a model on a data set"),
+    Room("evaluation", "evaluation every_stop", "bounds of a model on a data set"),
     Room(
         "mistakes/",
         "planting catalogue catalogue_filters plants",
@@ -60,8 +60,8 @@ ROOMS = (
     Room("notebooks", "plots notebook", "what notebooks draw and check"),
     Room(
         "results/",
-        "runs zoo classification plan tables tables_show glance accounts intervals "
-        "forecast bench",
+        "runs zoo classification words plan tables tables_show glance accounts "
+        "intervals forecast bench",
         "runs, records, tables",
     ),
     Room(

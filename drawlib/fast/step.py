@@ -193,8 +193,13 @@ def make_steps(config: RecurrentConfig, fused: bool, together: int) -> Steps:
     learned = getattr(config, "prior", "standard") == "learned"
     latent: Any = config
     legacy = getattr(config, "grid", "corrected") == "legacy"
+    inside = config.stop != "last"
+    letters = config.likelihood == "categorical"
     # The compiler likes the batch last; without it, batched products are faster.
     last = fused and seen
+
+    def mean_of(canvas: Tensor) -> Tensor:
+        return torch.softmax(canvas, 1) if letters else torch.sigmoid(canvas)
 
     def prior(state: State) -> tuple[Tensor, Tensor] | None:
         if not learned:
@@ -251,10 +256,13 @@ def make_steps(config: RecurrentConfig, fused: bool, together: int) -> Steps:
 
     def step(
         state: State, x: Tensor, eps: Tensor, layers: Constants, L: Any, taps: Any
-    ) -> tuple[State, Tensor, Tensor, tuple[Tensor, ...]]:
-        """Eqs. (3) to (8): the next state, KL_t, log p(z_t) − log q(z_t), all u_t."""
+    ) -> tuple[State, Tensor, Tensor, Tensor | None, tuple[Tensor, ...]]:
+        """Eqs. (3) to (8): the next state, KL_t, log p(z_t) − log q(z_t), all u_t.
+
+        Before the u_t stands c_t, where the model may stop at it.
+        """
         taps = taps or (None,) * 5
-        r = look(state, x, torch.sigmoid(state.canvas))
+        r = look(state, x, mean_of(state.canvas))
         u_e = torch.cat([r, state.h_dec, state.h_enc], 1)
         u_e = u_e.to(layers.encoder.weight.dtype)
         h_enc, c_enc = lstm(layers.encoder, u_e, state.c_enc, taps[0])
@@ -278,7 +286,8 @@ def make_steps(config: RecurrentConfig, fused: bool, together: int) -> Steps:
         used = [u_e, u_q, u_d, u_h.to(layers.heads.low.dtype)]
         if layers.latent is not None:
             used.append(h_enc.to(layers.latent.low.dtype))
-        return new, kl, log_ratio, tuple(u.detach() for u in used)
+        canvas = new.canvas if inside else None
+        return new, kl, log_ratio, canvas, tuple(u.detach() for u in used)
 
     def steps(
         state: State, x: Tensor, eps: Any, layers: Constants, L: Any, taps: Any

@@ -35,6 +35,10 @@ class Bernoulli(nn.Module):
         """E[x given c] = sigmoid(c)."""
         return torch.sigmoid(c)
 
+    def sample(self, c: Canvas, generator: torch.Generator | None = None) -> Canvas:
+        """Bits x ~ p(x given c)."""
+        return torch.bernoulli(self.mean(c), generator=generator)
+
     def forward(self, c: Canvas, x: Canvas) -> Float[Tensor, "batch"]:
         c = c.to(x.dtype)  # bfloat16 under autocast, too coarse for a sum over pixels
         return (x * c - F.softplus(c)).flatten(1).sum(1)
@@ -62,6 +66,12 @@ class DiscretisedLogistic(nn.Module):
     def mean(self, c: Canvas) -> Canvas:
         """The location sigmoid(c); the mean but for the two tails."""
         return torch.sigmoid(c)
+
+    def sample(self, c: Canvas, generator: torch.Generator | None = None) -> Canvas:
+        """Levels x ~ p(x given c): a logistic draw, in the bin where it falls."""
+        u = torch.rand(c.shape, generator=generator, dtype=c.dtype, device=c.device)
+        drawn = self.mean(c) + self.log_scale.exp() * torch.logit(u)
+        return (255 * drawn).round().clamp(0, 255) / 255
 
     def forward(self, c: Canvas, x: Canvas) -> Float[Tensor, "batch"]:
         c = c.to(x.dtype)  # as above

@@ -45,7 +45,7 @@ ROOMS = (
         "sets protocols own pictures draws clutter download formats",
         "what is learned from",
     ),
-    Room("evaluation", "evaluation", "bounds of a model on a data set"),
+    Room("evaluation", "evaluation annealing", "bounds of a model on a data set"),
     Room(
         "mistakes/",
         "planting catalogue catalogue_filters plants",
@@ -61,7 +61,7 @@ ROOMS = (
     Room(
         "results/",
         "runs zoo classification plan tables tables_show glance accounts intervals "
-        "forecast bench",
+        "looseness forecast bench",
         "runs, records, tables",
     ),
     Room(

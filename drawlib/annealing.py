@@ -504,6 +504,7 @@ def sandwich(
     images: int,
     config: AISConfig | None = None,
     *,
+    steps: Tensor | None = None,
     seed: int = 0,
     chunk: int = 400,
     progress: bool = False,
@@ -513,7 +514,7 @@ def sandwich(
     Bidirectional Monte Carlo (Grosse et al. 2015; Wu et al. 2017): forward chains bound
     log p(x) from below, and chains led backwards from the z that made x from above. The
     width says how far either can be from the truth, of *simulated* images; what holds
-    for genuine ones is the lower bound alone.
+    for genuine ones is the lower bound alone. ``steps``, errors: those of ``ais``.
 
     Example:
         >>> from drawlib import VAE, VAEConfig
@@ -523,8 +524,9 @@ def sandwich(
     """
     config, chunk = config or AISConfig(), whole_number("chunk", chunk, lowest=1)
     x, posterior = simulate(model, images, seed, config.start)
-    with held(model):
-        steps = pilot(model, x, config, seed, chunk)
+    if steps is None:
+        with held(model):
+            steps = pilot(model, x, config, seed, chunk)
 
     def chains(posterior: Noise | None, seed: int) -> Annealed:
         return run(model, x, config, steps, posterior, seed, chunk, None, progress)

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from drawlib.annealing import AISConfig, Annealed, ais, held, pilot, sandwich
 from drawlib.bound import LatentModel
-from drawlib.data.sets import load_data, stratified_subset
-from drawlib.evaluation import mean_and_error, passes
+from drawlib.data.sets import load_data
+from drawlib.evaluation import chosen, mean_and_error, passes
 from drawlib.fast.loop import accelerate
 from drawlib.results.zoo import ZOO, describe_environment, load_pretrained
 
@@ -102,11 +102,10 @@ def measure_looseness(
     accelerate(model)
     protocol = name.partition("/")[0]
     data = load_data(protocol)
-    index = stratified_subset(data.test, images, seed)
-    x = data.test.images[index].float()
+    x = chosen(model, data, "test", images, seed)
     record: dict[str, Any] = {
         "schema": SCHEMA, "model": name, "protocol": protocol, "split": "test",
-        "images": images, "seed": seed, "index": index.tolist(),
+        "images": images, "seed": seed,
         **describe_environment(x.device),
     }  # fmt: skip
     log_w, elbo = weights(model, x, max(KS), seed)
@@ -118,7 +117,7 @@ def measure_looseness(
     }
     yield record
     config = AISConfig(chains=chains)
-    first = replace(config, temperatures=200)
+    first = replace(config, temperatures=100)
     with held(model):
         tuned = pilot(model, x, first, seed, 400)
     record["ais"] = []
@@ -130,7 +129,7 @@ def measure_looseness(
         found = ais(model, x, now, steps=steps, seed=seed, chunk=400)
         record["ais"].append({**now.to_dict(), **annealed(found)})
         yield record
-    both = sandwich(model, simulated, now, seed=seed)
+    both = sandwich(model, simulated, now, steps=steps, seed=seed)
     record["sandwich"] = {
         **now.to_dict(),
         "images": simulated,

@@ -108,6 +108,22 @@ def test_one_temperature_is_the_importance_weighted_bound():
     torch.testing.assert_close(found.log_p, log_w.logsumexp(1) - math.log(5))
 
 
+def test_the_way_back_has_the_step_sizes_of_the_way_there(monkeypatch):
+    met: list[tuple[float, float]] = []
+    real = annealing.hmc
+
+    def watched(log_w, point, beta, step, *rest):
+        met.append((beta, step))
+        return real(log_w, point, beta, step, *rest)
+
+    monkeypatch.setattr(annealing, "hmc", watched)
+    model, config, steps = PPCA(), AISConfig(1, 4), torch.tensor([0.1, 0.2, 0.3])
+    x, posterior = simulate(model, 2)
+    for begin in (None, posterior):
+        run(model, x, config, steps, begin, 0, 10, None, False)
+    assert met[:3] == met[:2:-1] and len(set(met)) == 3
+
+
 def test_more_temperatures_give_a_tighter_bound():
     model, x = PPCA(wrong=True), bits(50, (1, 2, 3))
     gaps = [
@@ -201,8 +217,8 @@ def test_a_number_that_broke_is_refused():
 
 def test_step_sizes_do_not_follow_the_chains_that_measure():
     """A chain's weight does not depend on what other chains go through beside it."""
-    model, mine = PPCA(wrong=True), bits(1, (1, 2, 3))
-    config, steps = AISConfig(1, 12), torch.full((11,), 0.7)
+    model, mine = OneLatentBernoulli(), torch.ones(1, 1, 2, 2).double()
+    config, steps = AISConfig(1, 12), torch.full((11,), 1.2)
     easy, hard = (
         ais(model, torch.cat([mine, other]), config, steps=steps).log_weights[0]
         for other in (mine, 1 - mine)

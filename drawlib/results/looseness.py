@@ -34,7 +34,7 @@ GRADIENT = 3  # passes that a gradient costs: one forwards, about two back
 
 
 def loose_records(root: Path | None = None) -> dict[str, dict[str, Any]]:
-    """The measurements by the model's name.
+    """The measurements by the model's name, without those that were cut.
 
     Example:
         >>> found = loose_records()["mnist-dynamic/vae-source-0"]
@@ -44,7 +44,7 @@ def loose_records(root: Path | None = None) -> dict[str, dict[str, Any]]:
     found = {}
     for path in sorted((root or LOOSE).glob("*/*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
-        if record.get("schema") == SCHEMA:
+        if record.get("schema") == SCHEMA and "sandwich" in record:
             found[record["model"]] = record
     return found
 

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
 
+from drawlib.annealing import AISConfig, Annealed, Sandwich, ais, sandwich
 from drawlib.batches.jobs import BatchFailed
 from drawlib.config import Config
 from drawlib.data.download import DataError
@@ -21,7 +22,7 @@ from drawlib.data.own import ImageOptions, is_own, moved, named
 from drawlib.data.protocols import DATASETS
 from drawlib.data.sets import Data, load_data
 from drawlib.data.words import absolute, is_words, words_of
-from drawlib.evaluation import check_seed, evaluate
+from drawlib.evaluation import check_seed, chosen, evaluate
 from drawlib.likelihood import with_bits
 from drawlib.machine import distributed
 from drawlib.machine.device import pick_device
@@ -47,7 +48,8 @@ USAGE = """python -m drawlib COMMAND
                         and words:PATH, a text file with one word a line
   train MODEL[:PRESET]  train a model, or go on where RUN was cut
                         models: {models}
-  evaluate RUN|NAME     bounds of a run directory, or of a shipped model
+  evaluate RUN|NAME     bounds of a run directory, or of a shipped model; with
+                        --method ais or sandwich, how loose they are
   sample RUN|NAME       draw images from the prior into a PNG
   animate RUN|NAME      show a DRAW or GLAS at work, step by step: GIF, MP4, PNG, SVG
   record RUN            evaluate a finished run and write its record
@@ -83,9 +85,15 @@ class Evaluate:
     samples: int = 1
     """K: posterior samples an image."""
     images: int | None = None
-    """A seeded subset of so many images, drawn by class; left out, all."""
+    """A seeded subset of so many images, drawn by class; left out, all, annealed 50."""
     labels: bool = False
     """For mnist-fixed: find its labels, so that a subset is drawn by class."""
+    method: Literal["bound", "ais", "sandwich"] = "bound"
+    """−ELBO and the importance-weighted bound; annealed importance sampling of these
+    images; or both of its bounds, on images that the model draws itself."""
+    ais: AISConfig = field(default_factory=AISConfig)
+    keep: Path | None = None
+    """A file for what is annealed so far: the same command goes on from there."""
     seed: int = 0
     device: str = "auto"
 
@@ -346,6 +354,11 @@ def data_of(name: str, protocol: str, given: str | None, labels: bool = False) -
 
 def evaluate_command(arguments: Sequence[str]) -> None:
     args = parse(Evaluate, arguments, "evaluate")
+    if args.method != "bound":
+        anneal_command(args)
+        return
+    if args.ais != AISConfig() or args.keep:
+        raise ValueError("--ais and --keep were given; allowed: with --method ais")
     team = distributed.join(args.device)
     model, protocol = load_any(args.model, team.device(args.device))
     data = team.in_turn(lambda: data_of(args.model, protocol, args.data, args.labels))
@@ -364,6 +377,33 @@ def evaluate_command(arguments: Sequence[str]) -> None:
         if other and Path(args.model).is_dir():  # the same images, elsewhere
             other = not has_same_data(Path(args.model), data)
         print(f"{result}" + f"; trained on {protocol}" * other)
+
+
+def anneal_command(args: Evaluate) -> None:
+    """Annealed importance sampling of a split's images, or a model's sandwich."""
+    simulated = args.method == "sandwich"
+    if args.samples != 1:
+        raise ValueError(
+            f"samples (K) is {args.samples} with the method {args.method}; "
+            "allowed: --ais.chains, --ais.temperatures"
+        )
+    if simulated and (args.keep or args.data or args.split != "test"):
+        raise ValueError("a sandwich takes no data, split or keep: it draws its images")
+    if distributed.rank_of_process():
+        return  # the work of one process
+    model, protocol = load_any(args.model, args.device)
+    images = 50 if args.images is None else args.images
+    told: Annealed | Sandwich
+    if simulated:
+        told = sandwich(model, images, args.ais, seed=args.seed, progress=True)
+        shown = f"{images} images of its own"
+    else:
+        data = data_of(args.model, protocol, args.data)
+        x = chosen(model, data, args.split, images, args.seed)
+        keep, seed = args.keep, args.seed
+        told = ais(model, x, args.ais, seed=seed, keep=keep, progress=True)
+        shown = f"{data.name} {args.split}, {images} images"
+    print(f"{shown}, AIS from {args.ais.start}, {args.ais}: {told}")
 
 
 def sample_command(arguments: Sequence[str]) -> None:

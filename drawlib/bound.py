@@ -81,8 +81,9 @@ class LatentModel(nn.Module):
     """Base of VAE, LadderVAE, DRAW and GLAS.
 
     A subclass sets ``config`` and ``image_shape`` and implements ``noise_shapes``,
-    ``bound``, ``generate``, ``reconstruct`` and ``start_at``. Randomness is an input:
-    the same ``noise`` gives the same numbers in every process.
+    ``bound``, ``generate``, ``reconstruct`` and ``start_at``; one whose latents can be
+    simulated, ``latents`` and ``noise_of``. Randomness is an input: the same ``noise``
+    gives the same numbers in every process.
 
     Example:
         >>> from drawlib import DRAW, DRAWConfig
@@ -131,6 +132,14 @@ class LatentModel(nn.Module):
     @abstractmethod
     def start_at(self, mean: Float[Tensor, "channels height width"]) -> None:
         """Set the output bias to the logit of the mean image, before training."""
+
+    def latents(self, noise: Noise) -> tuple[Images, Any]:
+        """The canvas of p(x given z), and z ~ p(z) as this noise draws it."""
+        raise NotImplementedError(f"{type(self).__name__} has no method latents")
+
+    def noise_of(self, x: Images, z: Any) -> Noise:
+        """The noise with which ``bound`` meets the latents z: ``latents`` gave them."""
+        raise NotImplementedError(f"{type(self).__name__} has no method noise_of")
 
     def matrices(self) -> list[Tensor]:
         """The weights that an optimiser for matrices (Muon) may take.

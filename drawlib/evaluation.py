@@ -196,6 +196,22 @@ def check_likelihood(model: Any, data: Data, *splits: str) -> None:
     data.check(*splits, likelihood=name)
 
 
+def chosen(
+    model: LatentModel, data: Data, split: str, images: int, seed: int
+) -> Tensor:
+    """The images that ``evaluate`` takes of a split for this seed, as bits or levels.
+
+    Raises:
+        ValueError: as ``evaluate``.
+    """
+    check_likelihood(model, data, split)
+    part, seed = data.split(split), check_seed(seed)
+    index = stratified_subset(part, whole_number("images", images), seed)
+    levels = part.images[index.to(part.images.device)]
+    bits = torch.Generator().manual_seed(seed)
+    return data.binarise(levels, bits, split=split).to(next(model.parameters()))
+
+
 def check_seed(seed: int) -> int:
     """A seed as a plain number; refuse one that not every generator takes.
 

@@ -60,9 +60,13 @@ class Gaussian(NamedTuple):
         """
         return self.mu + self.sigma * noise
 
+    def noise_of(self, z: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+        r"""The ε that ``sample`` takes to z: (z − μ)/σ."""
+        return (z - self.mu) * (-self.log_sigma).exp()
+
     def log_prob(self, z: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
         r"""log N(z; μ, σ²) = −½ Σ_d [((z−μ)/σ)² + 2 log σ + log 2π], in nats."""
-        whitened = (z - self.mu) * (-self.log_sigma).exp()
+        whitened = self.noise_of(z)
         return -0.5 * (whitened**2 + 2 * self.log_sigma + LOG_2PI).sum(-1)
 
     def kl(self, other: Gaussian | None = None) -> Float[Tensor, "*batch"]:

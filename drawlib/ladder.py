@@ -236,6 +236,19 @@ class LadderVAE(LatentModel):
         """z_L ~ p(z_L) = N(0, I): generation starts at the top, with its noise."""
         return as_tuple(noise)[-1]
 
+    def latents(self, noise: Noise) -> tuple[Images, tuple[Tensor, ...]]:
+        each = as_tuple(noise)
+        z = [self.draw_top(noise)]
+        for i in reversed(range(self.layers - 1)):
+            z.append(self.prior(i, z[-1]).sample(each[i]))
+        return self.decode(z[-1]), tuple(z[::-1])
+
+    def noise_of(self, x: Images, z: tuple[Tensor, ...]) -> Noise:
+        features, above = self.bottom_up(x), (*z[1:], None)
+        q = [self.rung(i, features[i], above[i], z[i]).q for i in range(self.layers)]
+        noise = tuple(q_i.noise_of(z_i) for q_i, z_i in zip(q, z, strict=True))
+        return noise if len(noise) > 1 else noise[0]
+
     @torch.no_grad()
     def generate(
         self,
@@ -246,10 +259,7 @@ class LadderVAE(LatentModel):
     ) -> Images:
         noise = self.take_noise(n, noise, generator)
         with running_statistics(self):
-            z = self.draw_top(noise)
-            for i in reversed(range(self.layers - 1)):
-                z = self.prior(i, z).sample(as_tuple(noise)[i])
-            return self.likelihood.mean(self.decode(z))
+            return self.likelihood.mean(self.latents(noise)[0])
 
     @torch.no_grad()
     def reconstruct(

@@ -49,6 +49,10 @@ class Bernoulli(nn.Module):
         """The canvas of a mean image, of one image or many; kept from the ends."""
         return torch.logit(mean, eps=1e-2)
 
+    def sample(self, c: Canvas, generator: torch.Generator | None = None) -> Canvas:
+        """Bits x ~ p(x given c)."""
+        return torch.bernoulli(self.mean(c), generator=generator)
+
     def forward(self, c: Canvas, x: Canvas) -> Float[Tensor, "batch"]:
         c = c.to(x.dtype)  # bfloat16 under autocast, too coarse for a sum over pixels
         return (x * c - F.softplus(c)).flatten(1).sum(1)
@@ -80,6 +84,12 @@ class DiscretisedLogistic(nn.Module):
     def canvas_of(self, mean: Tensor) -> Tensor:
         """The canvas of a mean image, as above."""
         return torch.logit(mean, eps=1e-2)
+
+    def sample(self, c: Canvas, generator: torch.Generator | None = None) -> Canvas:
+        """Levels x ~ p(x given c): a logistic draw, in the bin where it falls."""
+        u = torch.rand(c.shape, generator=generator, dtype=c.dtype, device=c.device)
+        drawn = self.mean(c) + self.log_scale.exp() * torch.logit(u)
+        return (255 * drawn).round().clamp(0, 255) / 255
 
     def forward(self, c: Canvas, x: Canvas) -> Float[Tensor, "batch"]:
         c = c.to(x.dtype)  # as above
@@ -117,6 +127,12 @@ class Categorical(nn.Module):
     def canvas_of(self, mean: Tensor) -> Tensor:
         """The canvas of a mean image, up to a constant; kept from log 0."""
         return mean.clamp(min=1e-4).log()
+
+    def sample(self, c: Canvas, generator: torch.Generator | None = None) -> Canvas:
+        """One symbol at each place, x ~ p(x given c): a Gumbel draw's largest."""
+        u = torch.rand(c.shape, generator=generator, dtype=c.dtype, device=c.device)
+        drawn = (c - (-u.clamp(min=1e-30).log()).log()).argmax(1)
+        return F.one_hot(drawn, c.shape[1]).movedim(-1, 1).to(c.dtype)
 
     def forward(self, c: Canvas, x: Canvas) -> Float[Tensor, "batch"]:
         c = c.to(x.dtype)  # as above

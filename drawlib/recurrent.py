@@ -303,6 +303,21 @@ class Recurrent(LatentModel):
             state = self.decode(state, self.prior(state.h_dec).sample(eps))
             yield state
 
+    def latents(self, noise: Noise) -> tuple[Images, Tensor]:
+        state, z = self.start(len(noise)), []
+        for eps in noise.unbind(1):
+            z.append(self.prior(state.h_dec).sample(eps))
+            state = self.decode(state, z[-1])
+        return self.output(state.canvas), torch.stack(z, 1)
+
+    def noise_of(self, x: Images, z: Tensor) -> Noise:
+        state, fixed, noise = self.start(len(x)), self.fixed(x), []
+        for z_t in z.unbind(1):
+            h_enc, c_enc = self.encode(state, x, fixed)
+            noise.append(self.posterior(h_enc).noise_of(z_t))
+            state = self.decode(state._replace(h_enc=h_enc, c_enc=c_enc), z_t)
+        return torch.stack(noise, 1)
+
     @torch.no_grad()
     def generate_steps(
         self, n: int, *, noise: Noise | None = None, generator: Source = None

@@ -111,6 +111,12 @@ class VAE(LatentModel):
         log_weight = log_likelihood + standard(z).log_prob(z) - q.log_prob(z)
         return Bound(log_likelihood, q.kl().unsqueeze(1), log_weight)
 
+    def latents(self, noise: Noise) -> tuple[Images, Tensor]:
+        return self.decode(noise), noise
+
+    def noise_of(self, x: Images, z: Tensor) -> Noise:
+        return self.encode(x).to(x.dtype).noise_of(z)
+
     @torch.no_grad()
     def generate(
         self,
@@ -119,8 +125,8 @@ class VAE(LatentModel):
         noise: Noise | None = None,
         generator: torch.Generator | None = None,
     ) -> Images:
-        z = self.take_noise(n, noise, generator)
-        return self.likelihood.mean(self.decode(z))
+        taken = self.take_noise(n, noise, generator)
+        return self.likelihood.mean(self.latents(taken)[0])
 
     @torch.no_grad()
     def reconstruct(

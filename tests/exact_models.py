@@ -52,6 +52,9 @@ class GaussianPixels(nn.Module):
     def mean(self, c: Images) -> Images:
         return c
 
+    def sample(self, c: Images, generator: torch.Generator | None = None) -> Images:
+        return c + self.s * torch.randn(c.shape, generator=generator, dtype=c.dtype)
+
     def forward(self, c: Images, x: Images) -> Tensor:
         return Normal(c, self.s).log_prob(x).flatten(1).sum(1)
 
@@ -79,6 +82,12 @@ class OneLayer(LatentModel):
         log_likelihood = self.likelihood(self.canvas(z), x)
         log_weight = log_likelihood + standard(z).log_prob(z) - q.log_prob(z)
         return Bound(log_likelihood, q.kl()[:, None], log_weight)
+
+    def latents(self, noise):
+        return self.canvas(noise), noise
+
+    def noise_of(self, x, z):
+        return self.posterior(x).noise_of(z)
 
     @torch.no_grad()
     def generate(self, n, *, noise=None, generator=None):

@@ -99,6 +99,44 @@ def test_evaluate_prints_the_bounds_of_a_run(trained, capsys):
     assert told.startswith("mnist-dynamic test, 10 images, K 3: −ELBO ")
 
 
+AIS = ["--ais.chains", "2", "--ais.temperatures", "5"]
+
+
+def test_evaluate_by_annealing_prints_both_errors_and_goes_on(trained, capsys):
+    keep = trained.parent / "kept.json"
+    asked = ["--method", "ais", "--images", "4", *AIS, "--keep", str(keep)]
+    told = []
+    for _ in range(2):
+        assert main(["evaluate", str(trained), *asked]) == 0
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1] and keep.exists()
+    start = "mnist-dynamic test, 4 images, AIS from q, 2 chains × 5 temperatures × 2"
+    assert told[0].startswith(start)
+    assert "over images" in told[0] and "over chains" in told[0]
+
+
+def test_evaluate_by_a_sandwich_prints_its_width(trained, capsys):
+    asked = ["--method", "sandwich", "--images", "3", *AIS]
+    assert main(["evaluate", str(trained), *asked]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("3 images of its own, AIS from q") and "width" in told
+
+
+@pytest.mark.parametrize(
+    "asked, told",
+    [
+        (["--method", "ais", "--samples", "5"], "samples (K) is 5 with the method ais"),
+        (["--method", "ais", "--images", "99"], "allowed: 1 to 20"),
+        (["--method", "sandwich", "--split", "train"], "it draws its images"),
+        (["--method", "ais", "--ais.chains", "0"], "chains is 0"),
+        (["--ais.chains", "3"], "allowed: with --method ais"),
+        (["--method", "asi"], "--method"),
+    ],
+)
+def test_what_annealing_cannot_do_is_told_in_one_line(trained, capsys, asked, told):
+    assert told in one_line(capsys, ["evaluate", str(trained), *asked])
+
+
 def test_evaluate_on_other_data_says_what_the_model_was_trained_on(trained, capsys):
     for given, more in ((["--data", "mnist-fixed"], "; trained on mnist-dynamic"),
                         (["--data", "mnist-dynamic"], ""), ([], "")):  # fmt: skip

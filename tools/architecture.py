@@ -45,7 +45,11 @@ ROOMS = (
         "sets protocols own pictures words draws clutter download formats",
         "what is learned from",
     ),
-    Room("evaluation", "evaluation every_stop", "bounds of a model on a data set"),
+    Room(
+        "evaluation",
+        "evaluation every_stop annealing",
+        "bounds of a model on a data set",
+    ),
     Room(
         "mistakes/",
         "planting catalogue catalogue_filters plants",
@@ -61,7 +65,7 @@ ROOMS = (
     Room(
         "results/",
         "runs zoo classification words plan tables tables_show glance accounts "
-        "intervals forecast bench",
+        "intervals looseness forecast bench",
         "runs, records, tables",
     ),
     Room(

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Real
+from types import UnionType
 from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 __all__ = ["Config", "at_least", "one_of", "plain", "whole_number"]
@@ -115,6 +116,10 @@ def plain(where: str, value: Any, kind: Any) -> Any:
         Traceback (most recent call last):
         ValueError: TrainConfig.epochs is 1.5; allowed: a whole number
     """
+    if get_origin(kind) is UnionType:
+        # Text is one choice, and what is no text is the other.
+        text = isinstance(value, str)
+        kind = next(k for k in get_args(kind) if (k is str) == text)
     if get_origin(kind) is tuple:
         inner = get_args(kind)
         listed = isinstance(value, Iterable) and not isinstance(value, str | bytes)

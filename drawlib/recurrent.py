@@ -26,6 +26,7 @@ from drawlib.gaussian import Gaussian, GaussianHead, standard
 from drawlib.layers import linear
 from drawlib.likelihood import likelihood
 from drawlib.lstm import LSTM, Fixed, Hidden, lstm
+from drawlib.stops import Stop, stop_bound, stop_prior
 from drawlib.trace import Trace, Windows, trace
 
 __all__ = ["FastPath", "Recurrent", "RecurrentConfig", "State"]
@@ -40,6 +41,8 @@ class RecurrentConfig(Config):
     ``attention``: ``none``, or the kernel of the filters that read and write the image.
     ``initial_state``, ``canvas``: h_0 and c_0 are ``learned`` (as in the paper) or
     ``zeros``.
+    ``stop``: when a drawing ends: after the ``last`` step (as in the paper), at a step
+    drawn ``uniform``-ly, or with these T probabilities; see ``drawlib.stops``.
     """
 
     image_shape: tuple[int, int, int] = (1, 28, 28)
@@ -53,6 +56,7 @@ class RecurrentConfig(Config):
     canvas: str = "learned"
     likelihood: str = "bernoulli"
     forget_bias: float = 1.0
+    stop: Stop = "last"
 
     def check(self) -> None:
         at_least(self, 1, "image_shape", "T", "hidden", "z", "read", "write")
@@ -60,6 +64,12 @@ class RecurrentConfig(Config):
         one_of(self, "initial_state", ("learned", "zeros"))
         one_of(self, "canvas", ("learned", "zeros"))
         one_of(self, "likelihood", ("bernoulli", "discretised-logistic"))
+        _ = self.stops
+
+    @property
+    def stops(self) -> tuple[float, ...]:
+        """π_1 … π_T, the probability of each step to be the last one."""
+        return stop_prior(self.stop, self.T)
 
 
 class FastPath(NamedTuple):
@@ -260,13 +270,30 @@ class Recurrent(LatentModel):
     def bound(self, x: Images, noise: Noise) -> Bound:
         if self.fast_path is not None and self.quick:
             return self.fast_path.bound(self, x, noise)
-        terms = []
-        for state, *nats in self.steps(x, noise):  # noqa: B007
+        pi, canvases, terms = self.config.stops, [], []
+        for p, (state, *nats) in zip(pi, self.steps(x, noise), strict=True):
             terms.append(nats)
+            if p:
+                canvases.append(state.canvas)
         kl, log_ratio = (torch.stack(t, 1) for t in zip(*terms, strict=True))
-        log_likelihood = self.likelihood(self.output(state.canvas), x)  # Eq. (9)
         # Eq. (10), and log w = log p(x|c_T) + Σ_t [log p(z_t) − log q(z_t)]
-        return Bound(log_likelihood, kl, log_likelihood + log_ratio.sum(1))
+        return stop_bound(pi, self.log_likelihoods(canvases, x), kl, log_ratio)
+
+    def log_likelihoods(
+        self, canvases: list[Images], x: Images
+    ) -> Float[Tensor, "batch stops"]:
+        """log D(x given c_t) for each canvas at which the model may stop."""
+        each = [self.likelihood(self.output(c), x) for c in canvases]  # Eq. (9)
+        return torch.stack(each, 1)
+
+    def at_every_step(
+        self, x: Images, noise: Noise
+    ) -> tuple[Float[Tensor, "batch T"], Float[Tensor, "batch T"]]:
+        """log D(x given c_t) and KL_t for t = 1 … T, whatever ``stop`` is."""
+        results = list(self.steps(x, noise))
+        canvases = [state.canvas for state, _, _ in results]
+        kl = torch.stack([kl for _, kl, _ in results], 1)
+        return self.log_likelihoods(canvases, x), kl
 
     def dream(self, noise: Noise) -> Iterator[State]:
         """The states of a generation, a fresh z_t at each step: eqs. (13) to (15)."""
@@ -286,13 +313,45 @@ class Recurrent(LatentModel):
 
     @torch.no_grad()
     def generate(
-        self, n: int, *, noise: Noise | None = None, generator: Source = None
+        self,
+        n: int,
+        *,
+        noise: Noise | None = None,
+        generator: Source = None,
+        stops: Tensor | None = None,
     ) -> Images:
+        """Means of D(X given c_t), t ~ π; ``stops`` ``(n,)`` gives each image's t.
+
+        Raises:
+            ValueError: for stops of another shape, or outside 1 … T.
+        """
         taken = self.take_noise(n, noise, generator)
+        if stops is None:
+            if self.config.stops[-1] == 1:
+                return self.mean(self.last_canvas(taken))  # Eq. (16)
+            stops = self.draw_stops(n, generator)
+        T = self.config.T
+        if stops.shape != (n,) or not bool(((stops >= 1) & (stops <= T)).all()):
+            given = " ".join(str(stops.tolist()).split())
+            raise ValueError(f"stops is {given:.60}; allowed: {n} numbers from 1 to {T}")
+        ends = stops.to(taken.device)[:, None, None, None]
+        drawn = ends.new_zeros(n, *self.image_shape, dtype=taken.dtype)
+        for t, canvas in enumerate(self.canvases(taken), 1):
+            drawn = torch.where(ends == t, canvas, drawn)
+        return self.mean(drawn)
+
+    def draw_stops(self, n: int, generator: Source = None) -> Tensor:
+        """n steps t ~ π, each from 1 to T."""
+        device = "cpu" if generator is None else generator.device
+        pi = torch.tensor(self.config.stops, device=device)
+        return 1 + torch.multinomial(pi, n, replacement=True, generator=generator)
+
+    def last_canvas(self, noise: Noise) -> Images:
+        """c_T of ``dream``."""
         if self.fast_path is not None and self.quick:
-            return self.mean(self.fast_path.generate(self, taken))
-        (last,) = deque(self.dream(taken), maxlen=1)
-        return self.mean(last.canvas)  # Eq. (16)
+            return self.fast_path.generate(self, noise)
+        (last,) = deque(self.dream(noise), maxlen=1)
+        return last.canvas
 
     def canvases(self, noise: Noise) -> Iterator[Images]:
         """The canvases of ``dream``."""

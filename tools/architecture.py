@@ -27,7 +27,7 @@ ROOMS = (
     Room("textbook", "textbook", "DRAW in one file: read this first"),
     Room(
         "equations",
-        "config exchanged gaussian bound likelihood layers lstm filters",
+        "config exchanged gaussian bound stops likelihood layers lstm filters",
         "what an equation needs",
     ),
     Room(
@@ -45,7 +45,7 @@ ROOMS = (
         "sets protocols own pictures draws clutter download formats",
         "what is learned from",
     ),
-    Room("evaluation", "evaluation", "bounds of a model on a data set"),
+    Room("evaluation", "evaluation every_stop", "bounds of a model on a data set"),
     Room(
         "mistakes/",
         "planting catalogue catalogue_filters plants",

@@ -43,7 +43,8 @@ from drawlib.fast.step import (
 )
 from drawlib.filters import KERNELS
 from drawlib.glas import GLAS
-from drawlib.recurrent import FastPath, Recurrent
+from drawlib.recurrent import FastPath, Recurrent, RecurrentConfig
+from drawlib.stops import stop_bound
 
 __all__ = [
     "accelerate",
@@ -250,7 +251,8 @@ def bound(
         True
     """
     low, T = low_precision(x), noise.shape[1]
-    config = replace(model.config, T=1)  # T is the loop's: all T share one step
+    pi, config = model.config.stops, one_step(model.config)
+    inside = config.stop != "last"
     if fused is None:
         # An evaluation ends with a smaller batch, which is not worth compiling. Its
         # size decides, not what came before: a resumed training has met nothing, and
@@ -282,22 +284,27 @@ def bound(
             taps = list(zip(*zeros, strict=True))
         eps, begun = noise.unbind(1), set[int]()
 
-        def some(state: State, first: int, last: int) -> tuple[State, list[Tensor]]:
-            nats = []
+        def score(canvas: Tensor) -> Tensor:
+            image = out_of_lanes(canvas) if steps.last else canvas
+            return model.log_likelihoods([image], x)[:, 0]
+
+        def some(state: State, first: int, last: int) -> tuple[State, list[Any]]:
+            nats: list[Any] = []
             for t in range(first, last, steps.together):
                 now = slice(t, t + steps.together)
                 state, results = steps.step(
                     state, image, eps[now], constants, L, taps[now]
                 )
-                for s, (kl, log_ratio, inputs) in enumerate(results, t):
-                    nats += [kl, log_ratio]
+                for s, (kl, log_ratio, canvas, inputs) in enumerate(results, t):
+                    stops_here = inside and pi[s] > 0
+                    nats.append((kl, log_ratio, score(canvas) if stops_here else None))
                     if not recompute or first in begun:
                         for kept, u in zip(used, inputs, strict=False):
                             kept[s] = u
             begun.add(first)
             return state, nats
 
-        nats: list[Tensor] = []
+        nats: list[Any] = []
         for first in range(0, T, S):
             last = min(first + S, T)
             if recompute and torch.is_grad_enabled():
@@ -308,12 +315,10 @@ def bound(
             else:
                 state, each = some(state, first, last)
             nats += each
-        kl, log_ratio = torch.stack(nats[::2], 1), torch.stack(nats[1::2], 1)
-        canvas = state.canvas
-        if steps.last:
-            canvas = out_of_lanes(canvas)
-        log_likelihood = model.likelihood(model.output(canvas), x)
-    return Bound(log_likelihood, kl, log_likelihood + log_ratio.sum(1))
+        kl, log_ratio, scores = zip(*nats, strict=True)
+        at_stops = [s for s in scores if s is not None] or [score(state.canvas)]
+        terms = (torch.stack(each, 1) for each in (at_stops, kl, log_ratio))
+        return stop_bound(pi, *terms)
 
 
 def dream(
@@ -366,9 +371,21 @@ def equal_parts(*batches: Tensor) -> list[tuple[Tensor, ...]]:
     return list(zip(*(b.split(size) for b in full), strict=True))
 
 
+def one_step(config: RecurrentConfig) -> RecurrentConfig:
+    """T is the loop's: all T share one step, and so do all that may stop inside.
+
+    Example:
+        >>> from drawlib import DRAWConfig
+        >>> one_step(DRAWConfig(T=2, stop=(0.3, 0.7))).stop
+        'uniform'
+    """
+    inside = any(config.stops[:-1])
+    return replace(config, T=1, stop="uniform" if inside else "last")
+
+
 def dreamt_before(model: Recurrent, noise: Noise) -> bool:
     """``met_before`` for generations of this size."""
-    config = replace(model.config, T=1)
+    config = one_step(model.config)
     return met_before("dream", config, noise.shape, low_precision(noise))
 
 
@@ -377,7 +394,7 @@ def drawn(model: Recurrent, noise: Noise, fused: bool | None) -> Iterator[Tensor
     low, T = low_precision(noise), noise.shape[1]
     if fused is None:
         fused = dreamt_before(model, noise) and may_fuse()
-    steps = make_steps(replace(model.config, T=1), fused, piece(T))
+    steps = make_steps(one_step(model.config), fused, piece(T))
     # Not around the ``yield``: between two steps the caller's settings hold.
     plain = torch.autocast(noise.device.type, enabled=False)
     with torch.no_grad(), plain:

@@ -193,6 +193,7 @@ def make_steps(config: RecurrentConfig, fused: bool, together: int) -> Steps:
     learned = getattr(config, "prior", "standard") == "learned"
     latent: Any = config
     legacy = getattr(config, "grid", "corrected") == "legacy"
+    inside = config.stop != "last"
     # The compiler likes the batch last; without it, batched products are faster.
     last = fused and seen
 
@@ -251,8 +252,11 @@ def make_steps(config: RecurrentConfig, fused: bool, together: int) -> Steps:
 
     def step(
         state: State, x: Tensor, eps: Tensor, layers: Constants, L: Any, taps: Any
-    ) -> tuple[State, Tensor, Tensor, tuple[Tensor, ...]]:
-        """Eqs. (3) to (8): the next state, KL_t, log p(z_t) − log q(z_t), all u_t."""
+    ) -> tuple[State, Tensor, Tensor, Tensor | None, tuple[Tensor, ...]]:
+        """Eqs. (3) to (8): the next state, KL_t, log p(z_t) − log q(z_t), all u_t.
+
+        Before the u_t stands c_t, where the model may stop at it.
+        """
         taps = taps or (None,) * 5
         r = look(state, x, torch.sigmoid(state.canvas))
         u_e = torch.cat([r, state.h_dec, state.h_enc], 1)
@@ -278,7 +282,8 @@ def make_steps(config: RecurrentConfig, fused: bool, together: int) -> Steps:
         used = [u_e, u_q, u_d, u_h.to(layers.heads.low.dtype)]
         if layers.latent is not None:
             used.append(h_enc.to(layers.latent.low.dtype))
-        return new, kl, log_ratio, tuple(u.detach() for u in used)
+        canvas = new.canvas if inside else None
+        return new, kl, log_ratio, canvas, tuple(u.detach() for u in used)
 
     def steps(
         state: State, x: Tensor, eps: Any, layers: Constants, L: Any, taps: Any

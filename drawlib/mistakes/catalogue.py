@@ -304,4 +304,35 @@ OWN = (
             "a_subset_weighted_has_the_split_inside_its_error",
         ),
     ),
+    Mistake(
+        "stop-kl",
+        "the KL of all steps charged at every stop",
+        OURS,
+        "log p(x) ≥ Σ_t π_t [log D(x | c_t) − Σ_{s≤t} KL_s]",
+        "log p(x) ≥ Σ_t π_t [log D(x | c_t) − Σ_{s≤T} KL_s]",
+        "Still a bound, and too low: a drawing that ends early pays for the steps that "
+        "it never made, so nothing is gained by being done early.",
+        plants.STOP_KL,
+        seen_by(
+            "stops",
+            "each_stop_pays_for_its_own_steps_alone",
+            "s1_the_bound_is_the_sum_over_stops_and_lies_below_log_p",
+        ),
+    ),
+    Mistake(
+        "stop-canvas",
+        "the mean of the canvases scored in place of the mean of the bounds",
+        OURS,
+        "Σ_t π_t log D(x | c_t)",
+        "log D(x | Σ_t π_t c_t)",
+        "log D is concave in the canvas, so the number is never lower than the right "
+        "one, and it belongs to no model that stops: no single canvas is asked to be "
+        "plausible.",
+        plants.STOP_CANVAS,
+        seen_by(
+            "stops",
+            "each_stop_pays_for_its_own_steps_alone",
+            "s2_the_weights_mean_is_p_of_x_by_quadrature",
+        ),
+    ),
 )

@@ -220,6 +220,28 @@ def error_of_logits(right, self, x, canvas):
     return x - canvas
 
 
+# Stopping at any step
+
+
+def every_step_paid(right, q, at, T):
+    """Q_s = 1: a drawing that ends early pays for the steps that it never made."""
+    return torch.ones_like(right(q, at, T))
+
+
+def every_step_weighed(right, log_ratio, at):
+    """The same in the weight: all T ratios at every stop."""
+    return log_ratio.sum(1, keepdim=True).expand(-1, len(at))
+
+
+def mean_canvas(right, self, canvases, x):
+    """log D(x given Σ_t π_t c_t) at every stop."""
+    pi = [p for p in self.config.stops if p]
+    if len(canvases) != len(pi):
+        return right(self, canvases, x)
+    mean = sum(p * c for p, c in zip(pi, canvases, strict=True))
+    return right(self, [mean], x).expand(-1, len(pi))
+
+
 # The filters
 
 
@@ -329,3 +351,8 @@ LOGITS = (at("recurrent:Recurrent.error_image", error_of_logits),)
 SIGMOID_TWICE = (at("likelihood:Bernoulli.forward", sigmoid_twice),)
 KL_WEIGHT = (at("training.train:negative_elbo", weighted_report),)
 LUCKY_SUBSET = (at("evaluation:whole_split", lucky_subset),)
+STOP_KL = (
+    at("stops:reached", every_step_paid),
+    at("stops:log_ratios", every_step_weighed),
+)
+STOP_CANVAS = (at("recurrent:Recurrent.log_likelihoods", mean_canvas),)

@@ -16,11 +16,13 @@ from drawlib.data.download import DataError
 from drawlib.data.own import is_own, moved
 from drawlib.data.sets import Data, load_data
 from drawlib.evaluation import check_likelihood, evaluate
+from drawlib.every_stop import every_stop
 from drawlib.machine.device import pick_device
 from drawlib.machine.distributed import join
 from drawlib.machine.files import write_atomically
 from drawlib.mistakes.planting import planted
 from drawlib.models import build, config_of, kind_of
+from drawlib.recurrent import Recurrent
 from drawlib.results import zoo
 from drawlib.training.runstate import History
 from drawlib.training.schedule import TrainConfig
@@ -206,7 +208,7 @@ def publish(
 
     −ELBO is measured with one posterior sample on every image; the
     importance-weighted bound with K = ``iw_samples`` on ``iw_images`` seeded test
-    images. With ``ship``, the weights go beside the record in half precision, all
+    images; of a recurrent model, −ELBO at each step of the test split too. With ``ship``, the weights go beside the record in half precision, all
     numbers are those of the rounded weights, and the change in nats is recorded.
     Under ``torchrun`` the processes share the images out, and the first one writes.
     ``data_now`` names the data of the run where they have moved since.
@@ -266,6 +268,7 @@ def publish(
             progress=progress,
             team=team,
         ).to_dict()
+        stops = every_stop(model, data) if isinstance(model, Recurrent) else None
     # Before the weights are written: those of a failed training are of no use.
     measured = {"bounds": bounds, "importance_weighted": weighted}
     zoo.check_finite(name, measured)
@@ -296,6 +299,7 @@ def publish(
         ],
         "weights": shipped,
         **measured,
+        **({} if stops is None else {"every_stop": stops.to_dict()}),
         "published": published,
         "note": note,
     }

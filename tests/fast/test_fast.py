@@ -42,6 +42,9 @@ FAST = {
     "glas-gaussian": lambda: glas(latent_attention="gaussian", grid="legacy"),
     "glas-masked": lambda: glas(space="masked"),
     "glas-gaussian-image": lambda: glas(attention="gaussian"),
+    "draw-stop": lambda: draw(attention="gaussian", stop="uniform"),
+    "draw-stop-dense": lambda: draw(stop="uniform", prior="learned"),
+    "glas-stop": lambda: glas(stop=(0.3, 0.0, 0.7)),
 }
 SLOW = {
     "glas-content": lambda: glas(latent_attention="content"),

@@ -41,7 +41,9 @@ PROMISED = {
     "dojoteef/glas": "glas-bracket glas-offset",
     "jbornschein": "half-pixel",
     "arXiv:1502.04623": "eq-11",
-    "of our own making": ("kl-sign mean logits probabilities kl-weight lucky-subset"),
+    "of our own making": (
+        "kl-sign mean logits probabilities kl-weight lucky-subset stop-kl stop-canvas"
+    ),
 }
 # Shapes that do not fit are an error of PyTorch; all else must be a failed claim.
 WRONG_SHAPES = {"L4", "F8", "khanian-a"}

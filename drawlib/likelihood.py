@@ -1,7 +1,8 @@
-"""What turns a canvas into p(x given z): Bernoulli bits, or 8-bit colour.
+"""What turns a canvas into p(x given z): Bernoulli bits, 8-bit colour, or letters.
 
-Both read the same canvas c (batch, channels, height, width) and both have the mean
-sigmoid(c); so a recurrent model's error image x − mean(c) needs to know neither.
+All read the same canvas c (batch, channels, height, width) and all have a mean, the
+sigmoid or the softmax of c; so a recurrent model's error image x − mean(c) needs to
+know none of them.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from torch.nn import functional as F
 
 __all__ = [
     "Bernoulli",
+    "Categorical",
     "DiscretisedLogistic",
     "bits_per_dimension",
     "likelihood",
     "with_bits",
 ]
+
+LIKELIHOODS = ("bernoulli", "discretised-logistic", "categorical")
 
 Canvas = Float[Tensor, "batch channels height width"]
 
@@ -40,6 +44,10 @@ class Bernoulli(nn.Module):
     def mean(self, c: Canvas) -> Canvas:
         """E[x given c] = sigmoid(c)."""
         return torch.sigmoid(c)
+
+    def canvas_of(self, mean: Tensor) -> Tensor:
+        """The canvas of a mean image, of one image or many; kept from the ends."""
+        return torch.logit(mean, eps=1e-2)
 
     def forward(self, c: Canvas, x: Canvas) -> Float[Tensor, "batch"]:
         c = c.to(x.dtype)  # bfloat16 under autocast, too coarse for a sum over pixels
@@ -69,6 +77,10 @@ class DiscretisedLogistic(nn.Module):
         """The location sigmoid(c); the mean but for the two tails."""
         return torch.sigmoid(c)
 
+    def canvas_of(self, mean: Tensor) -> Tensor:
+        """The canvas of a mean image, as above."""
+        return torch.logit(mean, eps=1e-2)
+
     def forward(self, c: Canvas, x: Canvas) -> Float[Tensor, "batch"]:
         c = c.to(x.dtype)  # as above
         inverse = (-self.log_scale).exp()
@@ -85,11 +97,37 @@ class DiscretisedLogistic(nn.Module):
         return torch.where(low | high, outer, middle).flatten(1).sum(1)
 
 
-Likelihood = Bernoulli | DiscretisedLogistic
+class Categorical(nn.Module):
+    r"""One of C symbols at each place: the channels of a place are their logits.
+
+    log p(x given c) = Σ_places Σ_k x_k log softmax(c)_k, in nats, one number an image;
+    x has a single 1 among the channels of each place. The mean is softmax(c).
+
+    Example:
+        >>> word = torch.zeros(1, 27, 1, 13)
+        >>> word[:, 26] = 1
+        >>> Categorical()(torch.zeros_like(word), word)  # −13 log 27
+        tensor([-42.8459])
+    """
+
+    def mean(self, c: Canvas) -> Canvas:
+        """E[x given c] = softmax(c) over the channels."""
+        return torch.softmax(c, 1)
+
+    def canvas_of(self, mean: Tensor) -> Tensor:
+        """The canvas of a mean image, up to a constant; kept from log 0."""
+        return mean.clamp(min=1e-4).log()
+
+    def forward(self, c: Canvas, x: Canvas) -> Float[Tensor, "batch"]:
+        c = c.to(x.dtype)  # as above
+        return (x * torch.log_softmax(c, 1)).flatten(1).sum(1)
+
+
+Likelihood = Bernoulli | DiscretisedLogistic | Categorical
 
 
 def likelihood(name: str, channels: int) -> Likelihood:
-    """The likelihood called ``name``: ``bernoulli`` or ``discretised-logistic``.
+    """The likelihood called ``name``, one of ``LIKELIHOODS``.
 
     Raises:
         ValueError: for another name.
@@ -102,9 +140,9 @@ def likelihood(name: str, channels: int) -> Likelihood:
         return Bernoulli()
     if name == "discretised-logistic":
         return DiscretisedLogistic(channels)
-    raise ValueError(
-        f"likelihood is {name!r}; allowed: bernoulli, discretised-logistic"
-    )
+    if name == "categorical":
+        return Categorical()
+    raise ValueError(f"likelihood is {name!r}; allowed: {', '.join(LIKELIHOODS)}")
 
 
 def bits_per_dimension(nats: float, dimensions: int) -> float:

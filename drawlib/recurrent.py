@@ -24,7 +24,7 @@ from drawlib.config import Config, at_least, one_of
 from drawlib.filters import KERNELS, Filters, filterbank
 from drawlib.gaussian import Gaussian, GaussianHead, standard
 from drawlib.layers import linear
-from drawlib.likelihood import likelihood
+from drawlib.likelihood import LIKELIHOODS, likelihood
 from drawlib.lstm import LSTM, Fixed, Hidden, lstm
 from drawlib.stops import Stop, stop_bound, stop_prior
 from drawlib.trace import Trace, Windows, trace
@@ -63,7 +63,7 @@ class RecurrentConfig(Config):
         one_of(self, "attention", ("none", *KERNELS))
         one_of(self, "initial_state", ("learned", "zeros"))
         one_of(self, "canvas", ("learned", "zeros"))
-        one_of(self, "likelihood", ("bernoulli", "discretised-logistic"))
+        one_of(self, "likelihood", LIKELIHOODS)
         _ = self.stops
 
     @property
@@ -388,7 +388,7 @@ class Recurrent(LatentModel):
 
         With a zero canvas and attention nothing can be set, and nothing is.
         """
-        logits = torch.logit(mean, eps=1e-2)
+        logits = self.likelihood.canvas_of(mean[None])[0]
         if self.config.canvas == "learned":
             self.start_canvas.copy_(logits)
         elif self.config.attention == "none":

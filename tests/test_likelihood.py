@@ -9,6 +9,7 @@ import torch
 
 from drawlib.likelihood import (
     Bernoulli,
+    Categorical,
     DiscretisedLogistic,
     bits_per_dimension,
     likelihood,
@@ -43,6 +44,22 @@ def test_bernoulli_masses_of_all_images_sum_to_one():
     images = every.view(16, 1, 2, 2)
     total = Bernoulli()(c.expand_as(images), images).exp().sum()
     assert total.item() == pytest.approx(1, abs=1e-12)
+
+
+def test_categorical_equals_torch_distributions_place_by_place():
+    c, k = 3 * draw(5, 4, 2, 3), torch.arange(30).view(5, 2, 3) % 4
+    x = torch.nn.functional.one_hot(k, 4).permute(0, 3, 1, 2).double()
+    places = torch.distributions.Categorical(logits=c.permute(0, 2, 3, 1))
+    exact = places.log_prob(k).flatten(1).sum(1)
+    torch.testing.assert_close(Categorical()(c, x), exact, rtol=1e-12, atol=1e-12)
+    mean = places.probs.permute(0, 3, 1, 2)
+    torch.testing.assert_close(Categorical().mean(c), mean)
+
+
+def test_the_canvas_of_a_mean_image_has_that_mean():
+    mean = torch.softmax(draw(2, 4, 1, 3), 1)
+    for one in (Bernoulli(), logistic(4, 0.1, 0.1, 0.1, 0.1), Categorical()):
+        torch.testing.assert_close(one.mean(one.canvas_of(mean)), mean)
 
 
 def test_zero_logits_cost_784_log_2_an_image():

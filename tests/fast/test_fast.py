@@ -44,6 +44,10 @@ FAST = {
     "glas-gaussian-image": lambda: glas(attention="gaussian"),
     "draw-stop": lambda: draw(attention="gaussian", stop="uniform"),
     "draw-stop-dense": lambda: draw(stop="uniform", prior="learned"),
+    "draw-letters": lambda: draw(
+        image_shape=(3, 1, 5), attention="gaussian", likelihood="categorical"
+    ),
+    "glas-letters": lambda: glas(image_shape=(3, 1, 5), likelihood="categorical"),
     "glas-stop": lambda: glas(stop=(0.3, 0.0, 0.7)),
 }
 SLOW = {

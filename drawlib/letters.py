@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -137,12 +138,12 @@ class LetterLSTM(nn.Module):
 
 
 def letter_loss(
-    model: LetterLSTM,
+    model: Any,
     images: Images,
     labels: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """The loss for ``fit``: the mean over words.
+    """The loss of a ``LetterLSTM`` for ``fit``: the mean over words.
 
     Example:
         >>> letter_loss(LetterLSTM(8), torch.zeros(2, 27, 1, 13)).shape

@@ -26,6 +26,7 @@ __all__ = [
     "bars",
     "curve",
     "draw_window",
+    "letters",
     "show_images",
     "strip",
     "style",
@@ -202,6 +203,52 @@ def strip(
     )
     if step_labels is None:
         ax.set_xlabel("step t")
+    return ax
+
+
+def letters(
+    steps: Float[Tensor, "T 27 1 places"],
+    *,
+    row_labels: Sequence[str] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """A word as it is written: a row a step, the likeliest letter at every place.
+
+    The shade behind a letter is its probability, from white (0) to dark (1); a dot is
+    the end. What stands after the first dot belongs to no word, and is drawn in grey.
+
+    Raises:
+        ValueError: for anything but pictures of 27 channels and one row.
+
+    Example:
+        >>> from drawlib.data.words import codes_of, images_of
+        >>> word = torch.from_numpy(images_of(codes_of(["LEE"]))).float()
+        >>> [t.get_text() for t in letters(word).texts[:4]]
+        ['L', 'E', 'E', '·']
+    """
+    if steps.ndim != 4 or steps.shape[1:3] != (27, 1):
+        raise ValueError(
+            f"steps have shape {tuple(steps.shape)}; allowed: (T, 27, 1, places)"
+        )
+    sure, signs = (part.cpu().numpy() for part in steps[:, :, 0].max(1))
+    T, places = signs.shape
+    ax = axes(ax, 0.7 + 0.26 * T)
+    ax.imshow(sure, vmin=0, vmax=1.4, cmap="Blues", aspect="auto")
+    for t, row in enumerate(signs.tolist()):
+        ended = row.index(26) if 26 in row else places
+        for place, sign in enumerate(row):
+            text = "·" if sign == 26 else chr(ord("A") + sign)
+            colour = "black" if place <= ended else "#767676"
+            where: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 11}
+            ax.text(place, t, text, color=colour, **where)
+    named = list(row_labels or map(str, range(1, T + 1)))
+    ax.set_yticks(range(T), named)
+    ax.set_xticks([])
+    if row_labels is None:
+        ax.set_ylabel("step t")
+    ax.grid(False)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
     return ax
 
 

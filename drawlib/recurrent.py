@@ -333,7 +333,8 @@ class Recurrent(LatentModel):
         T = self.config.T
         if stops.shape != (n,) or not bool(((stops >= 1) & (stops <= T)).all()):
             given = " ".join(str(stops.tolist()).split())
-            raise ValueError(f"stops is {given:.60}; allowed: {n} numbers from 1 to {T}")
+            allowed = f"{n} numbers from 1 to {T}"
+            raise ValueError(f"stops is {given:.60}; allowed: {allowed}")
         ends = stops.to(taken.device)[:, None, None, None]
         drawn = ends.new_zeros(n, *self.image_shape, dtype=taken.dtype)
         for t, canvas in enumerate(self.canvases(taken), 1):

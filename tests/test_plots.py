@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from drawlib.plots import PALETTE, bars, curve, draw_window, show_images, strip, style
+from drawlib.plots import (
+    PALETTE,
+    bars,
+    curve,
+    draw_window,
+    letters,
+    show_images,
+    strip,
+    style,
+)
 from drawlib.training.runstate import History
 
 
@@ -117,6 +126,20 @@ def test_strip_puts_time_to_the_right_and_images_below_each_other():
             part = sheet[k * 7 : k * 7 + 5, t * 7 : t * 7 + 5]
             np.testing.assert_array_equal(part, steps[t, k, 0])
     assert [t.get_text() for t in ax.get_xticklabels()] == ["1", "2", "3", "4"]
+
+
+def test_letters_shows_the_likeliest_letter_its_certainty_and_the_end():
+    steps = torch.full((2, 27, 1, 13), 0.2 / 26)
+    steps[:, 26] = 0.8
+    steps[1, :, 0, 0], steps[1, 11, 0, 0] = 0.0, 1.0
+    ax = letters(steps)
+    texts = [t.get_text() for t in ax.texts]
+    assert texts == ["·"] * 13 + ["L"] + ["·"] * 12
+    shade = ax.images[0].get_array()
+    assert shade[1, 0] == 1 and shade[0, 0] == pytest.approx(0.8)
+    assert ax.texts[14].get_color() == "black" != ax.texts[15].get_color()
+    with pytest.raises(ValueError, match=r"\(T, 27, 1, places\)"):
+        letters(torch.zeros(2, 1, 28, 28))
 
 
 def test_curve_draws_each_column_with_its_unit_and_a_second_sign():

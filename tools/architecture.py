@@ -60,8 +60,8 @@ ROOMS = (
     Room("notebooks", "plots notebook", "what notebooks draw and check"),
     Room(
         "results/",
-        "runs zoo classification plan tables tables_show glance accounts intervals "
-        "forecast bench",
+        "runs zoo classification words plan tables tables_show glance accounts "
+        "intervals forecast bench",
         "runs, records, tables",
     ),
     Room(

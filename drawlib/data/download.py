@@ -1,12 +1,12 @@
 """Where the bytes of the data sets come from: four kinds of source, each verified.
 
 In this order: a folder (`root`, or the environment variable DRAWLIB_DATA), the cache,
-the official address, and for MNIST and the surnames a package of the Python index. Files are verified
-by sha256 before they are read, decoded arrays once more, by the sha256 of their
-content, which is the same from whichever source they came. Of a file in a folder that
-was packed anew, and whose reader executes nothing, the content alone decides. What was
-fetched is kept in the cache as one `.npz` a data set, written to a temporary file and
-renamed.
+the official address, and for MNIST and the surnames a package of the Python index.
+Files are verified by sha256 before they are read, decoded arrays once more, by the
+sha256 of their content, which is the same from whichever source they came. Of a file in
+a folder that was packed anew, and whose reader executes nothing, the content alone
+decides. What was fetched is kept in the cache as one `.npz` a data set, written to a
+temporary file and renamed.
 """
 
 from __future__ import annotations

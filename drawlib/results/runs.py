@@ -208,9 +208,10 @@ def publish(
 
     −ELBO is measured with one posterior sample on every image; the
     importance-weighted bound with K = ``iw_samples`` on ``iw_images`` seeded test
-    images; of a recurrent model, −ELBO at each step of the test split too. With ``ship``, the weights go beside the record in half precision, all
-    numbers are those of the rounded weights, and the change in nats is recorded.
-    Under ``torchrun`` the processes share the images out, and the first one writes.
+    images; of a recurrent model, −ELBO after each step of the test split too. With
+    ``ship``, the weights go beside the record in half precision, all numbers are those
+    of the rounded weights, and the change in nats is recorded. Under ``torchrun`` the
+    processes share the images out, and the first one writes.
     ``data_now`` names the data of the run where they have moved since.
 
     Raises:

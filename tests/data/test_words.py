@@ -86,7 +86,7 @@ def test_a_folder_keeps_its_splits_and_words_in_two_of_them_are_counted(tmp_path
     [
         (["ABBA", "ABCDEFGHIJKLMN"], "word 2 is 'ABCDEFGHIJKLMN'; allowed: 2 to 13"),
         (["ABBA", "B"], "word 2 is 'B'; allowed: 2 to 13 letters"),
-        (["O'HARA"], "word 1 is \"O'HARA\"; allowed: the letters A to Z"),
+        (["O'HARA"], 'word 1 is "O\'HARA"; allowed: the letters A to Z'),
         (["MÜLLER"], "word 1 is 'MÜLLER'; allowed: the letters A to Z"),
         (["straße"], "word 1 is 'straße'; allowed: the letters A to Z"),
         (["DE LA"], "word 1 is 'DE LA'; allowed: the letters A to Z"),

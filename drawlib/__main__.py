@@ -20,6 +20,7 @@ from drawlib.data.download import DataError
 from drawlib.data.own import ImageOptions, is_own, moved, named
 from drawlib.data.protocols import DATASETS
 from drawlib.data.sets import Data, load_data
+from drawlib.data.words import absolute, is_words, words_of
 from drawlib.evaluation import check_seed, evaluate
 from drawlib.likelihood import with_bits
 from drawlib.machine import distributed
@@ -42,7 +43,8 @@ from drawlib.training.schedule import TrainConfig
 USAGE = """python -m drawlib COMMAND
 
   data [NAME …]         get and verify data sets; without a name, list them
-                        your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME
+                        your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME,
+                        and words:PATH, a text file with one word a line
   train MODEL[:PRESET]  train a model, or go on where RUN was cut
                         models: {models}
   evaluate RUN|NAME     bounds of a run directory, or of a shipped model
@@ -270,16 +272,16 @@ def train_command(arguments: Sequence[str]) -> None:
     model = config_of(kind, preset or None)
     args = parse(train_form(kind, model), rest, f"train {chosen}")
     data, name = None, args.data
-    if is_own(name):
+    if args.image != ImageOptions() and not is_own(name):
+        raise ValueError(f"--image was given with the data {name}; allowed: your own")
+    if is_own(name) or is_words(name):
         # The sizes that nobody gave are those of the images.
-        name = named(name, args.image)
+        name = absolute(name) if is_words(name) else named(name, args.image)
         data = distributed.join(args.train.device).in_turn(lambda: load_data(name))
         if not distributed.rank_of_process():
             print(data.protocol)
         model = for_images(model, data)
         args = parse(train_form(kind, model), rest, f"train {chosen}")
-    elif args.image != ImageOptions():
-        raise ValueError(f"--image was given with the data {name}; allowed: your own")
     run = Run(args.model, name, args.run_dir, args.train)
     if first := not distributed.rank_of_process():
         here = "" if run.run_dir.is_absolute() else f", in {Path.cwd()}"
@@ -371,7 +373,12 @@ def sample_command(arguments: Sequence[str]) -> None:
     check_seed(args.seed)
     model, _ = load_any(args.model, args.device)
     generator = torch.Generator().manual_seed(args.seed)
-    save_image(model.generate(args.n, generator=generator).cpu(), args.out)
+    drawn = model.generate(args.n, generator=generator).cpu()
+    if model.config.likelihood == "categorical":
+        args.out.write_text("\n".join(words := words_of(drawn)) + "\n")
+        print(f"the likeliest letters: {', '.join(words)}")
+        return
+    save_image(drawn, args.out)
     print(f"{args.n} means of p(x given z), z from the prior: {args.out}")
 
 

@@ -207,7 +207,7 @@ def strip(
 
 
 def letters(
-    steps: Float[Tensor, "T 27 1 places"],
+    steps: Float[Tensor, "T channels height places"],
     *,
     row_labels: Sequence[str] | None = None,
     ax: Axes | None = None,

@@ -24,6 +24,7 @@ from drawlib.data.protocols import Protocol
 __all__ = [
     "ALPHABET",
     "LONGEST",
+    "absolute",
     "codes_of",
     "images_of",
     "is_words",
@@ -48,6 +49,17 @@ def is_words(name: str) -> bool:
         (True, False)
     """
     return name.startswith("words:")
+
+
+def absolute(name: str) -> str:
+    """The name with an absolute path, so that a run finds its words from everywhere.
+
+    Example:
+        >>> absolute("words:towns.txt").endswith("towns.txt")
+        True
+    """
+    path = Path(os.path.expanduser(name.partition(":")[2]))
+    return f"words:{path.absolute()}"
 
 
 def codes_of(words: Sequence[str], where: str = "word") -> Codes:
@@ -159,7 +171,7 @@ def own_words(name: str) -> Own:
             f"{path} holds {total} different words, none for {small[0]}; allowed: 10 "
             "or more"
         )
-    return made(f"words:{path.absolute()}", str(path), codes, remark)
+    return made(absolute(name), str(path), codes, remark)
 
 
 def read(path: Path) -> list[str]:

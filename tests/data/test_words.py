@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from drawlib.__main__ import main
 from drawlib.data import download
 from drawlib.data.download import DataError
 from drawlib.data.sets import Data, load_data
@@ -20,6 +21,7 @@ from drawlib.data.words import (
     images_of,
     words_of,
 )
+from drawlib.results.runs import load_run
 
 FIFTY = Path(__file__).parent / "words" / "fifty.txt"
 
@@ -116,6 +118,24 @@ def test_images_that_are_no_words_are_refused_under_the_categorical_likelihood()
     bad = replace(data, train=replace(data.train, images=images))
     with pytest.raises(ValueError, match="places with no channel or several"):
         bad.check("train", likelihood="categorical")
+
+
+def test_a_draw_is_trained_on_a_file_of_words_and_writes_some(tmp_path, capsys):
+    """Its sizes and its likelihood are those of the words; a sample is text."""
+    run, out = tmp_path / "run", tmp_path / "samples.txt"
+    train = ["train", "draw:tiny", "--data", f"words:{FIFTY}", "--run-dir", str(run)]
+    small = ["--model.stop", "uniform", "--train.epochs", "1"]
+    assert main([*train, *small]) == 0
+    made, model = load_run(run)
+    assert model.image_shape == (27, 1, 13) and made.model.stop == "uniform"
+    assert model.config.likelihood == "categorical"
+    capsys.readouterr()
+    assert main(["sample", str(run), "--n", "3", "--out", str(out)]) == 0
+    assert len(out.read_text().split("\n")) == 4
+    assert "the likeliest letters: " in capsys.readouterr().out
+    assert main([*train, "--image.size", "1x13"]) == 1
+    told = capsys.readouterr().err
+    assert "--image was given with the data words:" in told
 
 
 # The census's list

@@ -1,6 +1,7 @@
 """Stopping at any step: eqs. (S1) and (S2) of ``drawlib.stops`` against enumeration."""
 
 import itertools
+import json
 import math
 
 import pytest
@@ -8,11 +9,12 @@ import torch
 from exact_models import hermite_grid, seeded
 from small_recurrent import draw, glas, some_bits
 from torch.distributions import Bernoulli
-from toy_runs import toy_data
+from toy_runs import toy_config, toy_data, use_toy_data
 
 from drawlib.draw import DRAW, DRAWConfig
 from drawlib.evaluation import evaluate
 from drawlib.every_stop import every_stop
+from drawlib.results.runs import Run, publish, train_run
 from drawlib.stops import best_stops, elbo_at_stops, stop_bound, stop_prior
 
 PI = (0.2, 0.0, 0.5, 0.3)
@@ -252,6 +254,21 @@ def test_every_stop_is_measured_as_evaluate_measures_the_last():
     assert found.reconstruction[-1] == pytest.approx(last.reconstruction, abs=1e-3)
     some = every_stop(model, data, images=5)
     assert some.images == 5 and len(some.to_dict()["neg_elbo"]) == 4
+
+
+def test_a_record_holds_every_stop_and_its_bound_is_their_mean(tmp_path, monkeypatch):
+    """Under a uniform π, with q = π: one draw an image, the same in both."""
+    use_toy_data(monkeypatch.setattr)
+    config = DRAWConfig.preset("tiny", image_shape=(1, 6, 6), stop="uniform")
+    run = Run(config, "mnist-dynamic", tmp_path / "run", toy_config(epochs=1))
+    train_run(run, progress=False)
+    path = publish(
+        run.run_dir, "toy", iw_samples=2, iw_images=5, root=tmp_path, progress=False
+    )
+    record = json.loads(path.read_text())
+    stops, whole = record["every_stop"], record["bounds"]["test"]
+    assert stops["images"] == whole["images"] and len(stops["neg_elbo"]) == 4
+    assert sum(stops["neg_elbo"]) / 4 == pytest.approx(whole["neg_elbo"], abs=1e-3)
 
 
 # Letters

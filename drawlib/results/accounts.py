@@ -48,6 +48,8 @@ LIMITS = {
     "nothing else; its pixels are probabilities, not grey values.",
     "discretised-logistic": "It has seen a few thousand small photographs; its samples "
     "are blurred fields of colour.",
+    "categorical": "It writes words of at most 13 letters, A to Z, of the kind it was "
+    "trained on; one that it writes may be nobody's name, or somebody's.",
     "classification": "It answers with one of ten digits, whatever is shown; it knows "
     "one digit among the fragments of this generator.",
 }

@@ -39,6 +39,8 @@ CLOSE = 1e-3  # of canvases and of each step's KL: float32 in the page, float64 
 RGB = {"image_shape": (3, 9, 14), "likelihood": "discretised-logistic"}
 SMALL: dict[str, Any] = {
     "draw": DRAWConfig.preset("tiny"),
+    # No side of a matrix is a multiple of four.
+    "draw-odd": DRAWConfig.preset("tiny", image_shape=(1, 9, 13), hidden=33, z=190),
     "draw-attention": DRAWConfig.preset("tiny", attention="gaussian"),
     "draw-cauchy-colour": DRAWConfig.preset("tiny", attention="cauchy", **RGB),
     "draw-learned-prior": DRAWConfig.preset("tiny", prior="learned", canvas="zeros"),

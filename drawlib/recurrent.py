@@ -304,6 +304,9 @@ class Recurrent(LatentModel):
             yield state
 
     def latents(self, noise: Noise) -> tuple[Images, Tensor]:
+        if self.config.stops[-1] != 1:  # the image hides its stop too
+            stop = self.config.stop
+            raise ValueError(f"stop is {stop!r}; to draw x with its z allowed: 'last'")
         state, z = self.start(len(noise)), []
         for eps in noise.unbind(1):
             z.append(self.prior(state.h_dec).sample(eps))

@@ -30,7 +30,7 @@ from drawlib.annealing import (
     simulate,
 )
 from drawlib.ladder import LadderConfig, LadderVAE
-from drawlib.likelihood import Bernoulli, DiscretisedLogistic
+from drawlib.likelihood import Bernoulli, Categorical, DiscretisedLogistic
 from drawlib.vae import VAE, VAEConfig
 
 EXACT = {
@@ -276,6 +276,22 @@ def test_a_model_that_cannot_be_simulated_says_so():
 
     with pytest.raises(NotImplementedError, match="Plain has no method latents"):
         simulate(Plain(VAEConfig.preset("tiny")), 2)
+
+
+def test_a_drawing_that_may_stop_is_annealed_but_not_simulated():
+    model = small_recurrent.draw(stop="uniform").eval()
+    with pytest.raises(ValueError, match="stop is 'uniform'; .* allowed: 'last'"):
+        simulate(model, 2)
+    x = torch.zeros(1, *small_recurrent.SHAPE, dtype=torch.float64)
+    assert ais(model, x, AISConfig(2, 4)).log_p.isfinite().all()
+
+
+def test_symbols_are_drawn_with_their_probabilities():
+    c = torch.tensor([0.0, 1.0, -1.0]).view(1, 3, 1, 1).expand(40_000, 3, 1, 1)
+    drawn = Categorical().sample(c, generator())
+    assert drawn.sum(1).unique().tolist() == [1.0]
+    wanted = torch.softmax(c[0].flatten(), 0)
+    torch.testing.assert_close(drawn.mean(0).flatten(), wanted, atol=0.012, rtol=0)
 
 
 def test_samples_of_a_likelihood_have_its_masses():

@@ -42,7 +42,7 @@ ROOMS = (
     ),
     Room(
         "data/",
-        "sets protocols own pictures words draws clutter download formats",
+        "sets protocols own pictures words draws clutter two labels download formats",
         "what is learned from",
     ),
     Room(

@@ -42,7 +42,7 @@ ROOMS = (
     ),
     Room(
         "data/",
-        "sets protocols own pictures draws clutter download formats",
+        "sets protocols own pictures draws clutter two labels download formats",
         "what is learned from",
     ),
     Room("evaluation", "evaluation", "bounds of a model on a data set"),

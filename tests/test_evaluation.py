@@ -418,6 +418,10 @@ def test_an_evaluation_says_what_it_is():
 
 def test_a_single_image_is_told_without_a_standard_error():
     told = str(evaluate(toy_model(), toy_data(), samples=2, images=1))
-    assert ", 1 image, drawn by class, K 2: " in told and "nan" not in told and "±" not in told
+    assert (
+        ", 1 image, drawn by class, K 2: " in told
+        and "nan" not in told
+        and "±" not in told
+    )
     assert "20 images" in (several := str(evaluate(toy_model(), toy_data(), samples=2)))
     assert several.count(" ± ") == 2

@@ -36,6 +36,7 @@ KINDS = ("draw", "glas")
 FORMATS = {"int8": "int8 with a scale per row", "float16": "float16"}
 MOST_BYTES = 4_000_000
 MOST_LOSS = 0.2  # nats of −ELBO
+LIKELIHOODS = ("bernoulli", "discretised-logistic")
 CHANNELS, LONGEST = (1, 3), 64  # of the images that a page draws on
 SMALL = 4096  # up to so many numbers a tensor stays float32
 SCRIPTS = ("explorer_maths.js", "web_arithmetic.js", "web_models.js")
@@ -207,8 +208,9 @@ def check_runs_in_a_page(model: LatentModel, name: str) -> None:
     """Refuse a model that a live page cannot run.
 
     Raises:
-        ValueError: for what is neither DRAW nor GLAS, or a subclass of them; for images
-            that have neither one nor three channels, or a side above 64.
+        ValueError: for what is neither DRAW nor GLAS, or a subclass of them; for
+            letters, and drawings that may stop before the last step; for images that
+            have neither one nor three channels, or a side above 64.
 
     Example:
         >>> from drawlib import DRAW, DRAWConfig
@@ -228,6 +230,11 @@ def check_runs_in_a_page(model: LatentModel, name: str) -> None:
         allowed = ", ".join(MODELS[known].__name__ for known in KINDS)
         raise ValueError(
             f"{name} is a {type(model).__name__}; allowed: {allowed}, no subclass"
+        )
+    if config.likelihood not in LIKELIHOODS or config.stops[-1] != 1:
+        raise ValueError(
+            f"{name} has likelihood {config.likelihood!r} and stop {config.stop!r}; "
+            f"allowed in a page: {', '.join(LIKELIHOODS)}, and stop 'last'"
         )
     channels, *sides = config.image_shape
     if channels not in CHANNELS or max(sides) > LONGEST:

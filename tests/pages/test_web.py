@@ -208,6 +208,11 @@ class Changed(DRAW):
 UNSUPPORTED: dict[str, Any] = {
     "too large": (GLASConfig.preset("tiny", image_shape=(1, 20, 65)), "(1, 20, 65)"),
     "two channels": (DRAWConfig.preset("tiny", image_shape=(2, 28, 28)), "(2, 28, 28)"),
+    "letters": (
+        DRAWConfig.preset("tiny", image_shape=(3, 1, 9), likelihood="categorical"),
+        "'categorical'",
+    ),
+    "an early stop": (DRAWConfig.preset("tiny", stop="uniform"), "stop 'uniform'"),
     "too many weights": (DRAWConfig.preset("tiny", hidden=700), "float16 takes "),
 }
 

@@ -374,7 +374,7 @@ def evaluate_command(arguments: Sequence[str]) -> None:
     )
     if team.first:
         other = args.data not in (None, protocol)
-        if other and Path(args.model).is_dir():  # the same images, elsewhere
+        if other and is_own(protocol) and Path(args.model).is_dir():  # moved, perhaps
             other = not has_same_data(Path(args.model), data)
         print(f"{result}" + f"; trained on {protocol}" * other)
 

@@ -23,10 +23,12 @@ importance-weighted bound, and π at T alone gives DRAW back.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from drawlib.bound import Bound
 
@@ -71,8 +73,9 @@ def reached(q: PerStop, at: list[int], T: int) -> PerStep:
         >>> reached(torch.tensor([[0.25, 0.75]]), [1, 3], 3)
         tensor([[1.0000, 0.7500, 0.7500]])
     """
-    later = [[t >= s for s in range(1, T + 1)] for t in at]
-    return q @ q.new_tensor(later)
+    # No product of matrices: autocast would round it.
+    tails = F.pad(q.flip(1).cumsum(1).flip(1), (0, 1))
+    return tails[:, [bisect_left(at, s) for s in range(1, T + 1)]]
 
 
 def log_ratios(log_ratio: PerStep, at: list[int]) -> PerStop:

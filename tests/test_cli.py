@@ -96,7 +96,7 @@ def test_train_takes_its_options_from_the_configs(tmp_path, toy, capsys):
 def test_evaluate_prints_the_bounds_of_a_run(trained, capsys):
     assert main(["evaluate", str(trained), "--samples", "3", "--images", "10"]) == 0
     told = capsys.readouterr().out
-    assert told.startswith("mnist-dynamic test, 10 images, K 3: −ELBO ")
+    assert told.startswith("mnist-dynamic test, 10 images, drawn by class, K 3: −ELBO ")
 
 
 AIS = ["--ais.chains", "2", "--ais.temperatures", "5"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,11 @@ class RunState:
         plain = TrainConfig().to_dict()
         defaults = {k: v for k, v in plain.items() if k not in MAY_CHANGE}
         state["config"]["train"] = {**defaults, **state["config"]["train"]}
+        if "model" in state["config"]:
+            described: Any = model.config
+            had = {f.name: f.default for f in fields(described)}
+            later = self.config["model"].keys() - state["config"]["model"].keys()
+            state["config"]["model"] |= {k: had[k] for k in later if k in had}
         # A folder that has moved holds the same images: its content is compared too.
         before, now = state["config"].get("data", {}), self.config["data"]
         if alike(str(before.get("name")), now["name"]):

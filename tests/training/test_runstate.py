@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import math
 import os
@@ -184,3 +185,19 @@ def test_a_run_of_numpy_s_numbers_is_opened_again(tmp_path, unchecked_types):
     assert trained(tmp_path, data, **numbers) == first
     again = replace(toy_data(), name="toy", fragments=3)
     assert trained(tmp_path, again, lr=1e-3, epochs=2, seed=3) == first
+
+
+def test_a_checkpoint_from_before_a_field_of_the_model_goes_on(tmp_path):
+    first, again = toy_model(), toy_model()
+    trained(tmp_path, model=first)
+    path = tmp_path / "checkpoint.pt"
+    content = checkpoint.load(path)
+    field = next(
+        f
+        for f in dataclasses.fields(TOY)
+        if f.default is not dataclasses.MISSING and f.default == getattr(TOY, f.name)
+    )
+    del content["config"]["model"][field.name]
+    checkpoint.save(path, content)
+    trained(tmp_path, model=again)
+    assert_same_bits(weights(again), weights(first))

@@ -27,6 +27,7 @@ from chromium import ARGUMENTS, find_chromium  # noqa: E402, F401 (also for othe
 # The theme fades its colours, and finds out after a resize which boxes scroll.
 SETTLED = """async () => {
   const pause = ms => new Promise(done => setTimeout(done, ms));
+  for (let k = 0; k < 2; k++) await new Promise(done => requestAnimationFrame(done));
   const fading = document.getAnimations().map(each => each.finished);
   await Promise.race([Promise.allSettled(fading), pause(3000)]);
   const late = () => [...document.querySelectorAll("[tabindex='-1']")]
@@ -229,15 +230,20 @@ CUT = """async paper => {
 
 def violations(opened: Any, *judges: str) -> list[str]:
     """What these runs of axe-core have against the page as it is shown now."""
-    opened.evaluate(SETTLED)
     if not opened.evaluate("() => !!window.axe"):
         opened.evaluate(axe_script())
-    return [
-        f"{v['id']}: {node['html'][:160]} {node['failureSummary'][:300]}"
-        for judge in judges
-        for v in opened.evaluate(judge)
-        for node in v["nodes"][:3]
-    ]
+    for _ in range(4):  # what a page still fades is judged again
+        opened.evaluate(SETTLED)
+        found = [
+            f"{v['id']}: {node['html'][:160]} {node['failureSummary'][:300]}"
+            for judge in judges
+            for v in opened.evaluate(judge)
+            for node in v["nodes"][:3]
+        ]
+        if not found:
+            break
+        opened.wait_for_timeout(500)
+    return found
 
 
 def axe(opened: Any) -> list[str]:

@@ -288,7 +288,7 @@ def index_html(given: list[Lecture]) -> str:
         '<link rel="icon" href="data:,"><title>Lectures</title>'
         f"<style>\n{LOOK.read_text(encoding='utf-8')}</style></head>\n<body><main>"
         f'<div class="slide"><h1>Lectures</h1><ol>{items}</ol>\n'
-        "<p>Next: →, space or Page Down. Back: ← or Page Up. First and last: Home, End. "
+        "<p>Next: →, space or Page Down. Back: ← or Page Up. First: Home. Last: End. "
         "Notes: N. On paper each slide has its notes below it.</p>"
         "<p>The drawlib authors, CC BY 4.0.</p></div></main></body></html>\n"
     )

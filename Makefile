@@ -13,7 +13,7 @@ SETUP = $(if $(PYTHON),DRAWLIB_VENV="$(abspath $(VENV))" $(PYTHON) tools/bootstr
           { echo "setup: no Python 3 was found on the PATH" >&2; exit 1; })
 
 .PHONY: help setup data book serve bench test test-unit test-faults test-colab \
-        notebooks reproduce lint set-repository clean
+        notebooks questions figures slides reproduce lint set-repository clean
 
 help: ## show this list
 	@echo "make <command>, where <command> is one of"
@@ -53,6 +53,17 @@ test-colab: ## run every notebook the way Colab does
 
 notebooks: data ## execute the notebooks in place and store clean outputs
 	@$(PY) tools/run_notebooks.py $(NOTEBOOKS)
+
+questions: ## carry the chapters' questions into notebooks, and into files to import
+	@$(SETUP)
+	@$(PY) tools/questions.py
+
+figures: data ## write each figure of the book as SVG and PDF (some minutes)
+	@$(PY) tools/make_figures.py $(NOTEBOOKS)
+
+slides: data ## make the slides of eight lectures, from the book's pages
+	@test -f _build/html/index.html || $(PY) tools/build_book.py
+	@$(PY) tools/make_slides.py
 
 reproduce: data ## train a table's rows: make reproduce TABLE="A B" SEEDS="0 1 2" JOBS=2
 	@$(PY) -m drawlib reproduce $(if $(TABLE),--table $(TABLE)) --seeds $(SEEDS) \

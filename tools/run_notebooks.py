@@ -13,7 +13,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -112,10 +112,8 @@ def prepare_kernels() -> None:
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
 
 
-def execute(path: Path) -> tuple[nbformat.NotebookNode, float]:
-    """Run one notebook; it comes back with clean outputs, and the seconds it took."""
-    start = time.time()
-    notebook = nbformat.read(path, as_version=4)
+def run(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Run a notebook in the folder of its file; it then has the outputs of this run."""
     client = NotebookClient(
         notebook,
         timeout=1800,
@@ -128,17 +126,26 @@ def execute(path: Path) -> tuple[nbformat.NotebookNode, float]:
     except CellExecutionError as error:
         told = f"{error.ename}: {error.evalue}".strip().splitlines()[0]
         raise RuntimeError(f"{path.name} failed: {told}") from None
+
+
+def execute(path: Path) -> tuple[nbformat.NotebookNode, float]:
+    """Run one notebook; it comes back with clean outputs, and the seconds it took."""
+    start = time.time()
+    notebook = nbformat.read(path, as_version=4)
+    run(notebook, path)
     tidy(notebook)
     nbformat.validate(notebook)
     return notebook, time.time() - start
 
 
 def executed(
-    paths: Sequence[Path], at_once: int = AT_ONCE
+    paths: Sequence[Path],
+    at_once: int = AT_ONCE,
+    one: Callable[[Path], tuple[nbformat.NotebookNode, float]] | None = None,
 ) -> Iterator[tuple[Path, nbformat.NotebookNode]]:
     """Run notebooks, several at a time: each once it is done, unless it failed."""
     pool = ThreadPoolExecutor(at_once)
-    runs = {pool.submit(execute, path): path for path in paths}
+    runs = {pool.submit(one or execute, path): path for path in paths}
     try:
         for number, run in enumerate(as_completed(runs), start=1):
             count, path = f"{number} of {len(paths)}", runs[run]

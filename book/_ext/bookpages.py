@@ -1,8 +1,10 @@
 """Sphinx extension: parts of the pages that are computed from what exists.
 
 `<!-- chapters -->` in a page becomes the list of chapters in `_toc.yml`,
-`<!-- downloads -->` their notebooks as files, and `<!-- api -->` the documentation of
-every public module of drawlib, so none can name something that is not there.
+`<!-- downloads -->` their notebooks as files, `<!-- lectures -->` the lectures' table,
+`<!-- question-files -->` the question bank as files, and `<!-- api -->` the
+documentation of every public module of drawlib, so none can name something that is not
+there.
 Docstrings are written for people who read code; here the characters that
 reStructuredText would take for markup are escaped.
 """
@@ -77,6 +79,36 @@ def download_list() -> str:
     return "\n".join(lines) or "No chapter is finished yet."
 
 
+def lecture_table() -> str:
+    """The lectures of `book/slides.toml` with their chapters and minutes."""
+    from make_slides import lectures
+
+    named = {Path(name).stem[:2]: (name, title) for name, title, _ in chapters()}
+    lines = ["| | lecture | minutes | from |", "|---|---|---|---|"]
+    for lecture in lectures():
+        links = ", ".join(
+            f"[{int(c)}. {named[c][1]}](../{named[c][0]}.ipynb)"
+            for c in lecture.chapters
+        )
+        head = f"| {lecture.number} | {lecture.title} | {lecture.minutes} |"
+        lines.append(f"{head} {links} |")
+    return "\n".join(lines)
+
+
+def question_files() -> str:
+    """The question bank, written anew, as a Markdown list of files."""
+    import questions
+
+    bank = questions.chapters()
+    count = sum(len(of.questions) for of in bank)
+    formats = {"gift": "GIFT, which many platforms read", "xml": "Moodle XML"}
+    lines = [f"{count} questions, {len(bank)} chapters, a category for each:", ""]
+    for path in questions.write_bank(bank):
+        file = f"{{download}}`{path.name} <../build/{path.name}>`"
+        lines.append(f"- {file}: {formats[path.suffix[1:]]}")
+    return "\n".join(lines)
+
+
 def api_text() -> str:
     """One section of Markdown for each room and module, in the house's order."""
     blocks = []
@@ -99,6 +131,10 @@ def on_source_read(app: Sphinx, docname: str, source: list[str]) -> None:
         source[0] = source[0].replace("<!-- chapters -->", chapter_list())
     if "<!-- downloads -->" in source[0]:
         source[0] = source[0].replace("<!-- downloads -->", download_list())
+    if "<!-- lectures -->" in source[0]:
+        source[0] = source[0].replace("<!-- lectures -->", lecture_table())
+    if "<!-- question-files -->" in source[0]:
+        source[0] = source[0].replace("<!-- question-files -->", question_files())
     if "<!-- api -->" in source[0]:
         source[0] = source[0].replace("<!-- api -->", api_text())
         for name in modules():

@@ -13,7 +13,8 @@ if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "undefined
 
 // A solution's answer, and where a table's number comes from; not a chapter's plumbing,
 // which says on paper that it is folded.
-const ANSWERS = ".tag_exercise-solution details:not([open]), details.provenance:not([open])";
+const ANSWERS = ".tag_exercise-solution details:not([open]), "
+  + "details.provenance:not([open]), details.answer:not([open])";
 let undo = null; // while the page is on paper: what makes it a screen's again
 
 function toPaper() {
@@ -36,6 +37,32 @@ const paper = matchMedia("print");
 paper.addEventListener("change", () => (paper.matches ? toPaper() : undo?.()));
 addEventListener("beforeprint", toPaper);
 addEventListener("afterprint", () => undo?.());
+
+// ---- Questions at a chapter's end
+
+// A choice opens by itself. Before the answer to a question for a number stands a field
+// that checks one. Nothing is kept: a page that is left forgets what was written.
+function field(answer, number) {
+  const form = document.createElement("form");
+  form.className = "check-number";
+  form.innerHTML = `<label for="number-${number}">Your number</label>
+    <input id="number-${number}" inputmode="decimal" autocomplete="off" size="9">
+    <button>Check</button> <output for="number-${number}"></output>`;
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const told = form.querySelector("output");
+    const text = form.querySelector("input").value.trim();
+    const value = Number(text.replace("\u2212", "-").replace(",", "."));
+    const { answer: right, within } = answer.dataset;
+    if (!text || Number.isNaN(value)) told.textContent = "A number, please, such as 0.5.";
+    else if (Math.abs(value - right) <= Number(within) + 1e-9) told.textContent = "Right.";
+    else told.textContent = "Not yet. Try again, or open the answer.";
+  });
+  answer.before(form);
+}
+
+addEventListener("DOMContentLoaded", () =>
+  document.querySelectorAll("details.answer[data-answer]").forEach(field));
 
 // ---- Formulas in a line of text
 

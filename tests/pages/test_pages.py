@@ -409,3 +409,35 @@ def test_search_from_a_server_shows_the_words_around_what_was_found(from_server)
     opened = from_server.open(from_server.own + "search.html?q=stride")
     opened.wait_for_selector("#search-results li p.context")
     assert from_server.asked and from_server.left == from_server.errors == []
+
+
+def test_questions_are_answered_with_the_keyboard_and_are_whole_on_paper(from_file):
+    opened = from_file.open(address_of("notebooks/07-draw-without-attention.html"))
+    options = opened.locator("details.answer:not([data-answer])")
+    states = "boxes => boxes.map(box => box.open)"
+    kept = "() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }])"
+    before = opened.evaluate(kept)
+    assert not any(options.evaluate_all(states))
+    options.first.locator("summary").focus()
+    opened.keyboard.press("Enter")
+    assert options.first.evaluate("box => box.open")
+    verdicts = options.locator("p strong:first-child").all_text_contents()
+    assert {text for text in verdicts if text.endswith(".")} == {"Right.", "No."}
+
+    number = opened.locator(".check-number").nth(1)  # the second number: −12
+    field, told = number.get_by_label("Your number"), number.locator("output")
+    for text, answer in (("12", "Not yet"), ("−12", "Right."), ("x", "A number")):
+        field.fill(text)
+        field.press("Enter")
+        assert answer in told.inner_text()
+    assert opened.evaluate(kept) == before
+    assert (from_file.left, from_file.asked, from_file.errors) == ([], [], [])
+
+    opened.emulate_media(media="print")
+    opened.wait_for_function("() => document.querySelector('details.answer').open")
+    assert all(opened.locator("details.answer").evaluate_all(states))
+    assert not number.is_visible()
+    opened.emulate_media(media="screen")
+    opened.wait_for_function(
+        "() => !document.querySelectorAll('details.answer')[1].open"
+    )

@@ -1,10 +1,11 @@
-"""drawlib: VAE, Ladder VAE, DRAW and GLAS, in PyTorch, with their bounds in nats."""
+"""drawlib: VAE, Ladder VAE, DRAW, GLAS and diffusion, in PyTorch, with their bounds in nats."""
 
 from drawlib.bound import Bound, LatentModel
 from drawlib.classifier import Classifier, ClassifierConfig
 from drawlib.data.download import DataError
 from drawlib.data.protocols import DATASETS
 from drawlib.data.sets import Data, Split, load_data, stratified_subset
+from drawlib.diffusion import Diffusion, DiffusionConfig
 from drawlib.draw import DRAW, DRAWConfig
 from drawlib.evaluation import Evaluation, evaluate
 from drawlib.fast.loop import accelerate
@@ -33,6 +34,8 @@ __all__ = [
     "DRAWConfig",
     "Data",
     "DataError",
+    "Diffusion",
+    "DiffusionConfig",
     "Evaluation",
     "Filters",
     "GLASConfig",

@@ -6,6 +6,7 @@ from typing import Any
 
 from drawlib.bound import LatentModel
 from drawlib.config import Config
+from drawlib.diffusion import Diffusion, DiffusionConfig
 from drawlib.draw import DRAW, DRAWConfig
 from drawlib.glas import GLAS, GLASConfig
 from drawlib.ladder import LadderConfig, LadderVAE
@@ -18,12 +19,14 @@ MODELS: dict[str, type[LatentModel]] = {
     "ladder": LadderVAE,
     "draw": DRAW,
     "glas": GLAS,
+    "diffusion": Diffusion,
 }
 CONFIGS: dict[str, type[Config]] = {
     "vae": VAEConfig,
     "ladder": LadderConfig,
     "draw": DRAWConfig,
     "glas": GLASConfig,
+    "diffusion": DiffusionConfig,
 }
 
 

@@ -24,7 +24,7 @@ from drawlib.training.schedule import TrainConfig
 __all__ = ["Planned", "find_records", "load_row", "plan", "plan_of", "train_rows"]
 
 # What a smoke run makes small; what kind of model it is stays.
-SIZES = ("T", "hidden", "z", "encoder", "decoder")
+SIZES = ("T", "hidden", "z", "encoder", "decoder", "channels", "blocks")
 SMOKE: dict[str, Any] = {
     "epochs": 1,
     "batch_size": 1000,

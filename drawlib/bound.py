@@ -184,9 +184,7 @@ class LatentModel(nn.Module):
         )
         return tuple(eps.to(weight.device) for eps in drawn)
 
-    def training_noise(
-        self, n: int, generator: torch.Generator | None = None
-    ) -> Noise:
+    def training_noise(self, n: int, generator: torch.Generator | None = None) -> Noise:
         """The random numbers of ``training_bound``, for n images."""
         return self.noise(n, generator)
 

@@ -11,7 +11,7 @@ from drawlib.training.schedule import TrainConfig
 
 
 def test_every_model_has_a_configuration():
-    assert set(MODELS) == set(CONFIGS) == {"vae", "ladder", "draw", "glas"}
+    assert set(MODELS) == set(CONFIGS) == {"vae", "ladder", "draw", "glas", "diffusion"}
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

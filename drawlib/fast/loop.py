@@ -90,10 +90,11 @@ def fast_path(step: Callable[..., Any]) -> FastPath:
     return FastPath(step, fits, bound, dream, generate)
 
 
-def fits(model: Recurrent) -> bool:
+def fits(model: LatentModel) -> bool:
     """Whether the fast path computes this very model; others run their plain step.
 
-    Not while a mistake is planted, and not for the rarer kinds of latent attention.
+    Not while a mistake is planted, not for the rarer kinds of latent attention, and for
+    no other model: a diffusion's step is a convolutional network, and has none.
 
     Example:
         >>> from drawlib import DRAW, DRAWConfig

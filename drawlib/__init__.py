@@ -1,4 +1,4 @@
-"""drawlib: VAE, Ladder VAE, DRAW, GLAS and diffusion, in PyTorch, with their bounds in nats."""
+"""drawlib: VAE, Ladder VAE, DRAW, GLAS, diffusion, in PyTorch, with bounds in nats."""
 
 from drawlib.bound import Bound, LatentModel
 from drawlib.classifier import Classifier, ClassifierConfig

@@ -37,8 +37,10 @@ class DiffusionConfig(Config):
     ``T`` steps lead from z_T to z_0; the network's weights do not depend on it.
     ``log_snr`` are log(α²/σ²) at z_0 and at z_T, fixed; between them the schedule is a
     cosine (``cosine_log_snr``). z_0 is left as noisy as that because the network, and
-    not a fixed rounding, gives p(x given z_0): the last bits cost less there. ``channels`` are the network's at half and at a quarter
-    of the image's resolution, ``blocks`` its residual blocks at each on each side.
+    not a fixed rounding, gives p(x given z_0): the last bits cost less there.
+
+    ``channels`` are the network's at half and at a quarter of the image's resolution,
+    ``blocks`` its residual blocks at each of them on the way down and up.
 
     Example:
         >>> DiffusionConfig.preset("course").T
@@ -271,7 +273,7 @@ class Diffusion(LatentModel):
     def generate_steps(
         self, n: int, *, noise: Noise | None = None, generator: Source = None
     ) -> Float[Tensor, "levels n channels height width"]:
-        """The mean of x given z_T … z_0, as the network sees it; the last is generate's.
+        """The mean of x given z_T … z_0, as the network has it; the last is the image.
 
         Each is what the model would answer if it had to stop at that level: a mean over
         many digits at first.

@@ -1,4 +1,4 @@
-"""The diffusion model: its bound, its steps, one term of it, and a case known exactly."""
+"""The diffusion model: its bound, its steps, one term of it, and an exact case."""
 
 from __future__ import annotations
 

@@ -335,4 +335,49 @@ OWN = (
             "s2_the_weights_mean_is_p_of_x_by_quadrature",
         ),
     ),
+    Mistake(
+        "snr-weights",
+        "the weights of the diffusion bound forgotten",
+        f"{OURS}; as DDPM's simple loss it is meant, and is then no bound",
+        "−ELBO = … + Σ_t ½ (SNR(t−1) − SNR(t)) ‖x̃ − x̂(z_t)‖²",
+        "−ELBO = … + Σ_t ½ ‖x̃ − x̂(z_t)‖²",
+        "Levels where almost nothing is known cost most, and training looks after "
+        "them: the loss is no bound, and what it trains has a worse one.",
+        plants.SNR_WEIGHTS,
+        seen_by(
+            "diffusion",
+            "every_term_of_the_estimate_is_the_one_of_the_bound",
+            "the_estimate_of_one_step_is_unbiased_for_the_sum",
+        ),
+    ),
+    Mistake(
+        "noise-loss",
+        "the loss of the noise taken for a bound",
+        OURS,
+        "KL_t = ½ (SNR(t−1)/SNR(t) − 1) ‖ε − ε̂‖², summed over the steps",
+        "‖ε − ε̂‖², the mean over the steps",
+        "A number of the size of a bound, in no unit: it depends on where the levels "
+        "lie, falls when noisier ones are added, and may stand beside no likelihood.",
+        plants.NOISE_LOSS,
+        seen_by(
+            "diffusion",
+            "ddpm_eq_5_the_bound_equals_plain_numpy",
+            "vdm_eq_13_the_kl_of_a_step_is_the_fall_of_the_snr_times_the_error",
+        ),
+    ),
+    Mistake(
+        "step-variance",
+        "the variance of a step taken for its standard deviation",
+        OURS,
+        "z_{t−1} = μ + σ ε",
+        "z_{t−1} = μ + σ² ε",
+        "Only drawings suffer: too little noise is put back, every state lies too near "
+        "the mean, and digits come out few, thin and alike. No bound sees it.",
+        plants.STEP_VARIANCE,
+        seen_by(
+            "diffusion",
+            "generation_follows_the_model_and_ends_at_its_steps_last_image",
+            "drawn_states_have_the_spread_of_the_posterior",
+        ),
+    ),
 )

@@ -242,6 +242,34 @@ def mean_canvas(right, self, canvases, x):
     return right(self, [mean], x).expand(-1, len(pi))
 
 
+# Diffusion
+
+
+def weights_forgotten(right, log_snr):
+    """1 for SNR(t−1) − SNR(t): the error counts alike at every level."""
+    return (right(log_snr) != 0).to(log_snr.dtype)
+
+
+def error_of_the_noise(right, self, x, noise):
+    """The mean over the steps of ‖ε − ε̂‖² stands where the sum of the KL belongs."""
+    found, fall = right(self, x, noise), -self.log_snrs(x).diff()
+    # KL_t = ½ (SNR(t−1)/SNR(t) − 1) ‖ε − ε̂‖²; the columns go from T down to 1
+    errors = 2 * found.kl[:, 1:] / torch.expm1(fall.flip(0))
+    kl = torch.cat([found.kl[:, :1], errors / self.config.T], 1)
+    return replace(found, kl=kl)
+
+
+def variance_for_deviation(right, self, p, noise):
+    """A drawing adds σ² ε for σ ε."""
+    for down, eps in enumerate(noise.unbind(1)):
+        t = self.level(noise.shape[1] - 1 - down, noise)
+        z = p.mu + p.sigma**2 * eps if down else p.sample(eps)
+        canvas = self.canvas(z, t)
+        yield z, canvas
+        if down + 1 < noise.shape[1]:
+            p = self.step_down(z, t, self.guess(canvas))
+
+
 # The filters
 
 
@@ -356,3 +384,6 @@ STOP_KL = (
     at("stops:log_ratios", every_step_weighed),
 )
 STOP_CANVAS = (at("recurrent:Recurrent.log_likelihoods", mean_canvas),)
+SNR_WEIGHTS = (at("diffusion:snr_steps", weights_forgotten),)
+NOISE_LOSS = (at("diffusion:Diffusion.bound", error_of_the_noise),)
+STEP_VARIANCE = (at("diffusion:Diffusion.descend", variance_for_deviation),)

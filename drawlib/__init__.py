@@ -1,7 +1,8 @@
-"""drawlib: VAE, Ladder VAE, DRAW and GLAS, in PyTorch, with their bounds in nats."""
+"""drawlib: VAE, Ladder VAE, DRAW, GLAS and ConvDRAW, in PyTorch, with their bounds in nats."""
 
 from drawlib.bound import Bound, LatentModel
 from drawlib.classifier import Classifier, ClassifierConfig
+from drawlib.conv_draw import ConvDRAW, ConvDRAWConfig
 from drawlib.data.download import DataError
 from drawlib.data.protocols import DATASETS
 from drawlib.data.sets import Data, Split, load_data, stratified_subset
@@ -30,6 +31,8 @@ __all__ = [
     "Bound",
     "Classifier",
     "ClassifierConfig",
+    "ConvDRAW",
+    "ConvDRAWConfig",
     "DRAWConfig",
     "Data",
     "DataError",

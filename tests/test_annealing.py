@@ -49,6 +49,7 @@ NETWORKS = {
     "learned prior": lambda: small_recurrent.draw(prior="learned"),
     "glas": small_recurrent.glas,
     "generative": lambda: small_recurrent.glas(memory="generative"),
+    "conv-draw": small_recurrent.conv_draw,
 }
 
 

@@ -11,7 +11,7 @@ from drawlib.training.schedule import TrainConfig
 
 
 def test_every_model_has_a_configuration():
-    assert set(MODELS) == set(CONFIGS) == {"vae", "ladder", "draw", "glas"}
+    assert set(MODELS) == set(CONFIGS) == {"vae", "ladder", "draw", "glas", "conv-draw"}
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
@@ -58,7 +58,7 @@ def test_every_preset_builds(kind):
 
 
 def test_names_that_do_not_exist_get_one_line():
-    with pytest.raises(ValueError, match="'vea'; allowed: vae, ladder, draw, glas"):
+    with pytest.raises(ValueError, match="'vea'; allowed: vae, ladder, draw, glas, conv-draw"):
         config_of("vea")
     with pytest.raises(ValueError, match="has no preset 'sorce'; there are: "):
         config_of("vae", "sorce")

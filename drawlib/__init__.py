@@ -1,4 +1,4 @@
-"""drawlib: VAE, Ladder VAE, DRAW, GLAS and ConvDRAW, in PyTorch, with their bounds in nats."""
+"""drawlib: VAE, Ladder VAE, DRAW, GLAS, ConvDRAW in PyTorch, with bounds in nats."""
 
 from drawlib.bound import Bound, LatentModel
 from drawlib.classifier import Classifier, ClassifierConfig

@@ -60,5 +60,6 @@ def convolution(a: int, b: int, kernel: int) -> nn.Conv2d:
     """
     layer = nn.Conv2d(a, b, kernel, padding="same")
     nn.init.xavier_uniform_(layer.weight)
+    assert layer.bias is not None
     nn.init.zeros_(layer.bias)
     return layer

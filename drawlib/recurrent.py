@@ -35,7 +35,7 @@ Source = torch.Generator | None
 
 @dataclass(frozen=True)
 class RecurrentConfig(Config):
-    """What the recurrent models have in common; ``read`` and ``write`` are the patches' N.
+    """What recurrent models have in common; ``read`` and ``write`` are the patches' N.
 
     ``attention``: ``none``, or the kernel of the filters that read and write the image.
     ``initial_state``, ``canvas``: h_0 and c_0 are ``learned`` (as in the paper) or
@@ -98,7 +98,10 @@ class State(NamedTuple):
 class Recurrent(LatentModel):
     """DRAW's step and its loop; see ``DRAW``, ``GLAS`` and ``ConvDRAW``."""
 
+    # Each subclass has its own.
     likelihood: Any
+    q_head: Any
+    writer: Any
     start_canvas: Tensor
 
     def __init__(

@@ -218,7 +218,7 @@ def one_line(capsys, arguments):
         (["trian"], "'trian' is no command; allowed: data, train, evaluate"),
         (["train"], "train needs a model"),
         (["train", "--data", "mnist-fixed"], "train needs a model"),
-        (["train", "vea"], "model is 'vea'; allowed: vae, ladder, draw, glas, conv-draw"),
+        (["train", "vea"], "'vea'; allowed: vae, ladder, draw, glas, conv-draw"),
         (["train", "vae:sorce"], "VAEConfig has no preset 'sorce'; there are: "),
         (["train", "vae:"], None),
         ([*TINY, "--train.epoch", "3"], "--train.epoch"),

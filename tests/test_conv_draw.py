@@ -34,7 +34,7 @@ def sigmoid(a: Array) -> Array:
 
 
 def convolve(kernel: Array, bias: Array, maps: Array) -> Array:
-    """out[o, y, x] = b[o] + Σ kernel[o, i, r, s] maps[i, y + r − k//2, x + s − k//2]."""
+    """out[o, y, x] = b[o] + Σ kernel[o, i, r, s] maps[i, y + r − k/2, x + s − k/2]."""
     outputs, _, k, _ = kernel.shape
     _, height, width = maps.shape
     out = np.zeros((outputs, height, width))
@@ -146,7 +146,7 @@ def test_the_encoder_reads_the_image_its_error_and_the_decoder(model):
 
 
 def test_the_prior_is_a_convolution_of_what_was_decoded_one_step_before(model):
-    """p(z_t given h_dec_{t−1}): the draws of a generation are those of this Gaussian."""
+    """p(z_t given h_dec_{t−1}): a generation draws from this Gaussian."""
     noise = model.noise(2)
     _, z = model.latents(noise)
     state = model.start(2)

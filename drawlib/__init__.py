@@ -1,7 +1,8 @@
-"""drawlib: VAE, Ladder VAE, DRAW, GLAS, diffusion, in PyTorch, with bounds in nats."""
+"""drawlib: VAE, Ladder VAE, DRAW and what came after, in PyTorch, bounds in nats."""
 
 from drawlib.bound import Bound, LatentModel
 from drawlib.classifier import Classifier, ClassifierConfig
+from drawlib.conv_draw import ConvDRAW, ConvDRAWConfig
 from drawlib.data.download import DataError
 from drawlib.data.protocols import DATASETS
 from drawlib.data.sets import Data, Split, load_data, stratified_subset
@@ -31,6 +32,8 @@ __all__ = [
     "Bound",
     "Classifier",
     "ClassifierConfig",
+    "ConvDRAW",
+    "ConvDRAWConfig",
     "DRAWConfig",
     "Data",
     "DataError",

@@ -78,7 +78,7 @@ def check_images(x: Tensor, image_shape: tuple[int, int, int]) -> None:
 
 
 class LatentModel(nn.Module):
-    """Base of VAE, LadderVAE, DRAW, GLAS and Diffusion.
+    """Base of VAE, LadderVAE, DRAW, GLAS, ConvDRAW and Diffusion.
 
     A subclass sets ``config`` and ``image_shape`` and implements ``noise_shapes``,
     ``bound``, ``generate``, ``reconstruct`` and ``start_at``; one whose latents can be

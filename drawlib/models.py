@@ -6,6 +6,7 @@ from typing import Any
 
 from drawlib.bound import LatentModel
 from drawlib.config import Config
+from drawlib.conv_draw import ConvDRAW, ConvDRAWConfig
 from drawlib.diffusion import Diffusion, DiffusionConfig
 from drawlib.draw import DRAW, DRAWConfig
 from drawlib.glas import GLAS, GLASConfig
@@ -19,6 +20,7 @@ MODELS: dict[str, type[LatentModel]] = {
     "ladder": LadderVAE,
     "draw": DRAW,
     "glas": GLAS,
+    "conv-draw": ConvDRAW,
     "diffusion": Diffusion,
 }
 CONFIGS: dict[str, type[Config]] = {
@@ -26,6 +28,7 @@ CONFIGS: dict[str, type[Config]] = {
     "ladder": LadderConfig,
     "draw": DRAWConfig,
     "glas": GLASConfig,
+    "conv-draw": ConvDRAWConfig,
     "diffusion": DiffusionConfig,
 }
 

@@ -51,6 +51,7 @@ NETWORKS = {
     "glas": small_recurrent.glas,
     "diffusion": lambda: Diffusion(DiffusionConfig.preset("tiny")).double(),
     "generative": lambda: small_recurrent.glas(memory="generative"),
+    "conv-draw": small_recurrent.conv_draw,
 }
 
 

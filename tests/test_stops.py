@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from exact_models import hermite_grid, seeded
-from small_recurrent import draw, glas, some_bits
+from small_recurrent import conv_draw, draw, glas, some_bits
 from torch.distributions import Bernoulli
 from toy_runs import toy_config, toy_data, use_toy_data
 
@@ -123,6 +123,7 @@ MODELS = {
     "draw-prior": lambda **c: draw(prior="learned", **c),
     "glas": glas,
     "glas-generative": lambda **c: glas(memory="generative", **c),
+    "conv-draw": conv_draw,
 }
 every_model = pytest.mark.parametrize("name", MODELS)
 

@@ -18,7 +18,7 @@ PLAN: dict[str, tuple[int, int, tuple[int, ...], int]] = {
     "mnist-dynamic/vae-source-0": (50, 8, (*SHORT, 1000), 50),
     "mnist-fixed/draw-attention-t16-0": (8, 4, SHORT, 8),
     "mnist-dynamic/ladder-source-0": (20, 8, SHORT, 20),
-    "mnist-fixed/draw-attention-t64-0": (4, 4, (10, 30, 100), 4),
+    "mnist-fixed/draw-attention-t64-muon-0": (4, 4, (10, 30, 100), 4),
     "mnist-dynamic/draw-source-0": (8, 4, SHORT, 8),
     "mnist-fixed/glas-cauchy-t16-0": (8, 4, SHORT, 8),
 }

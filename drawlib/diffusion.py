@@ -59,7 +59,7 @@ class DiffusionConfig(Config):
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "course": {},
-        "tiny": {"T": 4, "channels": (8, 8)},
+        "tiny": {"T": 4, "channels": (4, 4)},
     }
 
     def check(self) -> None:

@@ -208,8 +208,8 @@ def publish(
     """Evaluate a finished run on every split and write its record.
 
     −ELBO is measured with one posterior sample on every image, or, for a model whose
-    bound takes long, on ``images`` seeded ones of the training and validation images
-    (and the weighted images are then not set against the whole split once more);
+    bound takes long, on ``images`` seeded ones of each split (and the weighted images
+    are then not set against the whole split);
     the importance-weighted bound with K = ``iw_samples`` on ``iw_images`` seeded test
     images; of a recurrent model, −ELBO after each step of the test split too. With
     ``ship``, the weights go beside the record in half precision, all numbers are those
@@ -259,15 +259,7 @@ def publish(
         change = rounded.neg_elbo - exact.neg_elbo
     with planted(*run.mistakes):
         bounds = {
-            split: evaluate(
-                model,
-                data,
-                split,
-                samples=1,
-                images=None if split == "test" else images,
-                progress=progress,
-                team=team,
-            ).to_dict()
+            split: evaluate(model, data, split, progress=progress, **some).to_dict()
             for split in ("train", "valid", "test")
         }
         weighted = evaluate(

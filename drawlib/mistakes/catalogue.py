@@ -371,8 +371,9 @@ OWN = (
         OURS,
         "z_{t−1} = μ + σ ε",
         "z_{t−1} = μ + σ² ε",
-        "Only drawings suffer: too little noise is put back, every state lies too near "
-        "the mean, and digits come out few, thin and alike. No bound sees it.",
+        "Only drawings suffer: too little noise is put back, and every state lies too "
+        "near the mean. Digits look smoother for it, and are too simple and too much "
+        "alike. No bound sees it.",
         plants.STEP_VARIANCE,
         seen_by(
             "diffusion",

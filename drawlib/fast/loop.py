@@ -63,7 +63,8 @@ def accelerate(model: LatentModel) -> None:
     """Give a DRAW or a GLAS its fast path: the same numbers within rounding, sooner.
 
     From then on ``bound`` and the generation take it wherever it ``fits``; elsewhere
-    the plain step runs, compiled. Other models have none, and stay as they are.
+    the plain step runs, compiled; so it does in every ConvDRAW. Other models have
+    none, and stay as they are.
 
     Example:
         >>> import warnings
@@ -93,7 +94,8 @@ def fast_path(step: Callable[..., Any]) -> FastPath:
 def fits(model: Recurrent) -> bool:
     """Whether the fast path computes this very model; others run their plain step.
 
-    Not while a mistake is planted, and not for the rarer kinds of latent attention.
+    Not while a mistake is planted, not for the rarer kinds of latent attention, and
+    not for maps: a ConvDRAW's products are convolutions.
 
     Example:
         >>> from drawlib import DRAW, DRAWConfig

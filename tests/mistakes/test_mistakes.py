@@ -41,8 +41,10 @@ PROMISED = {
     "dojoteef/glas": "glas-bracket glas-offset",
     "jbornschein": "half-pixel",
     "arXiv:1502.04623": "eq-11",
+    "geosada/ConvDRAW": "geosada-kl geosada-encoder",
     "of our own making": (
-        "kl-sign mean logits probabilities kl-weight lucky-subset stop-kl stop-canvas"
+        "kl-sign standard-kl mean logits probabilities kl-weight lucky-subset stop-kl "
+        "stop-canvas"
     ),
 }
 # Shapes that do not fit are an error of PyTorch; all else must be a failed claim.

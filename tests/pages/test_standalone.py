@@ -56,7 +56,7 @@ def test_a_page_holds_what_its_model_can_do_and_asks_for_nothing(
         (
             {"model": VAE(VAEConfig.preset("tiny"))},
             TypeError,
-            "a DRAW, GLAS or ConvDRAW",
+            "DRAW, GLAS, ConvDRAW",
         ),
         ({"data": COLOUR}, ValueError, "likelihood"),
         ({"images": 0}, ValueError, "images is 0"),

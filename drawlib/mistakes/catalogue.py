@@ -230,8 +230,8 @@ MODELS = (
         "geosada-encoder",
         "the encoder never sees the decoder",
         f"{GEOSADA}, ConvDRAW.py, encoder",
-        "h_enc_t = ConvLSTM(h_enc_{t−1}, [x, ε̂_t, h_dec_{t−1}])",
-        "h_enc_t = ConvLSTM(h_enc_{t−1}, [x, ε̂_t, 0])",
+        "h_enc_t = ConvLSTM(h_enc_{t−1}, [x, x̂_t, h_dec_{t−1}])",
+        "h_enc_t = ConvLSTM(h_enc_{t−1}, [x, x̂_t, 0])",
         "A condition is the wrong way round: t == 0 reads h_dec, which is zero there, "
         "and all other steps read zeros. Still a bound; q has to guess what the "
         "decoder remembers.",

@@ -81,14 +81,14 @@ that stride 4 divides
 class ConvDRAW(Recurrent):
     r"""An image drawn in T steps by convolutional LSTMs, under a learned prior.
 
-    With B(·) an image cut into blocks of stride × stride pixels, one a place, and *
-    a convolution of maps, for t = 1 … T:
-      ε̂_t = x − σ(c_{t−1}),
-      h_enc_t = ConvLSTM(h_enc_{t−1}, [B(x), B(ε̂_t), h_dec_{t−1}]),
+    With blocks(·) an image cut into blocks of stride × stride pixels, each of which
+    becomes the channels of one place of a map, and * a convolution, for t = 1 … T:
+      x̂_t = x − σ(c_{t−1}),
+      h_enc_t = ConvLSTM(h_enc_{t−1}, [blocks(x), blocks(x̂_t), h_dec_{t−1}]),
       q_t = N(μ_q, σ_q²),  (μ_q, log σ_q) = W_q * h_enc_t + b_q,  z_t ~ q_t,
       p_t = N(μ_p, σ_p²),  (μ_p, log σ_p) = W_p * h_dec_{t−1} + b_p,
-      h_dec_t = ConvLSTM(h_dec_{t−1}, [z_t, B(σ(c_{t−1}))]),
-      c_t = c_{t−1} + B⁻¹(W_c * h_dec_t + b_c).
+      h_dec_t = ConvLSTM(h_dec_{t−1}, [z_t, blocks(σ(c_{t−1}))]),
+      c_t = c_{t−1} + blocks⁻¹(W_c * h_dec_t + b_c).
     The bound in nats is log D(x given c_T) − Σ_t KL(q_t ‖ p_t). Generation runs the
     second half of the step alone, z_t ~ p_t. A convolution of blocks is one of pixels
     with that stride: with ``kernel`` 3 each place sees 3 × 3 blocks.
@@ -136,11 +136,11 @@ class ConvDRAW(Recurrent):
         self.writer = convolution(c.hidden, block, c.kernel)
 
     def whole(self, image: Images) -> Float[Tensor, "batch pixels rows columns"]:
-        """B: the image as a map, whose channels are the pixels of a block."""
+        """blocks(image): a map whose channels are the pixels of a block."""
         return F.pixel_unshuffle(image, self.config.stride)
 
     def write(self, h_dec: Hidden) -> Images:
-        """B⁻¹(W_c * h_dec + b_c): what is added to the canvas."""
+        """blocks⁻¹(W_c * h_dec + b_c): what is added to the canvas."""
         return F.pixel_shuffle(self.writer(h_dec), self.config.stride)
 
     def posterior(self, h_enc: Hidden) -> Gaussian:
@@ -157,7 +157,7 @@ class ConvDRAW(Recurrent):
         return torch.cat([latents, self.whole(self.likelihood.mean(canvas))], 1)
 
     def matrices(self) -> list[Tensor]:
-        """None: kernels are no matrices."""
+        """None: kernels are no matrices, and Muon, given them flat, learned slower."""
         return []
 
     def noise_shapes(self, n: int) -> tuple[tuple[int, ...], ...]:

@@ -20,10 +20,16 @@ SHAPE, STRIDE = (1, 4, 6), 2  # maps of 2 × 3 places
 Array = np.ndarray
 
 
-@pytest.fixture
-def model() -> ConvDRAW:
+MODELS = {
+    "three": lambda: conv_draw(image_shape=SHAPE, stride=STRIDE, hidden=3),
+    "five": lambda: conv_draw(image_shape=SHAPE, stride=STRIDE, hidden=3, kernel=5),
+}
+
+
+@pytest.fixture(params=MODELS)
+def model(request) -> ConvDRAW:
     torch.manual_seed(1)
-    return conv_draw(image_shape=SHAPE, stride=STRIDE, hidden=3)
+    return MODELS[request.param]()
 
 
 # The equations in NumPy, an image at a time; nothing here comes from the library.
@@ -124,9 +130,9 @@ def test_the_bound_equals_the_equations_in_loops(model):
 # The equations one by one
 
 
-def test_a_convolution_of_blocks_is_one_of_pixels_with_a_stride(model):
+def test_a_convolution_of_blocks_is_one_of_pixels_with_a_stride():
     """3 × 3 places of 2 × 2 pixels: a kernel of 6 × 6 that moves by 2."""
-    kernel = model.writer.weight.new_empty(5, 4, 3, 3).normal_()
+    model, kernel = MODELS["three"](), torch.randn(5, 4, 3, 3).double()
     x = torch.randn(2, *SHAPE).double()
     wide = kernel.view(5, 2, 2, 3, 3).permute(0, 3, 1, 4, 2).reshape(5, 1, 6, 6)
     wanted = F.conv2d(x, wide, stride=STRIDE, padding=STRIDE)
@@ -151,9 +157,8 @@ def test_the_prior_is_a_convolution_of_what_was_decoded_one_step_before(model):
     _, z = model.latents(noise)
     state = model.start(2)
     for t in range(model.config.T):
-        maps = F.conv2d(
-            state.h_dec, model.prior_head.weight, model.prior_head.bias, padding=1
-        )
+        head = model.prior_head
+        maps = F.conv2d(state.h_dec, head.weight, head.bias, padding="same")
         p = Gaussian(*maps.flatten(1).chunk(2, 1))
         torch.testing.assert_close(z[:, t], p.sample(noise[:, t]))
         state = model.decode(state, z[:, t])
@@ -163,6 +168,12 @@ def test_the_prior_starts_at_the_standard_normal():
     model = ConvDRAW(ConvDRAWConfig.preset("tiny"))
     p = model.prior(torch.randn(2, *model.hidden_shape))
     assert not p.mu.any() and not p.log_sigma.any()
+
+
+def test_the_loss_trains_the_prior(model):
+    (-model.bound(some_bits(2, SHAPE), model.noise(2)).elbo.mean()).backward()
+    for weight in model.prior_head.parameters():
+        assert weight.grad is not None and weight.grad.abs().max() > 0
 
 
 def test_the_decoder_reads_z_and_the_canvas_but_never_the_image(model):

@@ -63,7 +63,8 @@ def accelerate(model: LatentModel) -> None:
     """Give a DRAW or a GLAS its fast path: the same numbers within rounding, sooner.
 
     From then on ``bound`` and the generation take it wherever it ``fits``; elsewhere
-    the plain step runs, compiled. Other models have none, and stay as they are.
+    the plain step runs, compiled; so it does in every ConvDRAW. Other models have
+    none, and stay as they are.
 
     Example:
         >>> import warnings
@@ -93,8 +94,8 @@ def fast_path(step: Callable[..., Any]) -> FastPath:
 def fits(model: LatentModel) -> bool:
     """Whether the fast path computes this very model; others run their plain step.
 
-    Not while a mistake is planted, not for the rarer kinds of latent attention, and for
-    no other model: a diffusion's step is a convolutional network, and has none.
+    Not while a mistake is planted, not for the rarer kinds of latent attention, and
+    not for maps: the products of a ConvDRAW and of a diffusion are convolutions.
 
     Example:
         >>> from drawlib import DRAW, DRAWConfig

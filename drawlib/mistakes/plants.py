@@ -195,8 +195,25 @@ def one_noise(right, self, x, noise):
 def half_of_T(right, self, x, noise):
     """T/2 for D/2 is subtracted at each of the T steps."""
     found = right(self, x, noise)
-    excess = (self.config.z - self.config.T) / 2
+    excess = (noise.shape[2] - self.config.T) / 2
     return replace(found, kl=found.kl + excess)
+
+
+def last_step_T_times(right, self, x, noise):
+    """KL_T stands in the place of every KL_t."""
+    found = right(self, x, noise)
+    return replace(found, kl=found.kl[:, -1:].expand_as(found.kl))
+
+
+def decoder_unseen(right, self, state, x, fixed):
+    """The encoder is given zeros for h_dec_{t−1}."""
+    return right(self, state._replace(h_dec=torch.zeros_like(state.h_dec)), x, fixed)
+
+
+def kl_to_the_standard(right, self, state, x, eps, fixed):
+    """KL(q ‖ N(0, I)), whatever the prior is that generation draws from."""
+    after, _, log_ratio = right(self, state, x, eps, fixed)
+    return after, self.posterior(after.h_enc).to(after.canvas.dtype).kl(), log_ratio
 
 
 def shared_head(right, self, h_dec):
@@ -355,6 +372,9 @@ D1 = (
     at("recurrent:Recurrent.output", observation_layer),
 )
 D2 = (at("recurrent:Recurrent.dream", one_draw),)
+LAST_KL = (at("recurrent:Recurrent.bound", last_step_T_times),)
+UNSEEN = (at("recurrent:Recurrent.encode", decoder_unseen),)
+STANDARD_KL = (at("recurrent:Recurrent.step", kl_to_the_standard),)
 F1 = (at("filters:_split", first_of_the_batch),)
 F2 = (at("filters:_split", cut_gradients),)
 F4 = (at("filters:_normalise", whole_matrix),)

@@ -42,9 +42,10 @@ PROMISED = {
     "dojoteef/glas": "glas-bracket glas-offset",
     "jbornschein": "half-pixel",
     "arXiv:1502.04623": "eq-11",
+    "geosada/ConvDRAW": "geosada-kl geosada-encoder",
     "of our own making": (
-        "kl-sign mean logits probabilities kl-weight lucky-subset stop-kl stop-canvas "
-        "snr-weights noise-loss step-variance"
+        "kl-sign standard-kl mean logits probabilities kl-weight lucky-subset stop-kl "
+        "stop-canvas snr-weights noise-loss step-variance"
     ),
 }
 # Shapes that do not fit are an error of PyTorch; all else must be a failed claim.

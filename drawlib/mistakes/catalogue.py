@@ -418,8 +418,8 @@ OWN = (
         "z_{t−1} = μ + σ ε",
         "z_{t−1} = μ + σ² ε",
         "Only drawings suffer: too little noise is put back, and every state lies too "
-        "near the mean. Digits look smoother for it, and are too simple and too much "
-        "alike. No bound sees it.",
+        "near the mean. They come out smoother than the data are, and the eye may "
+        "prefer them. No bound sees it.",
         plants.STEP_VARIANCE,
         seen_by(
             "diffusion",

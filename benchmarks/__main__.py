@@ -37,7 +37,7 @@ def main() -> int:
     from benchmarks.works import all_works
     from drawlib.results.bench import BENCH, bench_records, bench_table
 
-    names = (*all_works(quick=True), "first-step")
+    names = (*all_works(quick=True), "first-step", "memory")
     unknown = sorted(set(given.only or ()) - set(names))
     if unknown:
         parser.error(f"--only has {', '.join(unknown)}; allowed: {', '.join(names)}")
@@ -78,6 +78,7 @@ def measure(
     import torch
 
     from benchmarks.limit import rates
+    from benchmarks.memory import peak_memory
     from benchmarks.start import first_step
     from benchmarks.works import all_works
     from drawlib.draw import DRAWConfig
@@ -103,6 +104,9 @@ def measure(
         torch._dynamo.reset()  # Each row has room for its own graphs.
     if not quick and (not only or "first-step" in only):
         found += first_step(threads)
+    if not quick and (not only or "memory" in only):
+        found += peak_memory(threads)
+        say("memory: measured")
     found += [
         {
             **{"name": name, "title": title, "goal": goal, "unit": "ms"},
@@ -130,7 +134,7 @@ def measure(
 def run(work: Any, turns: int, limit: dict[str, float]) -> dict[str, Any]:
     """One row: its rivals in turn, and the ratios between them."""
     from benchmarks.clock import in_turn, ratio
-    from benchmarks.works import share_of_images
+    from benchmarks.works import PEER, share_of_images
 
     if (work.flops or 0) > 8e10:
         turns = min(turns, 3)  # Long work scatters less, and ten minutes must do.
@@ -154,6 +158,7 @@ def run(work: Any, turns: int, limit: dict[str, float]) -> dict[str, Any]:
         "measured_cpu": times_faster(plain, quick, "cpu"),
         "equal": times_faster(plain, "fast float32"),
         "both_best": times_faster(slow, quick),
+        "peer": times_faster(PEER, quick) if PEER in times else None,
         "best": quick,
         "seconds": seconds,
         "share": None,
@@ -236,7 +241,7 @@ def show(record: dict[str, Any], rows: list[dict[str, str]]) -> None:
     rate = record["machine"]["flops"]
     rates = ", ".join(f"{name} {value / 1e9:.0f}" for name, value in rate.items())
     print(f"\n{record['threads']} thread(s); matrix products, GFLOP/s: {rates}")
-    columns = ("work", "goal", "measured", "met", "equal", "both best", "share")
+    columns = ("work", "goal", "measured", "met", "equal", "both best", "peer", "share")
     wide = [max(len(c), *(len(r.get(c, "")) for r in rows)) for c in columns]
     for cells in [dict(zip(columns, columns, strict=True)), *rows]:
         line = zip(columns, wide, strict=True)

@@ -17,6 +17,7 @@ from benchmarks.limit import (
     generating_products,
     training_flops,
 )
+from benchmarks.peer import jax_training
 from benchmarks.plain import filterbank_by_loops, read_by_loops, textbook
 from drawlib.draw import DRAW, DRAWConfig
 from drawlib.evaluation import estimate
@@ -29,6 +30,7 @@ from drawlib.machine.settings import matmul_precision
 from drawlib.recurrent import Recurrent, RecurrentConfig
 
 Call = Callable[[], Any]
+PEER = "JAX float32"  # what somebody would use who does not use PyTorch
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,8 @@ def training(name: str, title: str, model: Recurrent, goal: float, batch: int) -
         return run
 
     rivals = all_rivals(call)
+    if model.config.attention != "none" and (peer := jax_training(plain, x, noise)):
+        rivals[PEER] = peer
     check_equal({name: run() for name, run in rivals.items()})
     return Work(name, title, goal, rivals, training_flops(model.config, batch), batch)
 

@@ -55,7 +55,7 @@ USAGE = """python -m drawlib COMMAND
                         MP4, PNG, SVG
   record RUN            evaluate a finished run and write its record
   page RUN|NAME         write one HTML file in which the model draws, to send around
-  export-web NAME       write a shipped DRAW or GLAS as a script for the page
+  export-web RUN|NAME   write a DRAW or a GLAS as a script for a page of your own
   reproduce             run the chapters that train a table's rows, or check the records
 
 python -m drawlib COMMAND --help lists the options of each."""
@@ -115,7 +115,7 @@ class Sample:
 class MakePage:
     """Write one HTML file in which the model draws: it needs a browser and no network.
 
-    Models of bits in one channel get a pad to draw on beside the player.
+    A model of one or three channels and at most 64 x 64 pixels gets a pad to draw on.
     """
 
     model: Annotated[str, tyro.conf.Positional]
@@ -181,12 +181,14 @@ class MakeRecord:
 
 @dataclass(frozen=True)
 class ExportWeb:
-    """Write a shipped model as a script that runs it in a page."""
+    """Write a model as a script that runs it in a page."""
 
-    name: Annotated[str, tyro.conf.Positional]
-    """The name of a shipped DRAW or GLAS (protocol/model-seed)."""
+    model: Annotated[str, tyro.conf.Positional]
+    """A run directory, or the name of a shipped DRAW or GLAS (protocol/model-seed)."""
     out: Path
     """The file to write, such as draw.js."""
+    data: str | None = None
+    """The protocol; left out, the one that the model was trained on."""
     images: int = 1000
     """Test images on which the cost of the rounding is measured."""
 
@@ -235,12 +237,23 @@ def parse(form: Any, arguments: Sequence[str], command: str) -> Any:
     except SystemExit as ended:
         if not ended.code:  # --help
             raise
-    lines = [line.strip("│ ") for line in told.getvalue().splitlines()]
-    # The first line is the box's title, and a rule comes before the advice.
-    body = [line for line in lines if line and not line.startswith("╭")]
-    rules = [i for i, line in enumerate(body) if set(line) <= set("─╰╯")]
-    reason = " ".join(body[: rules[0]] if rules else body)
-    raise ValueError(f"{reason}; python -m drawlib {command} --help lists the options")
+    # A box: title, reason, rule, advice. On a terminal without its characters the rules
+    # are of minus signs, and one more lies under the title.
+    lines = [line.strip("│╭╮╰╯ ") for line in told.getvalue().splitlines()]
+    parts: list[list[str]] = [[]]
+    for line in filter(None, lines):
+        if set(line) <= set("─-"):
+            parts.append([])
+        else:
+            parts[-1].append(line)
+    (_, *first), *others = [part for part in parts if part]
+    reason, *advice = [first, *others] if first else others
+    told_by = " ".join(reason)
+    if advice and advice[0][0].startswith("Perhaps"):
+        words = [word for line in advice[0][1:] for word in line.split()]
+        meant = dict.fromkeys(word for word in words if word.startswith("--"))
+        told_by += f"; perhaps {' or '.join(meant)}"
+    raise ValueError(f"{told_by}; python -m drawlib {command} --help lists the options")
 
 
 def data_command(arguments: Sequence[str]) -> None:
@@ -483,10 +496,18 @@ def page_command(arguments: Sequence[str]) -> None:
 
 
 def export_web_command(arguments: Sequence[str]) -> None:
-    from drawlib.pages.web import describe, export_web
+    from drawlib.pages.web import check_target, describe, export_model, export_web
 
     args = parse(ExportWeb, arguments, "export-web")
-    written = export_web(args.name, args.out, images=args.images)
+    check_target(args.out)
+    if Path(args.model).is_dir():
+        model, protocol = load_any(args.model, "cpu")
+        data, name = data_of(args.model, protocol, args.data), Path(args.model).name
+        written = export_model(model, data, args.out, name=name, images=args.images)
+    else:
+        written = export_web(
+            args.model, args.out, images=args.images, protocol=args.data
+        )
     size = args.out.stat().st_size / 1e6
     print(f"{describe(vars(written))}; {args.out}, {size:.2f} MB")
 

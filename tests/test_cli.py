@@ -337,3 +337,23 @@ def test_a_real_training_on_mnist(mnist_dynamic, tmp_path):
     done = drawlib("evaluate", "run", "--split", "tset")
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith("drawlib: ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("--binarise", "--image.binarise"), ("--fit", "--image.fit")]
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_an_option_without_its_room_is_told_the_option_that_is_meant(
+    given, meant, encoding
+):
+    """In one line, also where a terminal has no characters for a box."""
+    command = [sys.executable, "-m", "drawlib", "train", "draw:tiny", given, "none"]
+    ended = subprocess.run(
+        command, capture_output=True, text=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        f"drawlib: Unrecognized options: {given}, none; perhaps {meant}; "
+        "python -m drawlib train draw:tiny --help lists the options\n"
+    )

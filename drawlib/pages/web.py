@@ -28,7 +28,14 @@ from drawlib.machine.files import write_atomically
 from drawlib.models import MODELS, build, config_of, kind_of
 from drawlib.results.zoo import load_pretrained, records
 
-__all__ = ["WebModel", "encode", "export_web", "read_export", "script"]
+__all__ = [
+    "WebModel",
+    "encode",
+    "export_model",
+    "export_web",
+    "read_export",
+    "script",
+]
 
 SCHEMA = "drawlib-web-1"
 KINDS = ("draw", "glas")
@@ -321,26 +328,44 @@ def export_web(
         Traceback (most recent call last):
         ValueError: mnist-dynamic/vae-source-0 is of kind 'vae'; allowed: draw, glas
     """
-    # What cannot be exported is refused before anything is measured.
-    if not Path(out).parent.is_dir():
-        raise FileNotFoundError(f"{out}: there is no folder {Path(out).parent}")
+    check_target(out)
     kind = next((r["kind"] for r in records(root=root) if r.name == name), None)
     if kind is not None and kind not in KINDS:  # a classifier, say, cannot be loaded
         raise ValueError(f"{name} is of kind {kind!r}; allowed: {', '.join(KINDS)}")
     model = load_pretrained(name, root=root)
-    check_runs_in_a_page(model, name)
-    sizes = {form: len(encode(model, name, form).encode()) for form in FORMATS}
-    fitting = [form for form, size in sizes.items() if size <= MOST_BYTES]
-    refused = [
-        f"{form} takes {size / 1e6:.1f} MB"
-        for form, size in sizes.items()
-        if form not in fitting
-    ]
-    if not fitting:
-        raise refusal(name, refused)
-    protocol = protocol or name.partition("/")[0]
-    data = load_data(protocol, root=data_root)
+    forms_that_fit(model, name)  # refused before its images are looked for
+    data = load_data(protocol or name.partition("/")[0], root=data_root)
+    return export_model(model, data, out, name=name, images=images, seed=seed)
 
+
+def export_model(
+    model: LatentModel,
+    data: Data,
+    out: Path,
+    *,
+    name: str,
+    images: int = 1000,
+    seed: int = 0,
+) -> WebModel:
+    """``export_web`` for a model at hand, such as your own, and the images it is for.
+
+    A test split of fewer than ``images`` is taken whole.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``export_web``.
+
+    Example:
+        >>> import tempfile
+        >>> from drawlib import DRAW, DRAWConfig
+        >>> data = Data.from_arrays(torch.zeros(30, 28, 28, dtype=torch.bool))
+        >>> out = Path(tempfile.mkdtemp()) / "mine.js"
+        >>> made = export_model(DRAW(DRAWConfig.preset("tiny")), data, out, name="mine")
+        >>> made.measured["images"]
+        3
+    """
+    check_target(out)
+    fitting, refused = forms_that_fit(model, name)
+    images = min(images, len(data.test))
     shipped = neg_elbos(model, data, images, seed)
     for form in fitting:
         quantised = neg_elbos(as_in_page(model, form), data, images, seed)
@@ -349,7 +374,7 @@ def export_web(
             refused.append(f"{form} loses {loss:.2f} nats")
             continue
         measured = {
-            "protocol": protocol,
+            "protocol": data.name,
             "images": images,
             "seed": seed,
             "shipped": round(shipped.mean().item(), 3),
@@ -361,6 +386,35 @@ def export_web(
         write_atomically(Path(out), text.encode())
         return read_export(Path(out))
     raise refusal(name, refused)
+
+
+def check_target(out: Path) -> None:
+    """Refuse a file whose folder does not exist, before anything is measured.
+
+    Raises:
+        FileNotFoundError: naming both.
+    """
+    if not Path(out).parent.is_dir():
+        raise FileNotFoundError(f"{out}: there is no folder {Path(out).parent}")
+
+
+def forms_that_fit(model: LatentModel, name: str) -> tuple[list[str], list[str]]:
+    """The forms in which a model is small enough, and why the others are not.
+
+    Raises:
+        ValueError: for a model that a page cannot run, or that fits in no form.
+    """
+    check_runs_in_a_page(model, name)
+    sizes = {form: len(encode(model, name, form).encode()) for form in FORMATS}
+    fitting = [form for form, size in sizes.items() if size <= MOST_BYTES]
+    refused = [
+        f"{form} takes {size / 1e6:.1f} MB"
+        for form, size in sizes.items()
+        if form not in fitting
+    ]
+    if not fitting:
+        raise refusal(name, refused)
+    return fitting, refused
 
 
 def refusal(name: str, reasons: list[str]) -> ValueError:

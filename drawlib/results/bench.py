@@ -38,6 +38,7 @@ def bench_table(record: dict[str, Any]) -> list[dict[str, str]]:
 
     ``best`` is our fastest against the textbook in float32; ``equal`` is float32
     against float32; ``both best`` our fastest against the textbook's fastest setting.
+    ``peer`` is our fastest against the same step in JAX, where that was there.
     ``share`` is the time that the matrix products alone would take at the machine's
     bf16 rate, divided by the time measured.
 
@@ -63,7 +64,7 @@ def _row(work: dict[str, Any]) -> dict[str, str]:
             else (work["measured"] <= work["goal"])
         )
         cells["met"] = "yes" if met else "no"
-    for key in ("equal", "both_best"):
+    for key in ("equal", "both_best", "peer"):
         if work.get(key) is not None:
             digits = 0 if work[key] >= 100 else 2
             cells[key.replace("_", " ")] = f"{work[key]:.{digits}f}"

@@ -277,6 +277,23 @@ def test_a_folder_that_is_not_there_is_told_before_anything_is_measured(
     )
 
 
+def test_a_run_of_ones_own_is_exported_with_its_own_images(tmp_path, capsys):
+    """As `page` does: the run knows its data, and a small test split is taken whole."""
+    numbers = np.random.default_rng(0).integers(0, 256, (40, 12, 9), dtype=np.uint8)
+    np.save(tmp_path / "mine.npy", numbers)
+    run, out = tmp_path / "mine", tmp_path / "mine.js"
+    options = ["--data", f"npy:{tmp_path / 'mine.npy'}", "--run-dir", str(run)]
+    options += ["--train.epochs", "1", "--train.batch-size", "8"]
+    assert main(["train", "draw:tiny", *options]) == 0
+    assert main(["export-web", str(run), "--out", str(out)]) == 0
+    made = web.read_export(out)
+    assert made.measured["images"] == 4
+    assert made.measured["protocol"].startswith("npy:")
+    assert str(tmp_path) not in out.read_text("utf-8")
+    assert made.build().config.image_shape == (1, 12, 9)
+    assert "a loss of" in capsys.readouterr().out.splitlines()[-1]
+
+
 def test_wrong_input_is_refused_in_one_line(tmp_path, capsys):
     out = ["--out", str(tmp_path / "m.js")]
     assert main(["export-web", "mnist-fixed/nothing-0", *out]) == 1

@@ -1,10 +1,12 @@
-"""drawlib: VAE, Ladder VAE, DRAW and GLAS, in PyTorch, with their bounds in nats."""
+"""drawlib: VAE, Ladder VAE, DRAW and what came after, in PyTorch, bounds in nats."""
 
 from drawlib.bound import Bound, LatentModel
 from drawlib.classifier import Classifier, ClassifierConfig
+from drawlib.conv_draw import ConvDRAW, ConvDRAWConfig
 from drawlib.data.download import DataError
 from drawlib.data.protocols import DATASETS
 from drawlib.data.sets import Data, Split, load_data, stratified_subset
+from drawlib.diffusion import Diffusion, DiffusionConfig
 from drawlib.draw import DRAW, DRAWConfig
 from drawlib.evaluation import Evaluation, evaluate
 from drawlib.fast.loop import accelerate
@@ -30,9 +32,13 @@ __all__ = [
     "Bound",
     "Classifier",
     "ClassifierConfig",
+    "ConvDRAW",
+    "ConvDRAWConfig",
     "DRAWConfig",
     "Data",
     "DataError",
+    "Diffusion",
+    "DiffusionConfig",
     "Evaluation",
     "Filters",
     "GLASConfig",

@@ -51,7 +51,8 @@ USAGE = """python -m drawlib COMMAND
   evaluate RUN|NAME     bounds of a run directory, or of a shipped model; with
                         --method ais or sandwich, how loose they are
   sample RUN|NAME       draw images from the prior into a PNG
-  animate RUN|NAME      show a DRAW or GLAS at work, step by step: GIF, MP4, PNG, SVG
+  animate RUN|NAME      show a DRAW, GLAS or ConvDRAW at work, step by step: GIF,
+                        MP4, PNG, SVG
   record RUN            evaluate a finished run and write its record
   page RUN|NAME         write one HTML file in which the model draws, to send around
   export-web RUN|NAME   write a DRAW or a GLAS as a script for a page of your own
@@ -118,7 +119,7 @@ class MakePage:
     """
 
     model: Annotated[str, tyro.conf.Positional]
-    """A run directory, or the name of a shipped DRAW or GLAS (protocol/model-seed)."""
+    """A run directory, or the name of a shipped model that draws in steps."""
     out: Path = Path("draw.html")
     title: str = ""
     """What stands on top; left out, the model's name."""
@@ -131,7 +132,7 @@ class MakePage:
 
 @dataclass(frozen=True)
 class Animate:
-    """Show step by step how a DRAW or a GLAS draws, with its windows.
+    """Show step by step how a DRAW, GLAS or ConvDRAW draws, with its windows.
 
     A description of the picture is printed, and written into a .txt beside it.
     """

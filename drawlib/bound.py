@@ -78,7 +78,7 @@ def check_images(x: Tensor, image_shape: tuple[int, int, int]) -> None:
 
 
 class LatentModel(nn.Module):
-    """Base of VAE, LadderVAE, DRAW and GLAS.
+    """Base of VAE, LadderVAE, DRAW, GLAS, ConvDRAW and Diffusion.
 
     A subclass sets ``config`` and ``image_shape`` and implements ``noise_shapes``,
     ``bound``, ``generate``, ``reconstruct`` and ``start_at``; one whose latents can be
@@ -169,14 +169,33 @@ class LatentModel(nn.Module):
         """
         if n < 1:
             raise ValueError(f"noise for {n} images was asked for; allowed: 1 or more")
+        drawn = self.draws(self.noise_shapes(n), generator)
+        return drawn if len(drawn) > 1 else drawn[0]
+
+    def draws(
+        self, shapes: tuple[tuple[int, ...], ...], generator: torch.Generator | None
+    ) -> tuple[Tensor, ...]:
+        """Standard-normal draws of these shapes, where the model's weights are."""
         weight = next(self.parameters())
         source = generator.device if generator is not None else weight.device
-        drawn = tuple(
+        drawn = (
             torch.randn(shape, generator=generator, device=source, dtype=weight.dtype)
-            for shape in self.noise_shapes(n)
+            for shape in shapes
         )
-        moved = tuple(eps.to(weight.device) for eps in drawn)
-        return moved if len(moved) > 1 else moved[0]
+        return tuple(eps.to(weight.device) for eps in drawn)
+
+    def training_noise(self, n: int, generator: torch.Generator | None = None) -> Noise:
+        """The random numbers of ``training_bound``, for n images."""
+        return self.noise(n, generator)
+
+    def training_bound(self, x: Images, noise: Noise) -> Bound:
+        """What a step of the training pays for: the bound, or an unbiased estimate.
+
+        A model whose bound is a long sum may take a few of its terms at random. Only
+        its ``elbo`` is asked for, and that only on average; evaluation and validation
+        take ``bound``.
+        """
+        return self.bound(x, noise)
 
     def forward(
         self,

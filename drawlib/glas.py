@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from drawlib.bound import Noise
+from drawlib.bound import Images, Noise
 from drawlib.config import at_least, one_of
 from drawlib.filters import KERNELS, NORMALISERS, Filters, filterbank
 from drawlib.gaussian import Gaussian
@@ -210,7 +210,7 @@ class GLAS(Recurrent):
             return super().posterior(h_enc)
         return super().posterior(self.attend(h_enc))
 
-    def decoder_input(self, z: Float[Tensor, "batch z"]) -> Tensor:
+    def decoder_input(self, z: Float[Tensor, "batch z"], canvas: Images) -> Tensor:
         """z_t, or with a generative memory what z_t sees in L."""
         return self.attend(z) if self.config.memory == "generative" else z
 

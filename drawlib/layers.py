@@ -1,4 +1,4 @@
-"""Affine maps and activations that the models share."""
+"""Affine maps, convolutions and activations that the models share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 
 from torch import nn
 
-__all__ = ["ACTIVATIONS", "linear", "mlp"]
+__all__ = ["ACTIVATIONS", "convolution", "linear", "mlp"]
 
 # The leaky rectifier of the Ladder VAE paper has slope 0.1; PyTorch's default is 0.01.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -46,5 +46,20 @@ def linear(a: int, b: int) -> nn.Linear:
     """
     layer = nn.Linear(a, b)
     nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def convolution(a: int, b: int, kernel: int) -> nn.Conv2d:
+    """A convolution of maps that keeps their size, Glorot-uniform with zero bias.
+
+    Example:
+        >>> import torch
+        >>> convolution(3, 2, 5)(torch.zeros(1, 3, 7, 6)).shape
+        torch.Size([1, 2, 7, 6])
+    """
+    layer = nn.Conv2d(a, b, kernel, padding="same")
+    nn.init.xavier_uniform_(layer.weight)
+    assert layer.bias is not None
     nn.init.zeros_(layer.bias)
     return layer

@@ -6,6 +6,8 @@ from typing import Any
 
 from drawlib.bound import LatentModel
 from drawlib.config import Config
+from drawlib.conv_draw import ConvDRAW, ConvDRAWConfig
+from drawlib.diffusion import Diffusion, DiffusionConfig
 from drawlib.draw import DRAW, DRAWConfig
 from drawlib.glas import GLAS, GLASConfig
 from drawlib.ladder import LadderConfig, LadderVAE
@@ -18,12 +20,16 @@ MODELS: dict[str, type[LatentModel]] = {
     "ladder": LadderVAE,
     "draw": DRAW,
     "glas": GLAS,
+    "conv-draw": ConvDRAW,
+    "diffusion": Diffusion,
 }
 CONFIGS: dict[str, type[Config]] = {
     "vae": VAEConfig,
     "ladder": LadderConfig,
     "draw": DRAWConfig,
     "glas": GLASConfig,
+    "conv-draw": ConvDRAWConfig,
+    "diffusion": DiffusionConfig,
 }
 
 

@@ -1,7 +1,7 @@
-"""The step that DRAW and GLAS share: look, encode, sample, decode, write.
+"""The step that DRAW, GLAS and ConvDRAW share: look, encode, sample, decode, write.
 
 Numbers of equations are those of the DRAW paper (Gregor et al. 2015, arXiv:1502.04623).
-A subclass changes one small method of the step: ``posterior``, ``prior`` or
+A subclass changes small methods of the step: ``posterior``, ``prior`` or
 ``decoder_input``. Every method is looked up when it is called, so that one of them can
 be exchanged for a faulty one, and the effect of the mistake be measured.
 """
@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from drawlib.bound import Bound, Images, LatentModel, Noise, check_images
 from drawlib.config import Config, at_least, one_of
@@ -25,7 +24,7 @@ from drawlib.filters import KERNELS, Filters, filterbank
 from drawlib.gaussian import Gaussian, GaussianHead, standard
 from drawlib.layers import linear
 from drawlib.likelihood import LIKELIHOODS, likelihood
-from drawlib.lstm import LSTM, Fixed, Hidden, lstm
+from drawlib.lstm import LSTM, Fixed, Hidden, lstm, product
 from drawlib.stops import Stop, stop_bound, stop_prior
 from drawlib.trace import Trace, Windows, trace
 
@@ -36,7 +35,7 @@ Source = torch.Generator | None
 
 @dataclass(frozen=True)
 class RecurrentConfig(Config):
-    """What DRAW and GLAS have in common; ``read`` and ``write`` are the patches' N.
+    """What recurrent models have in common; ``read`` and ``write`` are the patches' N.
 
     ``attention``: ``none``, or the kernel of the filters that read and write the image.
     ``initial_state``, ``canvas``: h_0 and c_0 are ``learned`` (as in the paper) or
@@ -97,9 +96,12 @@ class State(NamedTuple):
 
 
 class Recurrent(LatentModel):
-    """DRAW's step and its loop; see ``DRAW`` and ``GLAS`` for what is built of it."""
+    """DRAW's step and its loop; see ``DRAW``, ``GLAS`` and ``ConvDRAW``."""
 
+    # Each subclass has its own.
     likelihood: Any
+    q_head: Any
+    writer: Any
     start_canvas: Tensor
 
     def __init__(
@@ -108,6 +110,26 @@ class Recurrent(LatentModel):
         """``features``, ``drawn``: what q's head and decoder read, if not h and z."""
         super().__init__()
         self.config, self.image_shape = config, config.image_shape
+        self.make_layers(features, drawn)
+        self.likelihood = likelihood(config.likelihood, config.image_shape[0])
+        for name in State._fields:
+            shape = config.image_shape if name == "canvas" else self.hidden_shape
+            zeros = torch.zeros(shape)
+            start = config.canvas if name == "canvas" else config.initial_state
+            if start == "learned":
+                self.register_parameter(f"start_{name}", nn.Parameter(zeros))
+            else:
+                self.register_buffer(f"start_{name}", zeros, persistent=False)
+        self.fast_path: FastPath | None = None
+
+    @property
+    def hidden_shape(self) -> tuple[int, ...]:
+        """The shape of an LSTM's state for one image."""
+        return (self.config.hidden,)
+
+    def make_layers(self, features: int, drawn: int) -> None:
+        """Both LSTMs, q's head, the writer, and with attention the windows' heads."""
+        config = self.config
         channels, hidden = config.image_shape[0], config.hidden
         written = math.prod(config.image_shape)
         looked_at = 2 * written
@@ -124,15 +146,6 @@ class Recurrent(LatentModel):
         nn.init.zeros_(self.q_head.linear.bias)
         self.decoder = LSTM(drawn or config.z, hidden, config.forget_bias)
         self.writer = linear(hidden, written)
-        self.likelihood = likelihood(config.likelihood, channels)
-        for name in State._fields:
-            zeros = torch.zeros(config.image_shape if name == "canvas" else hidden)
-            start = config.canvas if name == "canvas" else config.initial_state
-            if start == "learned":
-                self.register_parameter(f"start_{name}", nn.Parameter(zeros))
-            else:
-                self.register_buffer(f"start_{name}", zeros, persistent=False)
-        self.fast_path: FastPath | None = None
 
     # One step, in the order of the equations.
 
@@ -154,10 +167,14 @@ class Recurrent(LatentModel):
         """The window in which a step writes, from h_dec_t, with a head of its own."""
         return self.window(self.write_head, h_dec, self.config.write)
 
+    def whole(self, image: Images) -> Tensor:
+        """An image as both LSTMs take it where no window lies between: flat."""
+        return image.flatten(1)
+
     def read(self, x: Images, canvas: Images, h_dec: Hidden) -> Tensor:
         """r_t, flat; without attention only the part that is not in ``fixed`` yet."""
         if self.config.attention == "none":
-            return self.error_image(0.0, canvas).flatten(1)
+            return self.whole(self.error_image(0.0, canvas))
         both = torch.cat([x, self.error_image(x, canvas)], 1)
         return self.read_window(h_dec).read(both).flatten(1)  # Eqs. (4), (27)
 
@@ -177,8 +194,8 @@ class Recurrent(LatentModel):
         """P(Z_t given what was drawn so far); N(0, I) in the paper."""
         return standard(h_dec.new_zeros(len(h_dec), self.config.z))
 
-    def decoder_input(self, z: Float[Tensor, "batch z"]) -> Tensor:
-        """What the decoder receives of z_t."""
+    def decoder_input(self, z: Float[Tensor, "batch z"], canvas: Images) -> Tensor:
+        """What the decoder receives of z_t, and of c_{t−1}: nothing in the paper."""
         return z
 
     def encode(self, state: State, x: Images, fixed: Fixed) -> tuple[Hidden, Hidden]:
@@ -189,7 +206,7 @@ class Recurrent(LatentModel):
 
     def decode(self, state: State, z: Float[Tensor, "batch z"]) -> State:
         """The generative half of a step: neither x nor the encoder is read."""
-        inputs = self.decoder_input(z)
+        inputs = self.decoder_input(z, state.canvas)
         h_dec, c_dec = self.decoder(inputs, state.h_dec, state.c_dec)  # Eqs. (7), (14)
         canvas = state.canvas + self.write(h_dec)  # Eqs. (8), (15)
         return state._replace(h_dec=h_dec, c_dec=c_dec, canvas=canvas)
@@ -218,12 +235,13 @@ class Recurrent(LatentModel):
         W₁x + W₂x̂_t = (W₁ + W₂) x + W₂ (0 − σ(c)), of which the first product is the
         same at each step.
         """
-        weight, bias = self.encoder.weight, self.encoder.bias[None]
+        weight, bias = fixed = self.encoder.fixed()
         if self.config.attention != "none":
-            return Fixed(weight, bias)
-        W_1, W_2 = weight.split(math.prod(self.image_shape), 1)[:2]
+            return fixed
+        seen = self.whole(x)
+        W_1, W_2 = weight.split(seen.shape[1], 1)[:2]
         with torch.autocast(x.device.type, enabled=False):
-            bias = bias + F.linear(x.flatten(1), W_1 + W_2)
+            bias = bias + product(seen, W_1 + W_2)
         return Fixed(weight[:, W_1.shape[1] :], bias)
 
     def start(self, n: int) -> State:

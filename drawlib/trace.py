@@ -69,7 +69,7 @@ def windows(pairs: Iterable[tuple[Filters, Tensor]]) -> Windows:
 
 @torch.no_grad()
 def trace(model: Any, x: Images, noise: Noise) -> Trace:
-    """One pass of a DRAW or a GLAS over images, made of the states of its steps.
+    """One pass of a recurrent model over images, made of the states of its steps.
 
     Example:
         >>> from drawlib.draw import DRAW, DRAWConfig

@@ -1,4 +1,4 @@
-"""Small DRAW and GLAS networks in float64, away from their first weights."""
+"""Small recurrent networks in float64, away from their first weights."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from drawlib.conv_draw import ConvDRAW, ConvDRAWConfig
 from drawlib.draw import DRAW, DRAWConfig
 from drawlib.glas import GLAS, GLASConfig
 from drawlib.recurrent import Recurrent
@@ -24,6 +25,12 @@ def draw(**changes: Any) -> DRAW:
 def glas(**changes: Any) -> GLAS:
     """A GLAS of the same sizes with a 2 × 2 window on a 4 × 4 latent space."""
     return shaken(GLAS(GLASConfig(**{**SMALL, "M": 4, "N": 2, **changes})))
+
+
+def conv_draw(**changes: Any) -> ConvDRAW:
+    """A ConvDRAW of the same sizes, with a place for each pixel."""
+    sizes = {name: SMALL[name] for name in ("image_shape", "T", "hidden", "z")}
+    return shaken(ConvDRAW(ConvDRAWConfig(**{**sizes, "stride": 1, **changes})))
 
 
 def shaken(model: Any) -> Any:

@@ -29,6 +29,7 @@ from drawlib.annealing import (
     sandwich,
     simulate,
 )
+from drawlib.diffusion import Diffusion, DiffusionConfig
 from drawlib.ladder import LadderConfig, LadderVAE
 from drawlib.likelihood import Bernoulli, Categorical, DiscretisedLogistic
 from drawlib.vae import VAE, VAEConfig
@@ -48,7 +49,9 @@ NETWORKS = {
     "attention": lambda: small_recurrent.draw(attention="gaussian"),
     "learned prior": lambda: small_recurrent.draw(prior="learned"),
     "glas": small_recurrent.glas,
+    "diffusion": lambda: Diffusion(DiffusionConfig.preset("tiny")).double(),
     "generative": lambda: small_recurrent.glas(memory="generative"),
+    "conv-draw": small_recurrent.conv_draw,
 }
 
 

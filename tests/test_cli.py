@@ -55,7 +55,7 @@ def test_help_lists_every_command_and_model(capsys, arguments):
     assert main(arguments) == 0
     told = capsys.readouterr().out
     assert all(command in told for command in COMMANDS)
-    assert "vae, ladder, draw, glas" in told
+    assert "vae, ladder, draw, glas, conv-draw" in told
 
 
 @pytest.mark.parametrize("command", [[c] for c in COMMANDS] + [["train", "vae:tiny"]])
@@ -218,7 +218,7 @@ def one_line(capsys, arguments):
         (["trian"], "'trian' is no command; allowed: data, train, evaluate"),
         (["train"], "train needs a model"),
         (["train", "--data", "mnist-fixed"], "train needs a model"),
-        (["train", "vea"], "model is 'vea'; allowed: vae, ladder, draw, glas"),
+        (["train", "vea"], "'vea'; allowed: vae, ladder, draw, glas, conv-draw"),
         (["train", "vae:sorce"], "VAEConfig has no preset 'sorce'; there are: "),
         (["train", "vae:"], None),
         ([*TINY, "--train.epoch", "3"], "--train.epoch"),

@@ -11,7 +11,8 @@ from drawlib.training.schedule import TrainConfig
 
 
 def test_every_model_has_a_configuration():
-    assert set(MODELS) == set(CONFIGS) == {"vae", "ladder", "draw", "glas"}
+    kinds = {"vae", "ladder", "draw", "glas", "conv-draw", "diffusion"}
+    assert set(MODELS) == set(CONFIGS) == kinds
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
@@ -58,7 +59,8 @@ def test_every_preset_builds(kind):
 
 
 def test_names_that_do_not_exist_get_one_line():
-    with pytest.raises(ValueError, match="'vea'; allowed: vae, ladder, draw, glas"):
+    allowed = "vae, ladder, draw, glas, conv-draw"
+    with pytest.raises(ValueError, match=f"'vea'; allowed: {allowed}"):
         config_of("vea")
     with pytest.raises(ValueError, match="has no preset 'sorce'; there are: "):
         config_of("vae", "sorce")

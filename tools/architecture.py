@@ -32,7 +32,8 @@ ROOMS = (
     ),
     Room(
         "models",
-        "trace recurrent draw glas vae ladder classifier letters objectives models",
+        "trace recurrent draw glas conv_draw vae ladder diffusion classifier letters "
+        "objectives models",
         "one file, one model; looking into them, choosing one",
     ),
     Room(

@@ -63,7 +63,8 @@ def accelerate(model: LatentModel) -> None:
     """Give a DRAW or a GLAS its fast path: the same numbers within rounding, sooner.
 
     From then on ``bound`` and the generation take it wherever it ``fits``; elsewhere
-    the plain step runs, compiled. Other models have none, and stay as they are.
+    the plain step runs, compiled; so it does in every ConvDRAW. Other models have
+    none, and stay as they are.
 
     Example:
         >>> import warnings
@@ -90,10 +91,11 @@ def fast_path(step: Callable[..., Any]) -> FastPath:
     return FastPath(step, fits, bound, dream, generate)
 
 
-def fits(model: Recurrent) -> bool:
+def fits(model: LatentModel) -> bool:
     """Whether the fast path computes this very model; others run their plain step.
 
-    Not while a mistake is planted, and not for the rarer kinds of latent attention.
+    Not while a mistake is planted, not for the rarer kinds of latent attention, and
+    not for maps: the products of a ConvDRAW and of a diffusion are convolutions.
 
     Example:
         >>> from drawlib import DRAW, DRAWConfig

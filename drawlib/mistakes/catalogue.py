@@ -15,6 +15,7 @@ HUI = (
     "J. Hui, DRAW - Deep recurrent attentive writer, "
     "jhui.github.io/2017/04/30/DRAW-Deep-recurrent-attentive-writer"
 )
+GEOSADA = "github.com/geosada/ConvDRAW"
 KHANIAN = "M. Khanian, Some notes on attention-based generative models"
 OURS = "of our own making"
 
@@ -213,6 +214,35 @@ MODELS = (
             "draw", "the_kl_constant_is_one_half_for_each_dimension_of_each_step"
         ),
     ),
+    Mistake(
+        "geosada-kl",
+        "the KL of the last step, T times",
+        f"{GEOSADA}, ConvDRAW.py and util/losses.py",
+        "Σ_t KL(q_t ‖ p_t)",
+        "T · KL(q_T ‖ p_T)",
+        "[[0]*L]*(T+1) is one list under T + 1 names, so each step's numbers are those "
+        "of the last. All earlier steps are free: what is reported is no bound.",
+        plants.LAST_KL,
+        seen_by("conv_draw", "the_bound_equals_the_equations_in_loops")
+        + seen_by("recurrent", "trace_agrees_with_bound_and_reconstruction"),
+    ),
+    Mistake(
+        "geosada-encoder",
+        "the encoder never sees the decoder",
+        f"{GEOSADA}, ConvDRAW.py, encoder",
+        "h_enc_t = ConvLSTM(h_enc_{t−1}, [x, x̂_t, h_dec_{t−1}])",
+        "h_enc_t = ConvLSTM(h_enc_{t−1}, [x, x̂_t, 0])",
+        "A condition is the wrong way round: t == 0 reads h_dec, which is zero there, "
+        "and all other steps read zeros. Still a bound; q has to guess what the "
+        "decoder remembers.",
+        plants.UNSEEN,
+        seen_by(
+            "conv_draw",
+            "the_encoder_reads_the_image_its_error_and_the_decoder",
+            "the_bound_equals_the_equations_in_loops",
+        )
+        + seen_by("draw", "eqs_3_to_8_one_full_step_equals_the_numpy_reference"),
+    ),
 )
 
 OWN = (
@@ -228,6 +258,22 @@ OWN = (
         seen_by("gaussian", "kl_to_the_standard_normal_equals_torch_distributions")
         + seen_by("vae", "the_elbo_is_below_log_p_by_quadrature")
         + seen_by("bound", "bound_has_one_row_an_image"),
+    ),
+    Mistake(
+        "standard-kl",
+        "the KL against N(0, I) under a learned prior",
+        OURS,
+        "KL(q(z_t | x) ‖ p(z_t | h_dec_{t−1}))",
+        "KL(q(z_t | x) ‖ N(0, I))",
+        "The learned prior is in no loss: it is never trained, and a generation draws "
+        "from what its weights happened to be.",
+        plants.STANDARD_KL,
+        seen_by(
+            "conv_draw",
+            "each_kl_is_the_mean_of_log_q_minus_log_p",
+            "the_loss_trains_the_prior",
+            "the_bound_equals_the_equations_in_loops",
+        ),
     ),
     Mistake(
         "mean",
@@ -333,6 +379,52 @@ OWN = (
             "stops",
             "each_stop_pays_for_its_own_steps_alone",
             "s2_the_weights_mean_is_p_of_x_by_quadrature",
+        ),
+    ),
+    Mistake(
+        "snr-weights",
+        "the weights of the diffusion bound forgotten",
+        f"{OURS}; as DDPM's simple loss it is meant, and is then no bound",
+        "−ELBO = … + Σ_t ½ (SNR(t−1) − SNR(t)) ‖x̃ − x̂(z_t)‖²",
+        "−ELBO = … + Σ_t ½ ‖x̃ − x̂(z_t)‖²",
+        "Levels where almost nothing is known cost most, and training looks after "
+        "them: the loss is no bound, and what it trains has a worse one.",
+        plants.SNR_WEIGHTS,
+        seen_by(
+            "diffusion",
+            "every_term_of_the_estimate_is_the_one_of_the_bound",
+            "the_estimate_of_one_step_is_unbiased_for_the_sum",
+        ),
+    ),
+    Mistake(
+        "noise-loss",
+        "the loss of the noise taken for a bound",
+        OURS,
+        "KL_t = ½ (SNR(t−1)/SNR(t) − 1) ‖ε − ε̂‖², summed over the steps",
+        "‖ε − ε̂‖², the mean over the steps",
+        "A number of the size of a bound, in no unit: it depends on where the levels "
+        "lie, falls when noisier ones are added, and may stand beside no likelihood.",
+        plants.NOISE_LOSS,
+        seen_by(
+            "diffusion",
+            "ddpm_eq_5_the_bound_equals_plain_numpy",
+            "vdm_eq_13_the_kl_of_a_step_is_the_fall_of_the_snr_times_the_error",
+        ),
+    ),
+    Mistake(
+        "step-variance",
+        "the variance of a step taken for its standard deviation",
+        OURS,
+        "z_{t−1} = μ + σ ε",
+        "z_{t−1} = μ + σ² ε",
+        "Only drawings suffer: too little noise is put back, and every state lies too "
+        "near the mean. They come out smoother than the data are, and the eye may "
+        "prefer them. No bound sees it.",
+        plants.STEP_VARIANCE,
+        seen_by(
+            "diffusion",
+            "generation_follows_the_model_and_ends_at_its_steps_last_image",
+            "drawn_states_have_the_spread_of_the_posterior",
         ),
     ),
 )

@@ -195,8 +195,25 @@ def one_noise(right, self, x, noise):
 def half_of_T(right, self, x, noise):
     """T/2 for D/2 is subtracted at each of the T steps."""
     found = right(self, x, noise)
-    excess = (self.config.z - self.config.T) / 2
+    excess = (noise.shape[2] - self.config.T) / 2
     return replace(found, kl=found.kl + excess)
+
+
+def last_step_T_times(right, self, x, noise):
+    """KL_T stands in the place of every KL_t."""
+    found = right(self, x, noise)
+    return replace(found, kl=found.kl[:, -1:].expand_as(found.kl))
+
+
+def decoder_unseen(right, self, state, x, fixed):
+    """The encoder is given zeros for h_dec_{t−1}."""
+    return right(self, state._replace(h_dec=torch.zeros_like(state.h_dec)), x, fixed)
+
+
+def kl_to_the_standard(right, self, state, x, eps, fixed):
+    """KL(q ‖ N(0, I)), whatever the prior is that generation draws from."""
+    after, _, log_ratio = right(self, state, x, eps, fixed)
+    return after, self.posterior(after.h_enc).to(after.canvas.dtype).kl(), log_ratio
 
 
 def shared_head(right, self, h_dec):
@@ -240,6 +257,34 @@ def mean_canvas(right, self, canvases, x):
         return right(self, canvases, x)
     mean = sum(p * c for p, c in zip(pi, canvases, strict=True))
     return right(self, [mean], x).expand(-1, len(pi))
+
+
+# Diffusion
+
+
+def weights_forgotten(right, log_snr):
+    """1 for SNR(t−1) − SNR(t): the error counts alike at every level."""
+    return (right(log_snr) != 0).to(log_snr.dtype)
+
+
+def error_of_the_noise(right, self, x, noise):
+    """The mean over the steps of ‖ε − ε̂‖² stands where the sum of the KL belongs."""
+    found, fall = right(self, x, noise), -self.log_snrs(x).diff()
+    # KL_t = ½ (SNR(t−1)/SNR(t) − 1) ‖ε − ε̂‖²; the columns go from T down to 1
+    errors = 2 * found.kl[:, 1:] / torch.expm1(fall.flip(0))
+    kl = torch.cat([found.kl[:, :1], errors / self.config.T], 1)
+    return replace(found, kl=kl)
+
+
+def variance_for_deviation(right, self, p, noise):
+    """A drawing adds σ² ε for σ ε."""
+    for down, eps in enumerate(noise.unbind(1)):
+        t = self.level(noise.shape[1] - 1 - down, noise)
+        z = p.mu + p.sigma**2 * eps if down else p.sample(eps)
+        canvas = self.canvas(z, t)
+        yield z, canvas
+        if down + 1 < noise.shape[1]:
+            p = self.step_down(z, t, self.guess(canvas))
 
 
 # The filters
@@ -327,6 +372,9 @@ D1 = (
     at("recurrent:Recurrent.output", observation_layer),
 )
 D2 = (at("recurrent:Recurrent.dream", one_draw),)
+LAST_KL = (at("recurrent:Recurrent.bound", last_step_T_times),)
+UNSEEN = (at("recurrent:Recurrent.encode", decoder_unseen),)
+STANDARD_KL = (at("recurrent:Recurrent.step", kl_to_the_standard),)
 F1 = (at("filters:_split", first_of_the_batch),)
 F2 = (at("filters:_split", cut_gradients),)
 F4 = (at("filters:_normalise", whole_matrix),)
@@ -356,3 +404,6 @@ STOP_KL = (
     at("stops:log_ratios", every_step_weighed),
 )
 STOP_CANVAS = (at("recurrent:Recurrent.log_likelihoods", mean_canvas),)
+SNR_WEIGHTS = (at("diffusion:snr_steps", weights_forgotten),)
+NOISE_LOSS = (at("diffusion:Diffusion.bound", error_of_the_noise),)
+STEP_VARIANCE = (at("diffusion:Diffusion.descend", variance_for_deviation),)

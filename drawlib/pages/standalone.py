@@ -78,7 +78,7 @@ def write_page(
     """
     if not isinstance(model, Recurrent):
         raise TypeError(
-            f"{type(model).__name__} draws in one step; allowed: a DRAW or a GLAS"
+            f"{type(model).__name__} draws in one step; allowed: DRAW, GLAS, ConvDRAW"
         )
     check_likelihood(model, data)
     if images < 1:

@@ -24,7 +24,7 @@ from drawlib.training.schedule import TrainConfig
 __all__ = ["Planned", "find_records", "load_row", "plan", "plan_of", "train_rows"]
 
 # What a smoke run makes small; what kind of model it is stays.
-SIZES = ("T", "hidden", "z", "encoder", "decoder")
+SIZES = ("T", "hidden", "z", "encoder", "decoder", "channels", "blocks")
 SMOKE: dict[str, Any] = {
     "epochs": 1,
     "batch_size": 1000,
@@ -45,6 +45,8 @@ class Planned:
         mistakes: public mistakes that are planted from the start to the evaluation.
         ship: whether seed 0 ships its weights.
         iw: K and the number of test images of the importance-weighted bound.
+        images: on how many images of each split the record's −ELBO is measured; None
+            for all. For a model whose bound takes long.
         seconds_an_epoch: about what an epoch takes on one core of a CPU.
     """
 
@@ -56,6 +58,7 @@ class Planned:
     published: str | None
     ship: bool
     iw: tuple[int, int]
+    images: int | None
     seconds_an_epoch: float
 
     @property
@@ -80,7 +83,10 @@ class Planned:
         known = {**self.model.to_dict(), **{k: tiny[k] for k in SIZES if k in tiny}}
         model = type(self.model).from_dict(known)
         train = replace(self.train, **SMOKE)
-        return replace(self, model=model, train=train, ship=False, iw=(5, 20))
+        images = self.images and 20
+        return replace(
+            self, model=model, train=train, ship=False, iw=(5, 20), images=images
+        )
 
 
 def plan(chapter: str | None = None) -> dict[str, Planned]:
@@ -121,6 +127,7 @@ def read(name: str, entry: dict[str, Any], recipes: dict[str, Any]) -> Planned:
         entry.get("published"),
         entry.get("ship", False),
         tuple(entry.get("iw", (1000, 1000))),
+        entry.get("images"),
         entry["seconds_an_epoch"],
     )
 
@@ -203,6 +210,7 @@ def train_row(
             planned.row,
             iw_samples=samples,
             iw_images=images,
+            images=planned.images,
             ship=planned.ship and seed == 0,
             published=planned.published,
             root=folder / "zoo",

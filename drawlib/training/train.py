@@ -49,9 +49,9 @@ def negative_elbo(
 
     With ``rows`` a mean over those of the batch, under the noise that they have in it.
     """
-    noise = model.noise(len(x), generator)
+    noise = model.training_noise(len(x), generator)
     cut = tuple(e[rows] for e in noise) if isinstance(noise, tuple) else noise[rows]
-    bound = model.bound(x[rows], cut)
+    bound = model.training_bound(x[rows], cut)
     loss = -(bound.log_likelihood - beta * bound.kl.sum(1)).mean()
     return loss, -bound.elbo.detach().mean()
 

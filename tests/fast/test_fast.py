@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 import torch
-from small_recurrent import SMALL, draw, glas, shaken, some_bits
+from small_recurrent import SMALL, conv_draw, draw, glas, shaken, some_bits
 from torch.utils._python_dispatch import TorchDispatchMode
 from toy_runs import toy_config, toy_data
 
@@ -54,6 +54,7 @@ SLOW = {
     "glas-content": lambda: glas(latent_attention="content"),
     "glas-generative": lambda: glas(memory="generative"),
     "glas-floor": lambda: glas(rows="floor"),
+    "conv-draw": conv_draw,
 }
 
 
@@ -133,7 +134,7 @@ def test_what_the_fast_path_does_not_know_runs_its_plain_step(name):
 
 def test_a_model_of_ones_own_runs_its_own_step_whatever_its_name():
     class Other(DRAW):
-        def decoder_input(self, z):
+        def decoder_input(self, z, canvas):
             return 2 * z
 
     Other.__name__ = "DRAW"

@@ -22,6 +22,7 @@ from small_recurrent import draw, glas, some_bits
 from torch import nn
 from toy_runs import toy_data
 
+from drawlib.diffusion import Diffusion, DiffusionConfig
 from drawlib.draw import DRAW, DRAWConfig
 from drawlib.filters import filterbank, grid
 from drawlib.gaussian import Gaussian
@@ -41,8 +42,10 @@ PROMISED = {
     "dojoteef/glas": "glas-bracket glas-offset",
     "jbornschein": "half-pixel",
     "arXiv:1502.04623": "eq-11",
+    "geosada/ConvDRAW": "geosada-kl geosada-encoder",
     "of our own making": (
-        "kl-sign mean logits probabilities kl-weight lucky-subset stop-kl stop-canvas"
+        "kl-sign standard-kl mean logits probabilities kl-weight lucky-subset stop-kl "
+        "stop-canvas snr-weights noise-loss step-variance"
     ),
 }
 # Shapes that do not fit are an error of PyTorch; all else must be a failed claim.
@@ -274,6 +277,7 @@ def test_every_model_still_computes_with_the_mistake(key):
             glas(image_shape=(1, 5, 5)),
             VAE(VAEConfig.preset("tiny")),
             LadderVAE(LadderConfig.preset("tiny", z=(3, 3))),
+            Diffusion(DiffusionConfig.preset("tiny")),
         ):
             x = bits(3, model.image_shape).to(next(model.parameters()))
             bound = model(x)

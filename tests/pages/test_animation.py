@@ -18,6 +18,7 @@ from PIL import Image
 from toy_runs import toy_data, use_toy_data
 
 from drawlib.__main__ import main
+from drawlib.conv_draw import ConvDRAW, ConvDRAWConfig
 from drawlib.data.sets import stratified_subset
 from drawlib.draw import DRAW, DRAWConfig
 from drawlib.glas import GLAS, GLASConfig
@@ -132,6 +133,15 @@ def test_dream_is_what_the_model_generates():
     states = list(model.dream(noise))
     where = torch.stack([model.write_window(s.h_dec).mu_x for s in states])
     torch.testing.assert_close(made.rows[0].windows.mu_x, where)
+
+
+def test_conv_draw_is_shown_growing_and_without_windows():
+    model = ConvDRAW(ConvDRAWConfig.preset("tiny"))
+    made = explorer.animation(model, 2, seed=3, scale=1)
+    noise = model.noise(2, torch.Generator().manual_seed(3))
+    expected = model.generate_steps(2, noise=noise)
+    torch.testing.assert_close(made.rows[0].images, expected)
+    assert made.rows[0].windows is None and len(opened(made)) == model.config.T
 
 
 def test_glas_shows_its_latent_space_as_large_as_the_images():

@@ -53,7 +53,11 @@ def test_a_page_holds_what_its_model_can_do_and_asks_for_nothing(
 @pytest.mark.parametrize(
     ("change", "error", "told"),
     [
-        ({"model": VAE(VAEConfig.preset("tiny"))}, TypeError, "a DRAW or a GLAS"),
+        (
+            {"model": VAE(VAEConfig.preset("tiny"))},
+            TypeError,
+            "DRAW, GLAS, ConvDRAW",
+        ),
         ({"data": COLOUR}, ValueError, "likelihood"),
         ({"images": 0}, ValueError, "images is 0"),
         ({"images": 99}, ValueError, "99"),

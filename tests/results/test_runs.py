@@ -95,6 +95,19 @@ def test_publish_writes_what_evaluate_finds(done, tmp_path):
     json.dumps(record.values, allow_nan=False)
 
 
+def test_a_bound_that_takes_long_is_measured_on_some_images_of_each_split(
+    done, tmp_path
+):
+    root = tmp_path / "zoo"
+    publish(done.run_dir, "few", iw_samples=3, iw_images=5, images=12, root=root)
+    record, (_, model) = records(root=root)[0], load_run(done.run_dir)
+    for split in ("train", "valid", "test"):
+        found = evaluate(model, toy_data(), split, samples=1, images=12)
+        assert record["bounds"][split] == found.to_dict()
+        assert record["bounds"][split]["images"] == 12
+    assert "whole_neg_iw" not in record["importance_weighted"]
+
+
 def test_shipped_numbers_are_those_of_the_rounded_weights(tmp_path, toy, monkeypatch):
     wide = type(TOY).from_dict({**TOY.to_dict(), "encoder": (200,), "decoder": (200,)})
     run = Run(wide, "mnist-dynamic", tmp_path / "run", toy_config(epochs=1))

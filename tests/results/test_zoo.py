@@ -15,6 +15,7 @@ import torch
 from toy_runs import TOY, assert_same_bits, toy_model, weights
 
 from drawlib.data.protocols import DATASETS
+from drawlib.models import CONFIGS
 from drawlib.results import zoo
 from drawlib.results.zoo import (
     ZooError,
@@ -356,7 +357,7 @@ def test_every_shipped_record_holds_what_the_tables_need(record):
         assert record[name], name
     for name in ("commit", "device", "versions", "curve", "parameters"):
         assert record[name], name
-    if record["kind"] in ("vae", "ladder", "draw", "glas"):
+    if record["kind"] in CONFIGS:
         for split in ("train", "valid", "test"):
             bound = record["bounds"][split]
             assert bound["split"] == split and bound["protocol"] == record.protocol
@@ -370,7 +371,7 @@ def test_every_shipped_record_holds_what_the_tables_need(record):
 def test_every_shipped_weight_file_is_the_recorded_one(record):
     if not record["weights"]:
         pytest.skip("this seed ships no weights")
-    if record["kind"] not in ("vae", "ladder", "draw", "glas"):
+    if record["kind"] not in CONFIGS:
         pytest.skip("no latent variable model")
     model = load_pretrained(record.name)
     assert sum(p.numel() for p in model.parameters()) == record["parameters"]

@@ -84,7 +84,7 @@ def lecture_table() -> str:
     from make_slides import lectures
 
     named = {Path(name).stem[:2]: (name, title) for name, title, _ in chapters()}
-    lines = ["| | lecture | minutes | from |", "|---|---|---|---|"]
+    lines = ["| number | lecture | minutes | from |", "|---|---|---|---|"]
     for lecture in lectures():
         links = ", ".join(
             f"[{int(c)}. {named[c][1]}](../{named[c][0]}.ipynb)"

@@ -220,7 +220,7 @@ class Diffusion(LatentModel):
         """
         u, eps = noise
         target, T = 2 * x - 1, self.config.T
-        t = (u * (T + 1)).long().clamp(max=T)
+        t = (u * (T + 1)).long()  # below T + 1: no u < 1 rounds up to it
         z = self.diffused(target, t).sample(eps)
         canvas = self.canvas(z, t)
         # VDM, eq. (13): KL_t = ½ (SNR(t−1) − SNR(t)) ‖x̃ − x̂‖²

@@ -292,6 +292,7 @@ def publish(
         "parameters": sum(p.numel() for p in model.parameters()),
         "epochs": history.rows[-1]["epoch"],
         "steps": history.rows[-1]["step"],
+        "training_images": len(data.train),
         "skipped_steps": history.rows[-1]["skipped"],
         "seconds": history.rows[-1]["seconds"],
         "data_sha256": dict(data.sha256),

@@ -68,6 +68,12 @@ def recipe(record: Record, apart_from: Sequence[str] = ()) -> dict[str, Any]:
     return {k: v for k, v in config.items() if k not in left_out}
 
 
+def trained_on(record: Record) -> int | None:
+    """How many images the model saw: older records were measured on all of them."""
+    known: int | None = record.values.get("training_images")
+    return known or record["bounds"].get("train", {}).get("images")
+
+
 def one_recipe(found: list[Record]) -> tuple[list[Record], str]:
     """Those of one recipe, the one with the most seeds, then epochs; and a remark."""
     groups: list[list[Record]] = []
@@ -311,7 +317,7 @@ def ours(chosen: list[Record], measure: str, split: str) -> dict[str, Any]:
         "commit": (first["commit"] or "")[:12],
         "K": part.get("samples"),
         "images": part.get("images"),
-        "training_images": first["bounds"].get("train", {}).get("images"),
+        "training_images": trained_on(first),
         # All seeds have the same images, so their errors hardly average out: the
         # error of the mean is at most the mean of the errors, and close to it.
         "images_se": mean_of_known(error for _, error, _ in each),

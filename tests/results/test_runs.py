@@ -106,6 +106,7 @@ def test_a_bound_that_takes_long_is_measured_on_some_images_of_each_split(
         assert record["bounds"][split] == found.to_dict()
         assert record["bounds"][split]["images"] == 12
     assert "whole_neg_iw" not in record["importance_weighted"]
+    assert record["training_images"] == len(toy_data().train)
 
 
 def test_shipped_numbers_are_those_of_the_rounded_weights(tmp_path, toy, monkeypatch):

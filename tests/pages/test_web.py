@@ -242,7 +242,7 @@ def test_every_record_is_exported_or_refused_in_one_line(tmp_path, monkeypatch, 
             assert main(["export-web", record.name, *out]) == 1
             (refused[record.name],) = capsys.readouterr().err.splitlines()
     assert {name.partition("/")[2].partition("-")[0] for name in refused} == {
-        "vae", "ladder", "classifier",
+        "vae", "ladder", "classifier", "conv", "diffusion",
     }  # fmt: skip
     assert all("allowed" in line and "draw" in line for line in refused.values())
 

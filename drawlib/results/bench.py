@@ -55,7 +55,8 @@ def _row(work: dict[str, Any]) -> dict[str, str]:
     goal = f"{work['goal']:g} times" if times else f"{work['goal']:g} {work['unit']}"
     cells = {"work": work["title"], "goal": goal, "measured": "not measured"}
     if work["measured"] is not None:
-        digits = 0 if work["measured"] >= 100 else 2 if times else 1
+        fine = times or work["measured"] < 1  # a share of something needs two digits
+        digits = 0 if work["measured"] >= 100 else 2 if fine else 1
         unit = "times" if times else work["unit"]
         cells["measured"] = f"{work['measured']:.{digits}f} {unit}"
         met = (

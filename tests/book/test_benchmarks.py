@@ -95,6 +95,12 @@ def test_a_larger_batch_has_a_higher_peak_of_memory():
     assert 2 * few < many
 
 
+def test_a_share_just_above_its_goal_is_not_told_as_the_goal():
+    work = {"title": "memory", "goal": 0.6, "unit": "of the plain loop's"}
+    (row,) = bench_table({"works": [work | {"measured": 0.608}]})
+    assert (row["measured"], row["met"]) == ("0.61 of the plain loop's", "no")
+
+
 def test_the_peer_in_jax_computes_the_same_loss_and_gradients():
     jax = pytest.importorskip("jax")
     from benchmarks.peer import loss

@@ -340,9 +340,9 @@ def test_a_real_training_on_mnist(mnist_dynamic, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"), [("--binarise", "--image.binarise"), ("--fit", "--image.fit")]
+    ("given", "meant", "encoding"),
+    [("--binarise", "--image.binarise", "utf-8"), ("--fit", "--image.fit", "ascii")],
 )
-@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_an_option_without_its_room_is_told_the_option_that_is_meant(
     given, meant, encoding
 ):

@@ -1,6 +1,6 @@
-"""What the page *Paper against code* says about whole trainings, L1 and GLAS's grid.
+"""What the page *Paper against code* and the chapters say about whole trainings.
 
-Its numbers are those of the records that ship, or of a ladder whose log p(x) is known.
+Their numbers are those of records that ship, or of a ladder whose log p(x) is known.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.distributions import MultivariateNormal
 from drawlib.mistakes.planting import planted
 from drawlib.results.forecast import forecast
 from drawlib.results.intervals import Difference, t_quantile, t_test, verdicts
-from drawlib.results.tables import weighted
+from drawlib.results.tables import paired, weighted
 from drawlib.results.zoo import published, records
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -335,3 +335,65 @@ def test_one_forecast_held_the_answer_between_two_ends_that_are_nats_apart():
     low, high = forecast(short[0]["curve"], long[0]["epochs"])
     assert low < long[0]["curve"][-1]["valid"] < high
     assert high - low > 2
+
+
+T16 = "mnist-fixed/draw-attention-t16"
+
+
+def validation_gain(row: str, other: str, *changed: str) -> Difference:
+    """−ELBO on the validation images, ``row`` minus ``other``, seed by seed; nats."""
+    fields = ["evaluate_every", *changed]
+    found = paired(records(), row, other, split="valid", apart_from=fields)
+    assert found is not None
+    return found
+
+
+def test_an_epoch_with_muon_is_worth_what_chapter_9_says():
+    optimiser = ("optimiser", "muon_lr", "muon_momentum")
+    muon = validation_gain(f"{T16}-muon", T16, *optimiser)
+    assert round(muon.mean) == -11 and verdicts({"muon": muon})["muon"] == "settled"
+    t64 = [
+        records("mnist-fixed", f"draw-attention-t64{end}")[0] for end in ("", "-muon")
+    ]
+    adam, with_muon = (r["bounds"]["test"]["neg_elbo"] for r in t64)
+    assert 0 < adam - with_muon < 1
+    assert abs(validation_gain(f"{T16}-muon-ema", f"{T16}-muon", "ema").mean) < 0.1
+    assert validation_gain(f"{T16}-muon-slow", f"{T16}-muon", "muon_lr").mean > 2
+    assert validation_gain(f"{T16}-muon-64", f"{T16}-muon", "batch_size").mean < -2
+
+
+def test_the_curves_of_muon_and_adam_never_meet_at_16_steps():
+    known: dict[str, list[dict[int, float]]] = {}
+    for end in ("", "-muon"):
+        found = records("mnist-fixed", f"draw-attention-t16{end}")
+        known[end] = [{c["epoch"]: c["valid"] for c in r["curve"]} for r in found]
+    for epoch in (2, 4, 6, 8):
+        adam, muon = ([c[epoch] for c in known[end]] for end in ("", "-muon"))
+        assert len(adam) == len(muon) == 3 and max(muon) < min(adam)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "plain", "anytime", "price", "gain"),
+    [
+        ("surnames", "draw", "draw-anytime", (0.0, 0.1), (0.6, 0.8)),
+        ("mnist-fixed", "draw-attention-t16-muon", "draw-attention-t16-anytime",
+         (3.5, 4.5), (53, 55)),
+    ],
+)  # fmt: skip
+def test_the_right_to_stop_costs_and_gains_what_chapter_16_says(
+    protocol, plain, anytime, price, gain
+):
+    pair = [records(protocol, row) for row in (plain, anytime)]
+    last, anywhere = (
+        next(r for r in found if r["seed"] == 0)["every_stop"]["neg_elbo"]
+        for found in pair
+    )
+    half = len(last) // 2 - 1
+    assert price[0] < anywhere[-1] - last[-1] < price[1]
+    assert gain[0] < last[half] - anywhere[half] < gain[1]
+
+
+def test_on_omniglot_the_convolutional_models_are_ten_nats_ahead_of_all_others():
+    ends = {r.model: r["bounds"]["test"]["neg_elbo"] for r in records("omniglot-ours")}
+    ahead = [ends.pop("conv-draw"), ends.pop("diffusion")]
+    assert max(ahead) + 10 < min(ends.values())

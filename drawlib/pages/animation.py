@@ -386,14 +386,14 @@ def with_steps(model: Any) -> Recurrent:
         >>> from drawlib.vae import VAE, VAEConfig
         >>> with_steps(VAE(VAEConfig.preset("tiny")))
         Traceback (most recent call last):
-        ValueError: the model is a VAE, which draws in one step; allowed: DRAW, GLAS, \
+        ValueError: the model is a VAE, which adds to no canvas; allowed: DRAW, GLAS, \
 ConvDRAW
     """
     if not isinstance(model, Recurrent):
         kind = type(model).__name__
         allowed = "DRAW, GLAS, ConvDRAW"
         raise ValueError(
-            f"the model is a {kind}, which draws in one step; allowed: {allowed}"
+            f"the model is a {kind}, which adds to no canvas; allowed: {allowed}"
         )
     return model
 

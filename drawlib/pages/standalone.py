@@ -78,7 +78,7 @@ def write_page(
     """
     if not isinstance(model, Recurrent):
         raise TypeError(
-            f"{type(model).__name__} draws in one step; allowed: DRAW, GLAS, ConvDRAW"
+            f"{type(model).__name__} adds to no canvas; allowed: DRAW, GLAS, ConvDRAW"
         )
     check_likelihood(model, data)
     if images < 1:

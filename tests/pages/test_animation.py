@@ -347,7 +347,11 @@ def test_film_of_a_real_ffmpeg_is_one(tmp_path):
         (["run", "--out", "a"], "a name that ends in .gif"),
         (["run", "--out", "no/a.gif"], "'no/a.gif'; allowed: a folder that exists"),
         (["run", "--out", "a.mp4"], "needs ffmpeg, which is not found; allowed: .gif"),
-        (["mnist-dynamic/vae-source-0"], "a VAE, which draws in one step; allowed: DR"),
+        (
+            ["mnist-dynamic/vae-source-0"],
+            "a VAE, which adds to no canvas; allowed: DRAW",
+        ),
+        (["mnist-dynamic/diffusion-0"], "a Diffusion, which adds to no canvas; "),
         (["run", "--n", "0"], "a subset of 0 asked for, allowed: 1 to 20"),
         (["run", "--n", "21"], "a subset of 21 asked for, allowed: 1 to 20"),
         (["run", "--dream", "--n", "0"], "noise for 0 images was asked for"),
@@ -380,7 +384,7 @@ def test_other_models_are_told_what_is_allowed():
         VAE(VAEConfig.preset("tiny")),
         LadderVAE(LadderConfig.preset("tiny")),
     ):
-        with pytest.raises(ValueError, match="draws in one step; allowed: DRAW, GLAS"):
+        with pytest.raises(ValueError, match="adds to no canvas; allowed: DRAW, GLAS"):
             explorer.animation(model)
 
 

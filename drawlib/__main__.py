@@ -304,7 +304,7 @@ def train_command(arguments: Sequence[str]) -> None:
             print(data.protocol)
         model = for_images(model, data)
         args = parse(train_form(kind, model), rest, f"train {chosen}")
-    run = Run(args.model, name, args.run_dir, args.train)
+    run = Run(args.model, name, args.run_dir, args.train, start=args.start)
     if first := not distributed.rank_of_process():
         here = "" if run.run_dir.is_absolute() else f", in {Path.cwd()}"
         print(f"training in {run.run_dir}{here}", flush=True)
@@ -325,6 +325,7 @@ def train_form(kind: str, model: Config) -> Any:
         ("run_dir", Path, field(default=Path("runs") / kind)),
         ("data", str, field(default="mnist-dynamic")),
         ("image", ImageOptions, field(default_factory=ImageOptions)),
+        ("start", str, field(default="")),
         ("model", type(model), field(default=model)),
         ("train", TrainConfig, field(default_factory=TrainConfig)),
     ]

@@ -14,6 +14,7 @@ __all__ = ["Bound", "LatentModel", "Noise", "check_images"]
 
 # One tensor, or a tuple of them: each model knows which of the two it takes.
 Noise = Any
+Source = torch.Generator | None
 Images = Float[Tensor, "batch channels height width"]
 
 
@@ -111,21 +112,13 @@ class LatentModel(nn.Module):
 
     @abstractmethod
     def generate(
-        self,
-        n: int,
-        *,
-        noise: Noise | None = None,
-        generator: torch.Generator | None = None,
+        self, n: int, *, noise: Noise | None = None, generator: Source = None
     ) -> Images:
         """Means of p(x given z) for n draws of z from the prior, in [0, 1]."""
 
     @abstractmethod
     def reconstruct(
-        self,
-        x: Images,
-        *,
-        noise: Noise | None = None,
-        generator: torch.Generator | None = None,
+        self, x: Images, *, noise: Noise | None = None, generator: Source = None
     ) -> Images:
         """Means of p(x given z) for one z ~ q(z given x) an image."""
 
@@ -157,7 +150,7 @@ class LatentModel(nn.Module):
         will be done after it, above 0 and up to 1.
         """
 
-    def noise(self, n: int, generator: torch.Generator | None = None) -> Noise:
+    def noise(self, n: int, generator: Source = None) -> Noise:
         """Standard-normal draws for one pass over n images.
 
         Drawn on the generator's device, so that a seed means the same numbers
@@ -173,7 +166,7 @@ class LatentModel(nn.Module):
         return drawn if len(drawn) > 1 else drawn[0]
 
     def draws(
-        self, shapes: tuple[tuple[int, ...], ...], generator: torch.Generator | None
+        self, shapes: tuple[tuple[int, ...], ...], generator: Source
     ) -> tuple[Tensor, ...]:
         """Standard-normal draws of these shapes, where the model's weights are."""
         weight = next(self.parameters())
@@ -184,7 +177,7 @@ class LatentModel(nn.Module):
         )
         return tuple(eps.to(weight.device) for eps in drawn)
 
-    def training_noise(self, n: int, generator: torch.Generator | None = None) -> Noise:
+    def training_noise(self, n: int, generator: Source = None) -> Noise:
         """The random numbers of ``training_bound``, for n images."""
         return self.noise(n, generator)
 
@@ -198,11 +191,7 @@ class LatentModel(nn.Module):
         return self.bound(x, noise)
 
     def forward(
-        self,
-        x: Images,
-        *,
-        noise: Noise | None = None,
-        generator: torch.Generator | None = None,
+        self, x: Images, *, noise: Noise | None = None, generator: Source = None
     ) -> Bound:
         """One posterior sample an image: the checked form of ``bound``.
 
@@ -212,9 +201,7 @@ class LatentModel(nn.Module):
         check_images(x, self.image_shape)
         return self.bound(x, self.take_noise(len(x), noise, generator))
 
-    def take_noise(
-        self, n: int, noise: Noise | None, generator: torch.Generator | None
-    ) -> Noise:
+    def take_noise(self, n: int, noise: Noise | None, generator: Source) -> Noise:
         """The given noise, checked, or a fresh draw; one tensor comes back bare."""
         if noise is None:
             return self.noise(n, generator)

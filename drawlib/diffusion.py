@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from drawlib.bound import Bound, Images, LatentModel, Noise, check_images
+from drawlib.bound import Bound, Images, LatentModel, Noise, Source, check_images
 from drawlib.config import Config, at_least, one_of
 from drawlib.gaussian import Gaussian, standard
 from drawlib.likelihood import likelihood
@@ -26,7 +26,6 @@ from drawlib.likelihood import likelihood
 __all__ = ["Diffusion", "DiffusionConfig", "cosine_log_snr", "snr_steps"]
 
 Level = Int[Tensor, "batch"]
-Source = torch.Generator | None
 FREQUENCIES = 6  # with which a log SNR is told to the network: 1/16 … 2
 
 

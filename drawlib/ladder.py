@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from drawlib.bound import Bound, Images, LatentModel, Noise, check_images
+from drawlib.bound import Bound, Images, LatentModel, Noise, Source, check_images
 from drawlib.config import Config, at_least, one_of
 from drawlib.gaussian import Gaussian, GaussianHead, merge, standard
 from drawlib.layers import ACTIVATIONS, linear
@@ -251,11 +251,7 @@ class LadderVAE(LatentModel):
 
     @torch.no_grad()
     def generate(
-        self,
-        n: int,
-        *,
-        noise: Noise | None = None,
-        generator: torch.Generator | None = None,
+        self, n: int, *, noise: Noise | None = None, generator: Source = None
     ) -> Images:
         noise = self.take_noise(n, noise, generator)
         with running_statistics(self):
@@ -263,11 +259,7 @@ class LadderVAE(LatentModel):
 
     @torch.no_grad()
     def reconstruct(
-        self,
-        x: Images,
-        *,
-        noise: Noise | None = None,
-        generator: torch.Generator | None = None,
+        self, x: Images, *, noise: Noise | None = None, generator: Source = None
     ) -> Images:
         check_images(x, self.image_shape)
         noise = self.take_noise(len(x), noise, generator)

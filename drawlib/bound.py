@@ -29,7 +29,7 @@ class Bound:
         log_weight: log p(x, z) − log q(z given x) at the sampled z, ``(batch,)``.
             Made of log-densities at z, not of ``kl``: only so is
             log p̂_K(x) = logsumexp_k log w_k − log K the importance-weighted bound of
-            Burda et al. (2016).
+            Burda et al. (2016); ``drawlib.evaluation.estimate`` computes it.
 
     Example:
         >>> b = Bound(torch.tensor([-90.0]), torch.tensor([[20.0, 5.0]]),

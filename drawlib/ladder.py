@@ -2,7 +2,7 @@
 
 Layers are counted from the bottom, as in the paper: z_1 touches the image, z_L is the
 top. Every tuple of this module (``z``, ``hidden``, ``noise``, the columns of ``kl``)
-runs from bottom to top.
+runs from bottom to top. The merge itself is `drawlib.gaussian.merge`.
 """
 
 from __future__ import annotations

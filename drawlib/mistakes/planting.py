@@ -133,7 +133,6 @@ def _bind(wrong: Function, right: Function) -> Function:
 def _find(place: str) -> tuple[Any, str]:
     """The module or class that holds a place, and its name there."""
     module, path = place.split(":")
-    # Not an attribute of the package: `drawlib.filters` is a function there.
     owner: Any = importlib.import_module(module)
     *classes, name = path.split(".")
     for each in classes:

@@ -1,4 +1,4 @@
-"""What a run directory holds: the checkpoint, the log, the counters of a training."""
+"""A run directory: its checkpoint and its log, and how a training goes on from them."""
 
 from __future__ import annotations
 

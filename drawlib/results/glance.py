@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from textwrap import wrap
 
@@ -11,7 +11,7 @@ from drawlib.notebook import Shown
 from drawlib.results.intervals import signed
 from drawlib.results.plan import Planned, plan
 from drawlib.results.tables import BOUNDS, table
-from drawlib.results.tables_show import Row, number, show_error, show_k
+from drawlib.results.tables_show import Row, number, show_error, show_goal, show_k
 from drawlib.results.zoo import Record, records
 
 __all__ = ["Glance", "Line", "glance", "has_short", "is_short"]
@@ -26,7 +26,6 @@ MARKS = (
     "† a short training, ‡ from memory, § split unverified, ¶ fewer epochs than the "
     "row that it stands beside, so no comparison with it.",
 )
-VERDICTS = {True: ", reached", False: ", missed", None: ""}
 
 
 def is_short(record: Record, planned: Mapping[str, Planned] | None = None) -> bool:
@@ -87,7 +86,6 @@ class Line:
     def cells(self) -> list[str]:
         """Its texts, in the order of the headings."""
         row = self.row
-        goal = "" if row.goal is None else f"≤ {row.goal:.2f}"
         published = number(row.published)
         if row.published is not None:
             published += " ‡" if row.from_memory else ""
@@ -103,7 +101,7 @@ class Line:
             self.error(),
             published,
             signed(row.gap),
-            goal if self.short else goal + VERDICTS[row.reached],
+            show_goal(replace(row, reached=None) if self.short else row),
             epochs,
         ]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-__all__ = ["Bound", "LatentModel", "Noise", "check_images"]
+__all__ = ["Bound", "LatentModel", "Noise", "check_images", "evaluation_mode"]
 
 # One tensor, or a tuple of them: each model knows which of the two it takes.
 Noise = Any
@@ -76,6 +78,27 @@ def check_images(x: Tensor, image_shape: tuple[int, int, int]) -> None:
         raise ValueError(
             f"images lie in [{low:g}, {high:g}]; allowed: finite values in [0, 1]"
         )
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """A model in evaluation mode; afterwards each part in the mode that it had.
+
+    Example:
+        >>> model = nn.Sequential(nn.Dropout(), nn.Dropout().eval())
+        >>> with evaluation_mode(model):
+        ...     model[0].training
+        False
+        >>> model[0].training, model[1].training
+        (True, False)
+    """
+    modes = {part: part.training for part in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
 
 
 class LatentModel(nn.Module):

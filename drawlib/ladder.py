@@ -8,8 +8,6 @@ runs from bottom to top. The merge itself is `drawlib.gaussian.merge`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
@@ -18,7 +16,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from drawlib.bound import Bound, Images, LatentModel, Noise, Source, check_images
+from drawlib.bound import (
+    Bound,
+    Images,
+    LatentModel,
+    Noise,
+    Source,
+    check_images,
+    evaluation_mode,
+)
 from drawlib.config import Config, at_least, one_of
 from drawlib.gaussian import Gaussian, GaussianHead, merge, standard
 from drawlib.layers import ACTIVATIONS, linear
@@ -111,16 +117,8 @@ def block(a: int, b: int, activation: str, norm: bool) -> nn.Sequential:
     return nn.Sequential(affine, nn.BatchNorm1d(b), ACTIVATIONS[activation]())
 
 
-@contextmanager
-def running_statistics(model: nn.Module) -> Iterator[None]:
-    """Pictures never touch the batch statistics, in whatever mode the model is."""
-    modes = {part: part.training for part in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
+# Pictures never touch the batch statistics, in whatever mode the model is.
+running_statistics = evaluation_mode
 
 
 class LadderVAE(LatentModel):

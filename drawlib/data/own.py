@@ -209,11 +209,7 @@ def alike(before: str, now: str) -> bool:
 
 
 def own_images(
-    name: str,
-    *,
-    root: str | Path | None = None,
-    download: bool = True,
-    progress: bool = False,
+    name: str, *, root: str | Path | None = None, download: bool = True
 ) -> Own:
     """The data set that a name of one's own stands for.
 
@@ -226,7 +222,7 @@ def own_images(
         return made(resized(from_torchvision(path, root, download), options), options)
     where = Path(os.path.expanduser(path))
     if kind == "folder":
-        return own_folder(where, options, progress)
+        return own_folder(where, options)
     return made(resized(from_file(kind, where), options), options)
 
 
@@ -522,15 +518,13 @@ def divided(found: Found, seed: int) -> tuple[Found, str]:
     return replace(found, images=taken(found.images), labels=labels_), told
 
 
-def own_arrays(
-    arrays: Mapping[str, np.ndarray], options: ImageOptions, title: str = "arrays"
-) -> Own:
+def own_arrays(arrays: Mapping[str, np.ndarray], options: ImageOptions) -> Own:
     """The data set of arrays in memory; see ``from_arrays`` for their names.
 
     Raises:
         DataError: for arrays that are no images.
     """
-    found = from_arrays(arrays, "arrays", title, title)
+    found = from_arrays(arrays, "arrays", "arrays", "arrays")
     return made(resized(found, options), options)
 
 

@@ -196,7 +196,7 @@ def test_exercises_have_stub_solution_and_check_in_that_order(path: Path) -> Non
     text = "\n".join(source(c) for c in cells(path) if c["cell_type"] != "code")
     exercises = re.findall(r"(?:`{3,}|:{3,})\{exercise\}", text)
     solutions = re.findall(r"(?:`{3,}|:{3,})\{solution\}", text)
-    assert 3 <= len(exercises) <= 6
+    assert 3 <= len(exercises) <= 8
     assert len(solutions) == len(exercises)
     assert text.count("dropdown") >= 2 * len(exercises), "each has a hint and a fold"
     for cell in tagged(path, "exercise-solution"):

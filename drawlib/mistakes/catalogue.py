@@ -279,8 +279,8 @@ OWN = (
     Mistake(
         "mean",
         "the mean over pixels where the sum belongs",
-        "github.com/AntixK/PyTorch-VAE, models/vanilla_vae.py, and many others: the page "
-        "Paper against code lists the threads that ask about it",
+        "github.com/AntixK/PyTorch-VAE, models/vanilla_vae.py, and many others: "
+        "the page Paper against code lists the threads that ask about it",
         "log p(x | z) = Σ_pixels log p(x_i | z)",
         "log p(x | z) = (1/784) Σ_pixels log p(x_i | z)",
         "The KL weighs 784 times too much, so that the posterior falls back on the "
@@ -389,8 +389,8 @@ OWN = (
         "Efficient-VDVAE, the loader of its MNIST",
         "the mean over 10,000 test images",
         "the mean over 5,000 of them",
-        "The halves are not equally hard, and where a file is sorted by class they hold "
-        "other classes. Nothing in the number says so but the count of images.",
+        "The halves may not be equally hard, and where a file is sorted by class they "
+        "hold other classes. Only the count of images shows it.",
         plants.HALF_TEST,
         seen_by(
             "evaluation",

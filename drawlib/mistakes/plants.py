@@ -122,7 +122,7 @@ def lucky_subset(right, all_elbo, elbo, iw, labels, noise):
 
 
 def losses_for_weights(right, model, x, samples, generator, chunk=2000):
-    """The mean of the K losses by the softmax of the *losses*: the worst counts most."""
+    """The mean of the K losses under their own softmax: the worst counts most."""
     found = [right(model, x, 1, generator, chunk) for _ in range(samples)]
     mean = {k: torch.stack([f[k] for f in found]).mean(0) for k in found[0]}
     loss = -torch.stack([f["log_iw"] for f in found])

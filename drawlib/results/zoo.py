@@ -129,8 +129,9 @@ def load_pretrained(name: str, *, root: Path | None = None) -> LatentModel:
     code (safetensors).
 
     Raises:
-        ZooError: for an unknown name, a file that is no whole record of this schema,
-            a record without weights, or weights whose sha256 is not the recorded one.
+        ZooError: for an unknown name, a file that is not a complete record of this
+            schema, a record without weights, or weights whose sha256 is not the
+            recorded one.
 
     Example:
         >>> model = load_pretrained("mnist-dynamic/vae-gated-0")

@@ -73,6 +73,11 @@ class Record:
         """The row's name, without the seed."""
         return self.values["row"]
 
+    @property
+    def began(self) -> dict[str, Any] | None:
+        """The training with whose weights this one began: its name, all its epochs."""
+        return self.values.get("began")
+
 
 def records(
     protocol: str | None = None, row: str | None = None, *, root: Path | None = None

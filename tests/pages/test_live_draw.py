@@ -22,12 +22,13 @@ from test_pages import PATIENCE, PHONE, WIDE, axe
 
 from drawlib import DRAW, GLAS, VAE, DRAWConfig, GLASConfig, VAEConfig
 from drawlib.pages import draw_a_digit, explorer, pad, web
+from drawlib.stops import elbo_at_stops
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.filterwarnings("default")
 in_a_browser = pytest.mark.browser
 CLOSE = 1e-3
-ATTENTION, WITHOUT, GLAS_L = draw_a_digit.MODELS.values()
+ATTENTION, EARLY, WITHOUT, GLAS_L = draw_a_digit.MODELS.values()
 
 
 def tiny(**changes: Any) -> DRAW:
@@ -259,8 +260,8 @@ READ = f"""() => {{
     model: n.model, t: n.t, T: n.T, playing: n.playing, seed: n.seed,
     x: Array.from(n.x), coordinates: n.coordinates,
     z: n.dreamt && Array.from(n.dreamt.noise),
-    eps: Array.from(s.noise), kl: s.kl, klTotal: s.klTotal, nll: s.nll,
-    negElbo: s.negElbo, canvases: s.steps.map(one => Array.from(one.canvas)),
+    eps: Array.from(s.noise), kl: s.kl, stops: s.stops, negElbo: s.negElbo,
+    canvases: s.steps.map(one => Array.from(one.canvas)),
     dreams: n.dreamt && n.dreamt.steps.map(one => Array.from(one.canvas)),
     reads: s.steps[0].read !== null, looksAtL: s.steps[0].latent !== null,
   }};
@@ -375,7 +376,7 @@ def image_of(values: list[float], shape: tuple[int, ...] = (1, 28, 28)) -> torch
 
 @torch.no_grad()
 def assert_is_the_librarys(found: dict[str, Any], model: Any) -> None:
-    """Canvases, KL, −ELBO and the dream, with the noise that the page took."""
+    """Canvases, KL, −ELBO, also at each stop, and the dream: for the page's noise."""
     T, z = model.config.T, model.config.z
     x = image_of(found["x"], model.image_shape)
     noise = torch.tensor(found["eps"], dtype=torch.float64).view(1, T, z)
@@ -384,11 +385,13 @@ def assert_is_the_librarys(found: dict[str, Any], model: Any) -> None:
     assert abs(np.array(found["canvases"]) - canvases).max() < CLOSE
     assert abs(np.array(found["kl"]) - seen.kl[0].numpy()).max() < CLOSE
     assert found["negElbo"] == pytest.approx(-bound.elbo.item(), abs=CLOSE * T)
-    assert found["klTotal"] + found["nll"] == pytest.approx(found["negElbo"])
+    stops = -elbo_at_stops(*model.at_every_step(x, noise))[0].numpy()
+    assert abs(np.array(found["stops"]) - stops).max() < CLOSE * T
     if found["z"] is None:  # its section is folded
         return
     dreamt = torch.tensor(found["z"], dtype=torch.float64).view(1, T, z)
-    image = model.generate(1, noise=dreamt).flatten().numpy()
+    last = torch.tensor([T])  # where the model may stop earlier, too
+    image = model.generate(1, noise=dreamt, stops=last).flatten().numpy()
     assert abs(np.array(found["dreams"][-1]) - image).max() < CLOSE
 
 
@@ -412,7 +415,7 @@ def test_models_can_be_switched_and_show_what_the_library_computes(name, wide, l
     wide.press("Begin with the test digit 3")
     found = wide.numbers(name)
     assert_is_the_librarys(found, library[name])
-    assert found["reads"] == (name == ATTENTION)
+    assert found["reads"] == (name in (ATTENTION, EARLY))
     assert found["looksAtL"] == (name == GLAS_L)
     wide.unfold("What it sees")
     wide.unfold("It dreams")
@@ -424,6 +427,36 @@ def test_models_can_be_switched_and_show_what_the_library_computes(name, wide, l
     assert ("where it looks" in windows) == found["reads"]
     wide.choose(ATTENTION)
     wide.numbers(ATTENTION)
+
+
+@in_a_browser
+def test_stop_here_tells_what_each_step_is_worth_and_only_one_model_is_whole_early(
+    wide, library
+):
+    wide.press("Begin with the test digit 3")
+    gained = {}
+    for name in (WITHOUT, EARLY):
+        wide.choose(name)
+        found = wide.numbers(name)
+        model, T = library[name], found["T"]
+        # The sum of the model's own bound: all at the last step, or a mean over stops.
+        mean = float(np.dot(model.config.stops, found["stops"]))
+        assert found["negElbo"] == pytest.approx(mean)
+        assert_is_the_librarys(found, model)
+        wide.set("step t", 8)
+        here, end = found["stops"][7], found["stops"][T - 1]
+        paid = sum(found["kl"][:8])
+        wide.host.locator(".stop").filter(
+            has_text=f"Stop here: −ELBO {here:.1f} nats = {paid:.1f} for z + "
+            f"{here - paid:.1f} for what is still wrong; {end:.1f} after the last step."
+        ).wait_for()
+        gained[name] = here - end
+        wide.set("step t", T)
+        last = wide.host.locator(".stop").filter(has_text="After the last step: −ELBO")
+        last.wait_for()
+        means = wide.host.locator(".verdict").filter(has_text="a mean over all its")
+        means.wait_for(state="attached" if name == EARLY else "detached")
+    assert gained[EARLY] < 0.5 * gained[WITHOUT]
 
 
 @in_a_browser
@@ -494,10 +527,11 @@ def test_keys_draw_scrub_and_play(wide):
     found = wide.numbers()
     assert found["t"] == 3
     told = f"3 of {found['T']}: KL {found['kl'][2]:.2f} nats"
+    told += f"; stopped here, −ELBO {found['stops'][2]:.1f} nats"
     assert slider.get_attribute("aria-valuetext") == told
     cells = wide.host.locator("td").all_inner_texts()
-    expected = [found["kl"][2], sum(found["kl"][:3]), found["klTotal"]]
-    expected += [found["nll"], found["negElbo"]]
+    paid, here = sum(found["kl"][:3]), found["stops"][2]
+    expected = [found["kl"][2], paid, here - paid, here, found["negElbo"]]
     assert [float(c.replace("−", "-")) for c in cells] == pytest.approx(
         expected, abs=0.00501
     )

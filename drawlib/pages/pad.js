@@ -349,9 +349,11 @@ function padPage(page, host, data) {
   for (const one of [canvas, memory, error, patch, errorPatch, dream])
     one.canvas.setAttribute("aria-label", "not there yet"); // until the model has come
 
+  const fitting = (shape) => (one) => String(one.shape) === String(shape);
+
   // What an example of this shape is called and looks like, and what begins with it.
   function offer(shape) {
-    const fits = examples.filter((one) => String(one.shape) === String(shape));
+    const fits = examples.filter(fitting(shape));
     const buttons = fits.flatMap(({ images, labels, levels, what }) =>
       images.map((text, k) => {
         const values = Float32Array.from(bytes(text), (v) => v / levels);
@@ -370,6 +372,7 @@ function padPage(page, host, data) {
   function reshape(shape) {
     const [channels, height, width] = shape;
     pad.reshape(shape);
+    pad.reach = examples.find(fitting(shape))?.pen ?? pad.reach;
     for (const one of [canvas, error, dream]) proportioned(one, height, width);
     penBox.hidden = channels === 1;
     offer(shape)?.click();

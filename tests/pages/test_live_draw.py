@@ -20,7 +20,7 @@ import pytest
 import torch
 from test_pages import PATIENCE, PHONE, WIDE, axe
 
-from drawlib import DRAW, GLAS, VAE, DRAWConfig, GLASConfig, VAEConfig
+from drawlib import DRAW, GLAS, VAE, DRAWConfig, GLASConfig, VAEConfig, load_data
 from drawlib.pages import draw_a_digit, explorer, pad, web
 from drawlib.stops import elbo_at_stops
 
@@ -28,7 +28,8 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.filterwarnings("default")
 in_a_browser = pytest.mark.browser
 CLOSE = 1e-3
-ATTENTION, EARLY, WITHOUT, GLAS_L = draw_a_digit.MODELS.values()
+ATTENTION, EARLY, WITHOUT, GLAS_L, PAIRS = draw_a_digit.MODELS.values()
+OF_ONE_DIGIT = [ATTENTION, EARLY, WITHOUT, GLAS_L]
 
 
 def tiny(**changes: Any) -> DRAW:
@@ -167,14 +168,15 @@ def test_book_exports_lose_at_most_a_fifth_of_a_nat_and_take_at_most_4_megabytes
         path = assets / "live" / draw_a_digit.file_of(name)
         assert path.stat().st_size <= web.MOST_BYTES
         read = web.read_export(path)  # what stands below the model is no hindrance
-        assert (read.name, read.measured["protocol"]) == (name, "mnist-dynamic")
+        protocol, what, _ = draw_a_digit.source_of(name)
+        assert (read.name, read.measured["protocol"]) == (name, protocol)
         assert read.measured["images"] == 60
         assert read.measured["loss"] <= web.MOST_LOSS
         assert 0 < read.measured["loss_se"] < 0.5
         text = path.read_text(encoding="utf-8")
         assert f"a loss of {web.loss_of(read.measured)} nats" in text.splitlines()[0]
         live = json.loads(text.splitlines()[2].partition("].live = ")[2][:-1])
-        assert live["costs"]["of"] == "60 test digits"
+        assert live["costs"]["of"] == f"60 {what}"
         assert f"{read.measured['quantised']:.1f} nats" in live["about"]
 
 
@@ -409,7 +411,7 @@ def test_page_opens_with_a_digit_and_loads_one_model_only(wide):
 
 
 @in_a_browser
-@pytest.mark.parametrize("name", draw_a_digit.MODELS.values())
+@pytest.mark.parametrize("name", OF_ONE_DIGIT)
 def test_models_can_be_switched_and_show_what_the_library_computes(name, wide, library):
     wide.choose(name)
     wide.press("Begin with the test digit 3")
@@ -457,6 +459,37 @@ def test_stop_here_tells_what_each_step_is_worth_and_only_one_model_is_whole_ear
         means = wide.host.locator(".verdict").filter(has_text="a mean over all its")
         means.wait_for(state="attached" if name == EARLY else "detached")
     assert gained[EARLY] < 0.5 * gained[WITHOUT]
+
+
+@in_a_browser
+def test_two_digits_are_drawn_one_after_the_other_on_a_larger_sheet(wide, library):
+    wide.choose(PAIRS)
+    found = wide.numbers(PAIRS)
+    assert wide.host.locator("button.example").count() == 6
+    assert (len(found["x"]), found["reads"]) == (3600, True)
+    assert_is_the_librarys(found, library[PAIRS])
+    # A genuine pair of the test set, as the library draws it.
+    pairs = load_data("mnist-two").test.images[:, 0].float().numpy()
+    assert (pairs == np.reshape(found["x"], (60, 60))).all((1, 2)).sum() == 1
+    # The pen is that of one digit: two pixels, not five.
+    wide.press("Clear the pad")
+    canvas = wide.host.locator("canvas.pad")
+    canvas.focus()
+    for key in (" ", *["ArrowRight"] * 9):
+        wide.page.keyboard.press(key)
+    x = image_of(wide.numbers(PAIRS)["x"], (1, 60, 60))[0, 0]
+    rows = (x.sum(1) > 0).sum().item()
+    assert rows == 3 and x[:, 30:40].sum(0).max() <= 3
+    # The windows of the steps visit both sides of the sheet.
+    wide.press("Begin with the pair of test digits 2")
+    wide.numbers(PAIRS)
+    middles = wide.page.evaluate(
+        f"() => {HOST}.numbers.seen.steps.map(s => (s.write.muX[0] + s.write.muX[7])/2)"
+    )
+    assert max(middles) - min(middles) > 10
+    wide.choose(ATTENTION)
+    back = wide.numbers(ATTENTION)
+    assert len(back["x"]) == 784 and 20 < sum(back["x"])
 
 
 @in_a_browser
@@ -674,7 +707,7 @@ def test_dreams_move_along_the_directions_alone(wide, library, assets):
 
 
 @in_a_browser
-@pytest.mark.parametrize("name", draw_a_digit.MODELS.values())
+@pytest.mark.parametrize("name", OF_ONE_DIGIT)
 def test_empty_full_and_scribbled_pads_have_finite_prices_and_are_told_apart(
     name, wide, library
 ):

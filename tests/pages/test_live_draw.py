@@ -22,6 +22,7 @@ from test_pages import PATIENCE, PHONE, WIDE, axe
 
 from drawlib import DRAW, GLAS, VAE, DRAWConfig, GLASConfig, VAEConfig, load_data
 from drawlib.pages import draw_a_digit, explorer, pad, web
+from drawlib.results.zoo import records
 from drawlib.stops import elbo_at_stops
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,6 +142,13 @@ def test_wrong_input_is_refused_in_one_line(make, error, said):
         make()
     assert said in str(caught.value)
     assert "allowed" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_after_five_steps_the_line_has_come_down_most_of_its_way_as_the_page_says():
+    (record,) = [r for r in records() if r.name == EARLY]
+    stops = record["every_stop"]["neg_elbo"]
+    assert stops[0] - stops[4] > 0.7 * (stops[0] - stops[-1])
+    assert "go to\nits fifth step" in (ROOT / "book/live-draw.md").read_text("utf-8")
 
 
 # The book's files

@@ -102,6 +102,19 @@ def test_wrong_input_is_refused_in_one_line(make, error, said):
     assert "allowed" in str(caught.value) and "\n" not in str(caught.value)
 
 
+@torch.no_grad()
+def test_short_names_cost_least_and_no_name_costs_most_as_the_chapter_says():
+    model = load_pretrained(RECORD)
+    cost = {}
+    for word in ("LEE", "RICHARDSON", "XQZVKJW"):
+        x = torch.from_numpy(images_of(codes_of([word]))).float().repeat(50, 1, 1, 1)
+        noise = model.noise(50, torch.Generator().manual_seed(0))
+        cost[word] = -model.bound(x, noise).elbo.mean().item()
+    written = words_of(model.reconstruct(x, noise=noise))
+    assert cost["LEE"] + 5 < cost["RICHARDSON"] < cost["XQZVKJW"] - 5
+    assert all(set(w) - set("XQZVKJW") for w in written)  # a name all the same
+
+
 # The page
 
 

@@ -132,13 +132,14 @@ def write_assets(
         one = web.export_web(
             name, path, images=images, seed=seed, protocol=protocol, data_root=data_root
         )
-        test = some_test_digits(images, seed, data_root, protocol).images
-        live = describe_live(one.build(), test.float(), told(one), seed, what)
+        test = some_test_digits(images, seed, data_root, protocol)
+        live = describe_live(one.build(), test.images.float(), told(one), seed, what)
         text = path.read_text(encoding="utf-8")
         text += f"window.drawlibModels[{json.dumps(name)}].live = {json.dumps(live)};\n"
-        if protocol == PAIRS.protocol:
-            # Digits of the usual size on a larger sheet: the pen stays as it was.
-            pairs = {**first_of_each(test[:6], None, offer), "pen": 1}
+        if test.parts is not None:
+            # Some that lie apart. Digits of the usual size: the pen stays as it was.
+            alone = ((test.parts > 0).sum(1) < 2).flatten(1).all(1)
+            pairs = {**first_of_each(test.images[alone][:5], None, offer), "pen": 1}
             text += f"window.drawlibExamples.push({json.dumps(pairs)});\n"
         if len(text.encode()) > web.MOST_BYTES:
             raise ValueError(

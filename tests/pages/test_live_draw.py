@@ -180,7 +180,9 @@ def test_book_exports_lose_at_most_a_fifth_of_a_nat_and_take_at_most_4_megabytes
         assert (read.name, read.measured["protocol"]) == (name, protocol)
         assert read.measured["images"] == 60
         assert read.measured["loss"] <= web.MOST_LOSS
-        assert 0 < read.measured["loss_se"] < 0.5
+        # The weights ship as float16: only int8 is a rounding.
+        assert (read.measured["loss_se"] > 0) == (read.format == "int8")
+        assert read.measured["loss_se"] < 0.5
         text = path.read_text(encoding="utf-8")
         assert f"a loss of {web.loss_of(read.measured)} nats" in text.splitlines()[0]
         live = json.loads(text.splitlines()[2].partition("].live = ")[2][:-1])
@@ -470,15 +472,17 @@ def test_stop_here_tells_what_each_step_is_worth_and_only_one_model_is_whole_ear
 
 
 @in_a_browser
-def test_two_digits_are_drawn_one_after_the_other_on_a_larger_sheet(wide, library):
+def test_two_digits_are_drawn_on_a_larger_sheet_with_the_pen_of_one(wide, library):
     wide.choose(PAIRS)
     found = wide.numbers(PAIRS)
-    assert wide.host.locator("button.example").count() == 6
+    assert wide.host.locator("button.example").count() == 5
     assert (len(found["x"]), found["reads"]) == (3600, True)
     assert_is_the_librarys(found, library[PAIRS])
     # A genuine pair of the test set, as the library draws it.
-    pairs = load_data("mnist-two").test.images[:, 0].float().numpy()
-    assert (pairs == np.reshape(found["x"], (60, 60))).all((1, 2)).sum() == 1
+    test = load_data("mnist-two").test
+    same = test.images[:, 0].numpy() == np.reshape(found["x"], (60, 60))
+    (k,) = same.all((1, 2)).nonzero()[0]
+    assert (test.parts[k] > 0).all(0).sum() == 0  # one beside the other
     # The pen is that of one digit: two pixels, not five.
     wide.press("Clear the pad")
     canvas = wide.host.locator("canvas.pad")
@@ -488,13 +492,13 @@ def test_two_digits_are_drawn_one_after_the_other_on_a_larger_sheet(wide, librar
     x = image_of(wide.numbers(PAIRS)["x"], (1, 60, 60))[0, 0]
     rows = (x.sum(1) > 0).sum().item()
     assert rows == 3 and x[:, 30:40].sum(0).max() <= 3
-    # The windows of the steps visit both sides of the sheet.
+    # What the page says: the window takes in the whole sheet, and narrows.
     wide.press("Begin with the pair of test digits 2")
     wide.numbers(PAIRS)
-    middles = wide.page.evaluate(
-        f"() => {HOST}.numbers.seen.steps.map(s => (s.write.muX[0] + s.write.muX[7])/2)"
+    long = wide.page.evaluate(
+        f"() => {HOST}.numbers.seen.steps.map(s => s.write.muX[7] - s.write.muX[0])"
     )
-    assert max(middles) - min(middles) > 10
+    assert long[0] > 50 and long[-1] < 0.6 * long[0]
     wide.choose(ATTENTION)
     back = wide.numbers(ATTENTION)
     assert len(back["x"]) == 784 and 20 < sum(back["x"])

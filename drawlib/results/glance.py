@@ -65,10 +65,14 @@ def has_short(
 
 @dataclass(frozen=True)
 class Line:
-    """One row of a table of the course, and whether one of its trainings is short."""
+    """One row of a table of the course, and whether one of its trainings is short.
+
+    ``part``: its bound is of fewer images than those of the rows beside it.
+    """
 
     row: Row
     short: bool
+    part: bool = False
 
     @property
     def heading(self) -> str:
@@ -96,7 +100,9 @@ class Line:
         if " of " in row.state:
             epochs = row.state.removesuffix(" epochs")
         epochs += " ¶" if row.peer_epochs else ""
-        how = f" ({show_k(row)})" if row.bound == WEIGHTED and row.K else ""
+        how = f" (on {row.images:,} images)" if self.part else ""
+        if row.bound == WEIGHTED and row.K:
+            how = f" ({show_k(row)})"
         return [
             row.label + how + (" †" if self.short else ""),
             "not run" if row.ours is None else number(row.ours),
@@ -149,12 +155,16 @@ def glance(found: Sequence[Record] | None = None) -> Glance:
         ('VAE', 123.81, False)
     """
     found, planned = records() if found is None else found, plan()
-    return Glance(
-        tuple(
-            Line(row, has_short(row, found, planned))
-            for name in TABLES
+    lines: list[Line] = []
+    for name in TABLES:
+        rows = [
+            row
             for row in table(name, found).rows
             if row.name and row.split == "test"
             if row.goal or row.published or row.beside
-        )
-    )
+        ]
+        most = max(row.images or 0 for row in rows)
+        for row in rows:
+            part = row.images is not None and row.images < most
+            lines.append(Line(row, has_short(row, found, planned), part))
+    return Glance(tuple(lines))

@@ -60,6 +60,14 @@ def test_a_weighted_line_names_k_images_and_both_errors():
     assert Line(replace(row, images_se=None), False).cells()[2] == "? (?)"
 
 
+def test_a_bound_of_a_part_of_the_test_images_says_of_how_many():
+    row = replace(LONG, images=1000)
+    assert Line(row, False, part=True).cells()[0] == "VAE (on 1,000 images)"
+    ends = {line.row.name: line.cells()[0] for line in glance().lines}
+    assert ends["omniglot-ours/diffusion"].endswith("(on 1,000 images)")
+    assert ends["omniglot-ours/conv-draw"] == "ConvDRAW, T 8"
+
+
 def test_a_line_with_fewer_epochs_than_its_neighbour_is_marked():
     assert Line(replace(LONG, peer_epochs=3000), False).cells()[-1] == "1,500 ¶"
 

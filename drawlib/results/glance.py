@@ -114,7 +114,7 @@ class Line:
         ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Glance:
     """The lines, by table. Jupyter shows them as HTML."""
 
@@ -141,6 +141,10 @@ class Glance:
     def to_html(self) -> str:
         """An HTML table with a caption and headings that a screen reader knows."""
         return self.shown().to_html()
+
+    def __repr__(self) -> str:
+        """As text, for where no HTML is shown; the fields would fill pages."""
+        return repr(self.shown())
 
     def _repr_html_(self) -> str:
         return self.to_html()

@@ -53,6 +53,11 @@ def test_each_table_has_one_heading_in_markdown_and_in_html():
     assert html.count("<td") == 3 * 6
 
 
+def test_as_text_it_is_the_table_and_not_its_fields():
+    text = repr(Glance((Line(LONG, False),)))
+    assert "≤ 89.00, reached" in text and "images_se" not in text
+
+
 def test_a_weighted_line_names_k_images_and_both_errors():
     row = replace(LONG, bound="importance-weighted", K=5000, images=1000)
     cells = Line(replace(row, split_se=0.07), False).cells()

@@ -73,6 +73,11 @@ class Record:
         """The row's name, without the seed."""
         return self.values["row"]
 
+    @property
+    def began(self) -> dict[str, Any] | None:
+        """The training with whose weights this one began: its name, all its epochs."""
+        return self.values.get("began")
+
 
 def records(
     protocol: str | None = None, row: str | None = None, *, root: Path | None = None
@@ -129,8 +134,9 @@ def load_pretrained(name: str, *, root: Path | None = None) -> LatentModel:
     code (safetensors).
 
     Raises:
-        ZooError: for an unknown name, a file that is no whole record of this schema,
-            a record without weights, or weights whose sha256 is not the recorded one.
+        ZooError: for an unknown name, a file that is not a complete record of this
+            schema, a record without weights, or weights whose sha256 is not the
+            recorded one.
 
     Example:
         >>> model = load_pretrained("mnist-dynamic/vae-gated-0")

@@ -37,7 +37,7 @@ class TrainingStopped(RuntimeError):
 
 @dataclass(frozen=True)
 class History:
-    """What a run logged: one dictionary an evaluated epoch, all bounds in nats.
+    """What a run logged: one dictionary per evaluated epoch, all bounds in nats.
 
     Example:
         >>> History(({"epoch": 1, "valid": 150.0},)).column("valid")

@@ -64,10 +64,14 @@ def has_short(
 
 @dataclass(frozen=True)
 class Line:
-    """One row of a table of the course, and whether one of its trainings is short."""
+    """One row of a table of the course, and whether one of its trainings is short.
+
+    ``part``: its bound is of fewer images than those of the rows beside it.
+    """
 
     row: Row
     short: bool
+    part: bool = False
 
     @property
     def heading(self) -> str:
@@ -94,7 +98,9 @@ class Line:
         if " of " in row.state:
             epochs = row.state.removesuffix(" epochs")
         epochs += " ¶" if row.peer_epochs else ""
-        how = f" ({show_k(row)})" if row.bound == WEIGHTED and row.K else ""
+        how = f" (on {row.images:,} images)" if self.part else ""
+        if row.bound == WEIGHTED and row.K:
+            how = f" ({show_k(row)})"
         return [
             row.label + how + (" †" if self.short else ""),
             "not run" if row.ours is None else number(row.ours),
@@ -106,7 +112,7 @@ class Line:
         ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Glance:
     """The lines, by table. Jupyter shows them as HTML."""
 
@@ -134,6 +140,10 @@ class Glance:
         """An HTML table with a caption and headings that a screen reader knows."""
         return self.shown().to_html()
 
+    def __repr__(self) -> str:
+        """As text, for where no HTML is shown; the fields would fill pages."""
+        return repr(self.shown())
+
     def _repr_html_(self) -> str:
         return self.to_html()
 
@@ -147,12 +157,16 @@ def glance(found: Sequence[Record] | None = None) -> Glance:
         ('VAE', 123.81, False)
     """
     found, planned = records() if found is None else found, plan()
-    return Glance(
-        tuple(
-            Line(row, has_short(row, found, planned))
-            for name in TABLES
+    lines: list[Line] = []
+    for name in TABLES:
+        rows = [
+            row
             for row in table(name, found).rows
             if row.name and row.split == "test"
             if row.goal or row.published or row.beside
-        )
-    )
+        ]
+        most = max(row.images or 0 for row in rows)
+        for row in rows:
+            part = row.images is not None and row.images < most
+            lines.append(Line(row, has_short(row, found, planned), part))
+    return Glance(tuple(lines))

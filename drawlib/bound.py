@@ -19,7 +19,7 @@ Images = Float[Tensor, "batch channels height width"]
 
 @dataclass(frozen=True, eq=False)  # tensors have no single truth value
 class Bound:
-    r"""The terms of a variational bound at one posterior sample, one row an image.
+    r"""The terms of a variational bound at one posterior sample, one row per image.
 
     Attributes:
         log_likelihood: log p(x given z) in nats, ``(batch,)``.
@@ -81,9 +81,9 @@ class LatentModel(nn.Module):
     """Base of VAE, LadderVAE, DRAW, GLAS, ConvDRAW and Diffusion.
 
     A subclass sets ``config`` and ``image_shape`` and implements ``noise_shapes``,
-    ``bound``, ``generate``, ``reconstruct`` and ``start_at``; one whose latents can be
-    simulated, ``latents`` and ``noise_of``. Randomness is an input: the same ``noise``
-    gives the same numbers in every process.
+    ``bound``, ``generate``, ``reconstruct`` and ``start_at``; a model whose latents can
+    be simulated also has ``latents`` and ``noise_of``. Randomness is an input: the same
+    ``noise`` gives the same numbers in every process.
 
     Example:
         >>> from drawlib import DRAW, DRAWConfig
@@ -127,7 +127,7 @@ class LatentModel(nn.Module):
         noise: Noise | None = None,
         generator: torch.Generator | None = None,
     ) -> Images:
-        """Means of p(x given z) for one z ~ q(z given x) an image."""
+        """Means of p(x given z), with one z ~ q(z given x) per image."""
 
     @abstractmethod
     def start_at(self, mean: Float[Tensor, "channels height width"]) -> None:
@@ -138,7 +138,7 @@ class LatentModel(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no method latents")
 
     def noise_of(self, x: Images, z: Any) -> Noise:
-        """The noise with which ``bound`` meets the latents z: ``latents`` gave them."""
+        """The noise with which ``bound`` draws these z, which ``latents`` gave."""
         raise NotImplementedError(f"{type(self).__name__} has no method noise_of")
 
     def matrices(self) -> list[Tensor]:
@@ -151,7 +151,7 @@ class LatentModel(nn.Module):
         return [m.weight for m in maps]
 
     def begin_epoch(self, fraction: float) -> None:
-        """What a model changes in itself as training goes on; most change nothing.
+        """What a model changes about itself in training; most models change nothing.
 
         The trainer calls it before each epoch, with the fraction of the training that
         will be done after it, above 0 and up to 1.
@@ -192,7 +192,7 @@ class LatentModel(nn.Module):
         """What a step of the training pays for: the bound, or an unbiased estimate.
 
         A model whose bound is a long sum may take a few of its terms at random. Only
-        its ``elbo`` is asked for, and that only on average; evaluation and validation
+        its ``elbo`` is used, and only its mean need be right; evaluation and validation
         take ``bound``.
         """
         return self.bound(x, noise)
@@ -204,7 +204,7 @@ class LatentModel(nn.Module):
         noise: Noise | None = None,
         generator: torch.Generator | None = None,
     ) -> Bound:
-        """One posterior sample an image: the checked form of ``bound``.
+        """One posterior sample per image: the checked form of ``bound``.
 
         Raises:
             TypeError, ValueError: as ``check_images``, and for noise of another shape.
@@ -215,7 +215,7 @@ class LatentModel(nn.Module):
     def take_noise(
         self, n: int, noise: Noise | None, generator: torch.Generator | None
     ) -> Noise:
-        """The given noise, checked, or a fresh draw; one tensor comes back bare."""
+        """The given noise, checked, or a fresh draw; a single tensor comes bare."""
         if noise is None:
             return self.noise(n, generator)
         given = noise if isinstance(noise, tuple) else (noise,)

@@ -33,12 +33,12 @@ class Evaluation:
     ``subset_errors``.
 
     Attributes:
-        neg_elbo: −ELBO, averaged over ``samples`` posterior draws an image.
+        neg_elbo: −ELBO, averaged over ``samples`` posterior draws per image.
         reconstruction: −log p(x given z), the first part of ``neg_elbo``.
-        kl: the second part, the sum of ``kl_groups`` (one a layer or step).
+        kl: the second part, the sum of ``kl_groups`` (one per layer or step).
         neg_iw: the importance-weighted bound −log p̂_K with K = ``samples``.
         ess: effective sample size (Σw)²/Σw² of those K weights, mean over images.
-        whole_neg_elbo: −ELBO of every image of the split, one draw an image. This and
+        whole_neg_elbo: −ELBO of every image of the split, one draw per image. This and
             what follows is None unless a subset was weighted.
         whole_neg_iw: −log p̂_K of every image of the split, by the difference
             estimator (``whole_split``). This is the number to report.
@@ -47,8 +47,8 @@ class Evaluation:
         draw: how a subset was drawn, ``by class`` where labels are known or ``plain``;
             None for a whole split. Records that do not say it are older: their subsets
             of mnist-fixed are plain draws, those of other data are drawn by class.
-        dimensions: pixels times channels of images of 8 bits a value, whose bounds are
-            told in bits per dimension too; None for images of bits.
+        dimensions: pixels times channels of 8-bit images, whose bounds are given in
+            bits per dimension too; None for images of bits.
 
     Example:
         >>> from drawlib import records
@@ -83,7 +83,7 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it, without what was not measured.
 
-        Bounds of images of 8 bits a value stand there in bits per dimension too, under
+        Bounds of 8-bit images stand there in bits per dimension too, under
         ``neg_elbo_bits`` and the like.
         """
         values = {**asdict(self), "kl_groups": list(self.kl_groups)}

@@ -117,7 +117,7 @@ class Data:
     `sha256` maps each file that was read to its sha256, and "content" to that of the
     decoded images, which is the same from whichever source they came. `unverified`
     names the files whose genuine sha256 nobody has published. `told_of_labels` says how
-    labels were found that the files do not hold (mnist-fixed).
+    labels that the files do not hold were found (mnist-fixed).
 
     >>> images = torch.ones(5, 1, 2, 2, dtype=torch.uint8)
     >>> toy = Protocol("toy", "Five white squares.", image_shape=(1, 2, 2))
@@ -168,7 +168,7 @@ class Data:
         each class its share.
 
         Raises `DataError` for what cannot be read, with the file's name, and
-        `ValueError` for options that are none.
+        `ValueError` for options that are not allowed.
 
         >>> Data.from_folder("no/such/folder")
         Traceback (most recent call last):
@@ -206,7 +206,7 @@ class Data:
 
     @property
     def dimensions(self) -> int | None:
-        """Pixels times channels of 8-bit images; None where no bits per dimension are.
+        """Pixels times channels of 8-bit images; None for images of bits.
 
         >>> images = np.random.default_rng(0).integers(0, 256, (9, 4, 4, 3), "u1")
         >>> Data.from_arrays(images).dimensions
@@ -235,7 +235,7 @@ class Data:
     def to(self, device: str | torch.device) -> Data:
         """The same data with every tensor on `device`; "auto" takes the best present.
 
-        Done once before training: no image crosses to the device again.
+        Done once before training, so that no image is copied to the device again.
         """
         return replace(
             self,

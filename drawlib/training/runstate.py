@@ -37,7 +37,7 @@ class TrainingStopped(RuntimeError):
 
 @dataclass(frozen=True)
 class History:
-    """What a run logged: one dictionary an evaluated epoch, all bounds in nats.
+    """What a run logged: one dictionary per evaluated epoch, all bounds in nats.
 
     Example:
         >>> History(({"epoch": 1, "valid": 150.0},)).column("valid")
@@ -79,6 +79,7 @@ class RunState:
         model: nn.Module,
         data: Data,
         team: Team = ALONE,
+        start: str = "",
     ) -> None:
         self.team = team
         self.path, self.log_path = run_dir / "checkpoint.pt", run_dir / "log.jsonl"
@@ -99,6 +100,8 @@ class RunState:
             self.config["data"]["fragments"] = int(data.fragments)
         if active():
             what["mistakes"] = list(active())
+        if start:
+            what["start"] = start
         described: Any = getattr(model, "config", None)
         if described is not None:
             self.config["model"] = described.to_dict()

@@ -304,6 +304,15 @@ def test_page_from_a_file_is_whole_on_every_screen_and_on_paper(from_file, page)
     assert from_file.errors == []
 
 
+def test_where_less_motion_is_asked_for_nothing_has_a_transition(from_file):
+    """One of a hundredth of a millisecond has every element's style computed anew."""
+    opened = from_file.open(address_of("book/intro.html"))
+    assert opened.evaluate(
+        """() => [...document.querySelectorAll("*")].every(e =>
+          /^0s(, 0s)*$/.test(getComputedStyle(e).transitionDuration))"""
+    )
+
+
 def test_pale_words_are_found_wherever_they_stand(from_file):
     opened = from_file.open(address_of("book/intro.html"))
     opened.evaluate(

@@ -86,7 +86,7 @@ class Config:
     @classmethod
     def plain_fields(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Values of fields as their types have them; errors as ``plain``."""
-        kinds = field_types(cls)
+        kinds = field_types(cls)  # type: ignore[arg-type]
         return {k: plain(f"{cls.__name__}.{k}", v, kinds[k]) for k, v in values.items()}
 
     def to_dict(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class Config:
 
 
 @functools.cache
-def field_types(cls: type[Config]) -> dict[str, Any]:
+def field_types(cls: type) -> dict[str, Any]:
     """The types of a config's fields; Python evaluates them anew at each asking."""
     return get_type_hints(cls)
 

@@ -110,7 +110,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         # Python's JSON knows NaN; whoever reads a record meets None in its place.
-        return strict(json.loads(path.read_text(encoding="utf-8")))
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text, parse_constant=lambda _: None)
     except ValueError as error:
         what = mistaken(path.read_bytes())
         why = f"it is {what}" if what and "JSON" not in what else error

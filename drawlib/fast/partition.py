@@ -21,6 +21,8 @@ from torch.utils.checkpoint import CheckpointPolicy
 __all__ = ["KeepActivations"]
 
 MANY = 8  # times as many numbers as were needed to make them
+LITTLE = 1 << 13  # numbers: to hand over so few costs more than to make them again
+DEAR = ("exp", "div", "reciprocal", "sigmoid", "tanh", "log", "sqrt", "rsqrt", "pow")
 
 
 class KeepActivations(CustomPartitionerFn):
@@ -29,11 +31,12 @@ class KeepActivations(CustomPartitionerFn):
     Views are not kept but made again. That costs nothing; and where a tensor and a
     view of it were kept, the backward pass of PyTorch 2.15 would write a result over
     the one while it still had to read the other. Made again is, too, what is many
-    numbers out of a few: the rows of a filter, out of their centres and widths.
+    numbers out of a few: the rows of a filter, out of their centres and widths; and
+    what is little, without a division or an exponential.
 
     Example:
         >>> KeepActivations().uuid()
-        'drawlib-keep-activations-3'
+        'drawlib-keep-activations-4'
     """
 
     def __call__(self, gm: Any, joint_inputs: Any, **given: Any) -> Any:
@@ -47,7 +50,7 @@ class KeepActivations(CustomPartitionerFn):
 
     def uuid(self) -> str:
         """What stands for this rule in the cache of compiled code."""
-        return "drawlib-keep-activations-3"
+        return "drawlib-keep-activations-4"
 
 
 def is_view(node: Node) -> bool:
@@ -63,15 +66,21 @@ def is_spread(node: Node, again: set[Node]) -> bool:
     """Whether a node makes many numbers of few, one by one; ``again``: others' such."""
     if not isinstance(node.target, OpOverload):
         return False
-    if torch.Tag.pointwise not in node.target.tags:
+    tags, given = node.target.tags, node.all_input_nodes
+    if not given:  # as many as are asked for, of none
+        return torch.Tag.nondeterministic_seeded not in tags
+    if torch.Tag.pointwise not in tags:
         return False
+    name = node.target._schema.name.split("::")[1]
+    if size(node) <= LITTLE and name not in DEAR:
+        return True
 
     def few(given: Node) -> bool:
         return MANY * size(given) <= size(node) or (
             given in again and not is_view(given)
         )
 
-    return all(few(source(given, again)) for given in node.all_input_nodes)
+    return all(few(source(each, again)) for each in given)
 
 
 def source(node: Node, again: set[Node]) -> Node:

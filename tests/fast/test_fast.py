@@ -344,6 +344,41 @@ def test_recomputing_keeps_less(monkeypatch):
     assert kept[3] < kept[0] / 2
 
 
+@needs_compiler
+def test_filter_rows_are_made_again_and_gates_are_kept():
+    """28 numbers of one are not worth keeping; a σ of as many is."""
+    from functorch.compile import make_boxed_func
+    from torch._dynamo.backends.common import aot_autograd
+
+    from drawlib.fast.partition import KeepActivations
+
+    def same(graph, inputs):
+        return make_boxed_func(graph.forward)
+
+    backend = aot_autograd(
+        fw_compiler=same, bw_compiler=same, partition_fn=KeepActivations()
+    )
+
+    @torch.compile(backend=backend)
+    def rows_and_gate(mu, y):
+        rows = torch.exp(-((torch.arange(28) - mu[:, None]) ** 2))
+        return (rows.sum(1) * y.sigmoid().sum(1)).sum()
+
+    mu, y = (1 + torch.rand(1000, *size) for size in ((), (28,)))
+    mu, y = mu.requires_grad_(), y.requires_grad_()
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: kept.append(t.numel()) or t, lambda t: t
+    ):
+        loss = rows_and_gate(mu, y)
+    assert kept.count(28 * 1000) == 1
+    found = torch.autograd.grad(loss, (mu, y))
+    a = torch.arange(28)
+    wanted = (torch.exp(-((a - mu[:, None]) ** 2)).sum(1) * y.sigmoid().sum(1)).sum()
+    for a, b in zip(found, torch.autograd.grad(wanted, (mu, y)), strict=True):
+        torch.testing.assert_close(a, b)
+
+
 # With no compiler, with one, and on no GPU
 
 

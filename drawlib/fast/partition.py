@@ -21,8 +21,6 @@ from torch.utils.checkpoint import CheckpointPolicy
 __all__ = ["KeepActivations"]
 
 MANY = 8  # times as many numbers as were needed to make them
-LITTLE = 1 << 13  # numbers: to hand over so few costs more than to make them again
-DEAR = ("exp", "div", "reciprocal", "sigmoid", "tanh", "log", "sqrt", "rsqrt", "pow")
 
 
 class KeepActivations(CustomPartitionerFn):
@@ -31,12 +29,11 @@ class KeepActivations(CustomPartitionerFn):
     Views are not kept but made again. That costs nothing; and where a tensor and a
     view of it were kept, the backward pass of PyTorch 2.15 would write a result over
     the one while it still had to read the other. Made again is, too, what is many
-    numbers out of a few: the rows of a filter, out of their centres and widths; and
-    what is little, without a division or an exponential.
+    numbers out of a few: the rows of a filter, out of their centres and widths.
 
     Example:
         >>> KeepActivations().uuid()
-        'drawlib-keep-activations-4'
+        'drawlib-keep-activations-3'
     """
 
     def __call__(self, gm: Any, joint_inputs: Any, **given: Any) -> Any:
@@ -50,7 +47,7 @@ class KeepActivations(CustomPartitionerFn):
 
     def uuid(self) -> str:
         """What stands for this rule in the cache of compiled code."""
-        return "drawlib-keep-activations-4"
+        return "drawlib-keep-activations-3"
 
 
 def is_view(node: Node) -> bool:
@@ -63,34 +60,23 @@ def is_view(node: Node) -> bool:
 
 
 def is_spread(node: Node, again: set[Node]) -> bool:
-    """Whether a node makes many numbers of few, one by one; ``again``: others' such."""
+    """Whether a node makes many numbers of few, one by one, or of what is made again."""
     if not isinstance(node.target, OpOverload):
         return False
-    tags, given = node.target.tags, node.all_input_nodes
-    if not given:  # as many as are asked for, of none
-        return torch.Tag.nondeterministic_seeded not in tags
-    if torch.Tag.pointwise not in tags:
+    if torch.Tag.pointwise not in node.target.tags:
         return False
-    name = node.target._schema.name.split("::")[1]
-    if size(node) <= LITTLE and name not in DEAR:
-        return True
-
-    def few(given: Node) -> bool:
-        return MANY * size(given) <= size(node) or (
-            given in again and not is_view(given)
-        )
-
-    return all(few(source(each, again)) for each in given)
+    given = (source(each) for each in node.all_input_nodes)
+    return all(each in again or MANY * size(each) <= size(node) for each in given)
 
 
-def source(node: Node, again: set[Node]) -> Node:
+def source(node: Node) -> Node:
     """What a view is a view of."""
-    while node in again and is_view(node):
+    while is_view(node):
         node = node.all_input_nodes[0]
     return node
 
 
-def size(node: Node) -> int:
-    """How many numbers a node makes."""
+def size(node: Node) -> float:
+    """How many numbers a node makes; of what is no tensor, that is not known."""
     value = node.meta.get("val")
-    return value.numel() if isinstance(value, torch.Tensor) else math.inf  # type: ignore[return-value]
+    return value.numel() if isinstance(value, torch.Tensor) else math.inf

@@ -160,7 +160,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     keep_memory()
     # It would tell every user that a CUDA compiler is there and no GPU.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    options = keep_activations() | {"size_asserts": False}  # the tests look instead
+    options = keep_activations()
     made: dict[Any, Callable[..., Any]] = {}
 
     def run(*given: Any, **named: Any) -> Any:

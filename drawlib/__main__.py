@@ -27,7 +27,7 @@ from drawlib.likelihood import with_bits
 from drawlib.machine import distributed
 from drawlib.machine.device import pick_device
 from drawlib.machine.stopping import Terminated
-from drawlib.models import CONFIGS, config_of
+from drawlib.models import CONFIGS, config_of, kind_of
 from drawlib.results import zoo
 from drawlib.results.runs import (
     Run,
@@ -59,6 +59,8 @@ USAGE = """python -m drawlib COMMAND
   reproduce             run the chapters that train a table's rows, or check the records
 
 python -m drawlib COMMAND --help lists the options of each."""
+
+START = "Begin with these weights: a run directory, or the name of a shipped model."
 
 
 @dataclass(frozen=True)
@@ -294,6 +296,14 @@ def train_command(arguments: Sequence[str]) -> None:
     model = config_of(kind, preset or None)
     args = parse(train_form(kind, model), rest, f"train {chosen}")
     data, name = None, args.data
+    if args.start:
+        # The sizes that nobody gave are those of the weights.
+        model = load_any(args.start, "cpu")[0].config
+        if (its := kind_of(model)) != kind:
+            raise ValueError(
+                f"--start {args.start} holds a {its}; allowed: train {its} --start …"
+            )
+        args = parse(train_form(kind, model), rest, f"train {chosen}")
     if args.image != ImageOptions() and not is_own(name):
         raise ValueError(f"--image was given with the data {name}; allowed: your own")
     if is_own(name) or is_words(name):
@@ -304,7 +314,7 @@ def train_command(arguments: Sequence[str]) -> None:
             print(data.protocol)
         model = for_images(model, data)
         args = parse(train_form(kind, model), rest, f"train {chosen}")
-    run = Run(args.model, name, args.run_dir, args.train)
+    run = Run(args.model, name, args.run_dir, args.train, start=args.start)
     if first := not distributed.rank_of_process():
         here = "" if run.run_dir.is_absolute() else f", in {Path.cwd()}"
         print(f"training in {run.run_dir}{here}", flush=True)
@@ -325,6 +335,7 @@ def train_form(kind: str, model: Config) -> Any:
         ("run_dir", Path, field(default=Path("runs") / kind)),
         ("data", str, field(default="mnist-dynamic")),
         ("image", ImageOptions, field(default_factory=ImageOptions)),
+        ("start", Annotated[str, tyro.conf.arg(help=START)], field(default="")),
         ("model", type(model), field(default=model)),
         ("train", TrainConfig, field(default_factory=TrainConfig)),
     ]

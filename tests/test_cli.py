@@ -93,6 +93,19 @@ def test_train_takes_its_options_from_the_configs(tmp_path, toy, capsys):
     assert model.head.linear.out_features == 6
 
 
+def test_train_begins_with_a_run_and_takes_its_sizes(tmp_path, trained, capsys):
+    run_dir, start = tmp_path / "on", str(trained)
+    more = ["--start", start, "--run-dir", str(run_dir), "--train.epochs", "1"]
+    assert main(["train", "vae", *more, "--train.valid-images", "5"]) == 0
+    run, model = load_run(run_dir)
+    assert (run.start, run.model) == (start, load_run(trained)[0].model)
+    assert main(["train", "draw:tiny", *more]) == 1
+    told = capsys.readouterr().err
+    assert f"--start {start} holds a vae; allowed: train vae --start …" in told
+    assert main(["train", "vae", "--start", "nosuch"]) == 1
+    assert "no record 'nosuch'" in capsys.readouterr().err
+
+
 def test_evaluate_prints_the_bounds_of_a_run(trained, capsys):
     assert main(["evaluate", str(trained), "--samples", "3", "--images", "10"]) == 0
     told = capsys.readouterr().out

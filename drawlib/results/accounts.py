@@ -101,7 +101,7 @@ def why_the_gap(row: Row, short: bool) -> list[str]:
             else "A short training: its length does not explain why ours is lower."
         )
     elif not row.why:
-        why.append(f"Our recipe, {row.epochs} epochs; theirs is another.")
+        why.append(f"Our recipe, {row.all_epochs()} epochs; theirs is another.")
     if row.published_K not in (None, row.K):
         why.append(
             f"K {row.K:,} here, {row.published_K:,} there: the larger has the "
@@ -153,7 +153,7 @@ def below(row: Row, texts: Mapping[str, str]) -> Below:
     seen = {head: said.pop(head) for head in open_ if head in said}
     seeds = "seed " if len(row.seeds) == 1 else "seeds "
     seeds += ", ".join(map(str, row.seeds))
-    budget = "" if row.epochs is None else f": {row.epochs} epochs, {seeds}"
+    budget = "" if row.epochs is None else f": {row.all_epochs()} epochs, {seeds}"
     return Below(seen, said, f"where from{budget}")
 
 
@@ -223,7 +223,8 @@ def provenance(found: Sequence[Record]) -> Folded:
             [
                 (
                     r.name,
-                    f"{r['epochs']}{of_planned(r, planned)}",
+                    (f"{r.began['epochs']} + " if r.began else "")
+                    + f"{r['epochs']}{of_planned(r, planned)}",
                     f"{r['seconds'] / 60:,.0f}",
                     f"{r['parameters']:,}",
                 )
@@ -286,7 +287,13 @@ def card(r: Record, planned: Mapping[str, Planned]) -> Shown:
         f"steps of {how['batch_size']}, learning rate {how['lr']:g} "
         f"({how['schedule']}), KL warm-up {how['kl_warmup']} epochs, "
         f"{how['precision']}, weights kept: {how['keep']}; "
-        f"{r['skipped_steps']:g} steps skipped; seed {r['seed']}; "
+        + (
+            f"it began with the weights of {r.began['name']} after "
+            f"{r.began['epochs']} epochs; "
+            if r.began
+            else ""
+        )
+        + f"{r['skipped_steps']:g} steps skipped; seed {r['seed']}; "
         f"{r['seconds'] / 60:,.0f} minutes on {r['device']}",
         "train": numbers(r, "train"),
         "validation": numbers(r, "valid"),

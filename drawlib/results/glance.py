@@ -92,7 +92,7 @@ class Line:
         if row.published is not None:
             published += " ‡" if row.from_memory else ""
             published += " §" if row.published_split == "unverified" else ""
-        epochs = "" if row.epochs is None else f"{row.epochs:,}"
+        epochs = row.all_epochs()
         if " of " in row.state:
             epochs = row.state.removesuffix(" epochs")
         epochs += " ¶" if row.peer_epochs else ""

@@ -48,6 +48,9 @@ class Planned:
         images: on how many images of each split the record's −ELBO is measured; None
             for all. For a model whose bound takes long.
         seconds_an_epoch: about what an epoch takes on one core of a CPU.
+        start: the row (``protocol/row``) with whose weights the training begins, those
+            of the same seed: trained beside it, else as they ship. None for weights
+            drawn from the seed.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Planned:
     iw: tuple[int, int]
     images: int | None
     seconds_an_epoch: float
+    start: str | None = None
 
     @property
     def protocol(self) -> str:
@@ -74,18 +78,31 @@ class Planned:
     def run(self, folder: Path, seed: int, device: str = "auto") -> Run:
         """The training of one seed, kept in ``folder/protocol/row``."""
         train = replace(self.train, seed=seed, device=device)
-        where = folder / self.protocol / self.row
-        return Run(self.model, self.protocol, where, train, self.mistakes)
+        where, start = folder / self.protocol / self.row, ""
+        if self.start is not None:
+            trained = folder / self.start
+            here = (trained / "run.json").exists()
+            start = str(trained) if here else f"{self.start}-{seed}"
+        return Run(self.model, self.protocol, where, train, self.mistakes, start)
 
     def small(self) -> Planned:
-        """The same model and mistakes at toy sizes, for one epoch: ``smoke`` mode."""
+        """The same model and mistakes at toy sizes, for one epoch: ``smoke`` mode.
+
+        It begins with weights from its seed, since none of this size ship.
+        """
         tiny = type(self.model).PRESETS["tiny"]
         known = {**self.model.to_dict(), **{k: tiny[k] for k in SIZES if k in tiny}}
         model = type(self.model).from_dict(known)
         train = replace(self.train, **SMOKE)
         images = self.images and 20
         return replace(
-            self, model=model, train=train, ship=False, iw=(5, 20), images=images
+            self,
+            model=model,
+            train=train,
+            ship=False,
+            iw=(5, 20),
+            images=images,
+            start=None,
         )
 
 
@@ -129,6 +146,7 @@ def read(name: str, entry: dict[str, Any], recipes: dict[str, Any]) -> Planned:
         tuple(entry.get("iw", (1000, 1000))),
         entry.get("images"),
         entry["seconds_an_epoch"],
+        entry.get("start"),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass, field
@@ -37,7 +38,8 @@ class Run:
 
     ``model`` and ``train`` are the two configurations, ``data`` names the protocol.
     ``mistakes`` names public mistakes (keys of ``MISTAKES``) that are made all along:
-    when the model is built, trained and evaluated. Its record says so.
+    when the model is built, trained and evaluated. Its record says so. ``start`` names
+    weights to begin with: a finished run's directory, or a record that ships them.
 
     Raises:
         ValueError: for an unknown mistake.
@@ -48,6 +50,7 @@ class Run:
     run_dir: Path
     train: TrainConfig = field(default_factory=TrainConfig)
     mistakes: tuple[str, ...] = ()
+    start: str = ""
 
     def __post_init__(self) -> None:
         with planted(*self.mistakes):
@@ -61,6 +64,7 @@ class Run:
             "data": self.data,
             "train": self.train.to_dict(),
             "mistakes": list(self.mistakes),
+            "start": self.start,
         }
 
 
@@ -78,6 +82,7 @@ def read_run(run_dir: Path) -> Run:
         run_dir,
         TrainConfig.from_dict(values["train"]),
         tuple(values.get("mistakes", ())),
+        values.get("start", ""),
     )
 
 
@@ -122,8 +127,12 @@ def train_run(
 
     ``data`` is what ``run.data`` names, where it has been loaded already.
 
-    The seed of the configuration also draws the initial weights. Under ``torchrun``
-    every process calls this, and the first one writes.
+    The seed of the configuration also draws the initial weights, unless the run has a
+    ``start``. Under ``torchrun`` every process calls this, and the first one writes.
+
+    Raises:
+        FileNotFoundError, ValueError, ZooError: for a ``start`` that cannot be loaded,
+            or is another model.
     """
     team = join(run.train.device)
     if data is None:
@@ -131,9 +140,38 @@ def train_run(
     torch.manual_seed(run.train.seed)
     with planted(*run.mistakes):
         model = build(run.model)
-        history = fit(model, data, run.train, run.run_dir, progress=progress)
-    team.from_first(lambda: write_run(run, model, data))
+        began = begin(model, run.start) if run.start else None
+        told = f"{began['name']} {began['weights_sha256'][:12]}" if began else ""
+        history = fit(
+            model, data, run.train, run.run_dir, start=told, progress=progress
+        )
+    team.from_first(lambda: write_run(run, model, data, began))
     return model, data, history
+
+
+def begin(model: LatentModel, start: str) -> dict[str, Any]:
+    """Give a model the weights of an earlier training; whose, and after which epochs.
+
+    They are rounded as those of a record are: who has the run and who has its record
+    begin alike.
+    """
+    folder = Path(start)
+    if folder.is_dir():
+        _, earlier = load_run(folder)
+        values = read_json(folder)
+        before, began = History.read(folder).rows[-1]["epoch"], values.get("began")
+        name = folder.name
+    else:
+        earlier, name = zoo.load_pretrained(start), start
+        values = zoo.read_json(zoo.ZOO / f"{start}.json")
+        before, began = values["epochs"], values.get("began")
+    state = zoo.rounded(earlier.state_dict())
+    zoo.put(model, zoo.in_float32(state), start)
+    return {
+        "name": name,
+        "epochs": before + (began["epochs"] if began else 0),
+        "weights_sha256": hashlib.sha256(zoo.packed(state)).hexdigest(),
+    }
 
 
 def has_same_data(run_dir: Path, data: Data) -> bool:
@@ -178,7 +216,9 @@ def data_of_run(run_dir: Path, before: str, now: str | None = None) -> Data:
     return data
 
 
-def write_run(run: Run, model: LatentModel, data: Data) -> None:
+def write_run(
+    run: Run, model: LatentModel, data: Data, began: dict[str, Any] | None
+) -> None:
     """Write the weights and, last, ``run.json``: what has one is a finished run."""
     weights = run.run_dir / "model.safetensors"
     sha256 = zoo.save_weights(weights, model.state_dict(), half=False)
@@ -186,6 +226,7 @@ def write_run(run: Run, model: LatentModel, data: Data) -> None:
         **run.to_dict(),
         "data_content": data.sha256.get("content"),
         "weights_sha256": sha256,
+        "began": began,
     }
     content = json.dumps(values, indent=1)
     write_atomically(run.run_dir / "run.json", content.encode())
@@ -289,6 +330,7 @@ def publish(
         "mistakes": list(run.mistakes),
         "train_config": run.train.to_dict(),
         "seed": run.train.seed,
+        **({"began": began} if (began := read_json(run_dir).get("began")) else {}),
         "parameters": sum(p.numel() for p in model.parameters()),
         "epochs": history.rows[-1]["epoch"],
         "steps": history.rows[-1]["step"],

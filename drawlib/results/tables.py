@@ -311,6 +311,7 @@ def ours(chosen: list[Record], measure: str, split: str) -> dict[str, Any]:
     values: dict[str, Any] = {
         "seeds": tuple(r["seed"] for r in chosen),
         "epochs": min(r["epochs"] for r in chosen),
+        "epochs_before": began["epochs"] if (began := first.began) else 0,
         "parameters": first["parameters"],
         "seconds": fmean(r["seconds"] for r in chosen),
         "device": first["device"],

@@ -29,6 +29,7 @@ class Row:
             samples on ``weighted_images`` images and the difference estimator; its two
             errors, None where an old record does not know them.
         training_images: how many images the model saw in training.
+        epochs_before: those of the training with whose weights this one began.
         peer_epochs: the epochs of a row that this one invites comparison with, if
             they are more.
         beside: whether the row belongs into the short table without a goal.
@@ -77,6 +78,7 @@ class Row:
     why: str = ""
     state: str = "not run"
     epochs: int | None = None
+    epochs_before: int = 0
     peer_epochs: int | None = None
     beside: bool = False
     note: str = ""
@@ -89,6 +91,11 @@ class Row:
     compared_with: str = ""
     difference: Difference | None = None
     share: Difference | None = None
+
+    def all_epochs(self) -> str:
+        """Its epochs, after those of a training that it went on from: ``24 + 30``."""
+        before = f"{self.epochs_before:,} + " if self.epochs_before else ""
+        return "" if self.epochs is None else f"{before}{self.epochs:,}"
 
 
 @dataclass(frozen=True)
@@ -248,7 +255,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "budget": lambda row: (
         ""
         if row.epochs is None
-        else f"{row.epochs} epochs"
+        else f"{row.all_epochs()} epochs"
         + (f" ({row.state})" if " of " in row.state else "")
         + (f" ¶ ({row.peer_epochs} beside it)" if row.peer_epochs else "")
     ),

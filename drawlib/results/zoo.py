@@ -73,6 +73,11 @@ class Record:
         """The row's name, without the seed."""
         return self.values["row"]
 
+    @property
+    def began(self) -> dict[str, Any] | None:
+        """The training with whose weights this one began: its name, all its epochs."""
+        return self.values.get("began")
+
 
 def records(
     protocol: str | None = None, row: str | None = None, *, root: Path | None = None
@@ -158,18 +163,27 @@ def fill(model: nn.Module, path: Path, sha256: str | None = None) -> None:
     """Put the weights of a file into a model.
 
     Raises:
-        ZooError: as ``load_weights``, and for those of another model.
+        ZooError: as ``load_weights``, and as ``put``.
     """
-    weights, own = load_weights(path, sha256), model.state_dict()
+    put(model, load_weights(path, sha256), path.name)
+
+
+def put(model: nn.Module, weights: dict[str, Tensor], told: str) -> None:
+    """Put weights, which ``told`` names, into a model.
+
+    Raises:
+        ZooError: for those of another model.
+    """
+    own = model.state_dict()
     if other := set(weights) ^ set(own):
         raise ZooError(
-            f"{path.name} holds weights of another model: "
+            f"{told} holds weights of another model: "
             f"{', '.join(sorted(other)):.80} on one side only"
         )
     for name, value in own.items():
         if weights[name].shape != value.shape:
             raise ZooError(
-                f"{path.name} holds weights of another model: {name} has shape "
+                f"{told} holds weights of another model: {name} has shape "
                 f"{tuple(weights[name].shape)}; allowed: {tuple(value.shape)}"
             )
     model.load_state_dict(weights)
@@ -193,6 +207,11 @@ def load_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
         tensors = load_tensors(content)
     except Exception as error:  # safetensors has its own exception class
         raise ZooError(f"{path.name} is no whole safetensors file: {error}") from error
+    return in_float32(tensors)
+
+
+def in_float32(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same, with every number that is no whole one in float32."""
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
 
 
@@ -204,14 +223,19 @@ def save_weights(path: Path, state: dict[str, Tensor], half: bool = True) -> str
     Raises:
         ValueError: as ``rounded``.
     """
+    content = packed(rounded(state) if half else state)
+    write_atomically(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def packed(state: dict[str, Tensor]) -> bytes:
+    """What a safetensors file of a state dictionary holds."""
     tensors = {
         # A copy: two names may share their memory, which the format refuses.
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, value in (rounded(state) if half else state).items()
+        for name, value in state.items()
     }
-    content = save_tensors(tensors)
-    write_atomically(path, content)
-    return hashlib.sha256(content).hexdigest()
+    return save_tensors(tensors)
 
 
 def rounded(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -79,6 +79,7 @@ class RunState:
         model: nn.Module,
         data: Data,
         team: Team = ALONE,
+        start: str = "",
     ) -> None:
         self.team = team
         self.path, self.log_path = run_dir / "checkpoint.pt", run_dir / "log.jsonl"
@@ -99,6 +100,8 @@ class RunState:
             self.config["data"]["fragments"] = int(data.fragments)
         if active():
             what["mistakes"] = list(active())
+        if start:
+            what["start"] = start
         described: Any = getattr(model, "config", None)
         if described is not None:
             self.config["model"] = described.to_dict()

@@ -63,6 +63,7 @@ def fit(
     run_dir: str | Path,
     *,
     loss: Loss | None = None,
+    start: str = "",
     on_epoch: OnEpoch | None = None,
     progress: bool = True,
 ) -> History:
@@ -72,7 +73,9 @@ def fit(
     evaluation mode. SIGINT and SIGTERM end the training after a checkpoint, with
     ``KeyboardInterrupt`` and ``SystemExit``; a second one ends it at once. ``loss`` is
     for a model that returns no ``Bound``: ``loss(model, images, labels, generator)``
-    gives a scalar, and the validation column is its mean.
+    gives a scalar, and the validation column is its mean. ``start`` names the weights
+    that ``model`` brings from an earlier training: its output bias then stays as it is,
+    and the run directory is refused to a training that begins with others.
 
     Under ``torchrun`` every process calls this; ``config.batch_size`` is that of the
     whole job, and the first process alone writes into ``run_dir``. A ``loss`` that
@@ -119,7 +122,7 @@ def fit(
         device, dtype = pick_device(team.device(config.device)), dtype_of(model)
         settings = for_training(device, dtype, config.precision)
         with settings, stop_signals(team.size > 1) as asked:
-            training = Training(model, data, config, run_dir, device, loss, team)
+            training = Training(model, data, config, run_dir, device, loss, team, start)
             return train_loop(training, asked, progress, on_epoch)
     finally:
         lock.release()
@@ -199,6 +202,7 @@ class Training:
         device: torch.device,
         loss: Loss | None = None,
         team: Team = ALONE,
+        start: str = "",
     ) -> None:
         self.model, self.config, self.loss, self.team = model, config, loss, team
         self.device, self.dtype = device, dtype_of(model)
@@ -210,7 +214,8 @@ class Training:
         team.check_batch(size, model, device)
         # What a classifier sees is made from the images, and has another mean.
         has_mean = data.likelihood != "classification"
-        if config.start_at_mean and has_mean and hasattr(model, "start_at"):
+        at_mean = config.start_at_mean and has_mean and not start
+        if at_mean and hasattr(model, "start_at"):
             model.start_at(mean_image(data))
         team.prepare(model)
         if config.compile:
@@ -219,7 +224,7 @@ class Training:
         self.rows, self.share = team.rows(size), team.share(size)
         self.optimisers = make_optimisers(model, config, self.device)
         self.average = average_of(model, config.ema)
-        self.state = RunState(run_dir, config, model, data, team)
+        self.state = RunState(run_dir, config, model, data, team, start)
         self.state.resume(model, self.optimisers, self.average, self.device)
         self.generator = torch.Generator(self.device)
         self.order = epoch_order(config, self.state.step // self.per_epoch, n)

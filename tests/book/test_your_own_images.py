@@ -44,4 +44,4 @@ def test_the_page_names_every_option_and_command():
     for option in ("size", "fit", "colour", "binarise", "seed"):
         assert f"--image.{option}" in TEXT
     told = [command.split()[0] for command in COMMANDS]
-    assert told == ["data", "train", "evaluate", "sample", "animate", "page"]
+    assert told == ["data", "train", "train", "evaluate", "sample", "animate", "page"]

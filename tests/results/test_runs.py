@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +24,7 @@ from drawlib.mistakes.planting import planted
 from drawlib.results import runs, zoo
 from drawlib.results.runs import Run, load_run, publish, read_run, train_run
 from drawlib.results.zoo import ZooError, load_pretrained, load_weights, records
+from drawlib.training.runstate import TrainingStopped
 from drawlib.training.schedule import TrainConfig
 
 
@@ -271,3 +274,64 @@ def test_weights_with_a_mistake_are_not_shipped(tmp_path, toy):
 def test_an_unknown_mistake_is_refused(tmp_path):
     with pytest.raises(ValueError, match="F3"):
         Run(TOY, "mnist-dynamic", tmp_path, mistakes=("F3",))
+
+
+def lasting(run: Run, folder, **changes) -> Run:
+    """A run that begins where ``run`` ended."""
+    config = toy_config(epochs=1, **changes)
+    return Run(TOY, "mnist-dynamic", folder, config, start=str(run.run_dir))
+
+
+def test_a_run_begins_with_the_weights_of_another_one(done, tmp_path):
+    """With a rate of 0 it ends with them: its output bias is not set anew either."""
+    run = lasting(done, tmp_path / "on", lr=0.0)
+    model, _, _ = train_run(run, progress=False)
+    earlier = load_run(done.run_dir)[1].state_dict()
+    assert_same_bits(weights(model), zoo.in_float32(zoo.rounded(earlier)))
+    assert read_run(run.run_dir) == run
+
+
+def test_a_run_and_its_record_are_the_same_start(done, tmp_path, monkeypatch):
+    """And the record says with whose weights it began, and after how many epochs."""
+    root = tmp_path / "zoo"
+    publish(done.run_dir, "toy", iw_samples=2, iw_images=4, ship=True, root=root)
+    shutil.copy(zoo.ZOO / "published.json", root)
+    monkeypatch.setattr(zoo, "ZOO", root)
+    name, config = "mnist-dynamic/toy-0", toy_config(epochs=1)
+    ended, said = [], []
+    for start in (name, str(done.run_dir)):
+        where = tmp_path / Path(start).name
+        run = Run(TOY, "mnist-dynamic", where / "on", config, start=start)
+        ended.append(weights(train_run(run, progress=False)[0]))
+        path = publish(run.run_dir, "on", iw_samples=2, iw_images=4, root=where)
+        said.append(json.loads(path.read_text())["began"])
+    assert_same_bits(*ended)
+    assert [began.pop("name") for began in said] == [name, "run"]
+    sha256 = records(root=root)[0]["weights"]["sha256"]
+    assert said == [{"epochs": 3, "weights_sha256": sha256}] * 2
+
+
+def test_epochs_before_add_up(done, tmp_path):
+    second = lasting(done, tmp_path / "second")
+    train_run(second, progress=False)
+    third = lasting(second, tmp_path / "third")
+    train_run(third, progress=False)
+    assert json.loads((third.run_dir / "run.json").read_text())["began"]["epochs"] == 4
+
+
+def test_a_cut_run_goes_on_from_its_own_start_alone(done, tmp_path):
+    run = lasting(done, tmp_path / "on")
+    train_run(run, progress=False)
+    with pytest.raises(TrainingStopped, match=r"train\.start was 'run .*is None"):
+        train_run(replace(run, start=""), progress=False)
+
+
+def test_a_start_of_another_model_is_refused(done, tmp_path):
+    other = replace(TOY, z=TOY.z + 1)
+    run = Run(
+        other, "mnist-dynamic", tmp_path / "on", toy_config(), start=str(done.run_dir)
+    )
+    with pytest.raises(ZooError, match="holds weights of another model"):
+        train_run(run, progress=False)
+    with pytest.raises(ZooError, match="no record 'nosuch'"):
+        train_run(replace(run, start="nosuch"), progress=False)

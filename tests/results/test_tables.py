@@ -30,6 +30,7 @@ from drawlib.results.tables import (
     weighted,
     write_tables,
 )
+from drawlib.results.tables_show import COLUMNS
 from drawlib.results.zoo import Record, published, records
 
 VAE, V1 = "mnist-dynamic/vae-source", "mnist-dynamic/vae-source-V1"
@@ -292,6 +293,19 @@ def test_a_row_with_fewer_epochs_than_its_neighbour_is_marked():
     found[1] = record(short, 0, 115.0, epochs=60)
     rows = {row.name: row for row in table("C", found).rows}
     assert rows[short].peer_epochs is None
+
+
+def test_a_row_that_went_on_from_another_training_counts_both():
+    began = {"name": "vae-source-0", "epochs": 2400, "weights_sha256": "0"}
+    row = table("A", [record(VAE, 0, 91.0, began=began)]).rows[2]
+    assert (row.epochs_before, row.epochs, row.all_epochs()) == (
+        2400,
+        150,
+        "2,400 + 150",
+    )
+    assert COLUMNS["budget"](row).startswith("2,400 + 150 epochs")
+    alone = table("A", [record(VAE, 0, 91.0)]).rows[2]
+    assert alone.all_epochs() == "150"
 
 
 def test_colour_is_told_in_bits_per_dimension_and_in_nats():

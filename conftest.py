@@ -1,0 +1,35 @@
+"""How the tests of the notebooks end a kernel: in time, or by killing it.
+
+nbval waits for the end of a kernel without a limit. Once all cells have been compared,
+nothing depends on that end any more.
+"""
+
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give nbval's kernels an end that cannot hang."""
+    if not config.getoption("nbval", False):
+        return
+    from jupyter_core.utils import ensure_event_loop
+    from nbval.kernel import RunningKernel
+
+    from drawlib.batches.kernels import ended_in_time, kill
+
+    as_nbval_does = RunningKernel.stop
+    capture = config.pluginmanager.getplugin("capturemanager")
+
+    def stop(kernel: RunningKernel) -> None:
+        manager = kernel.km
+
+        def end() -> None:
+            try:
+                as_nbval_does(kernel)
+            finally:
+                ensure_event_loop().close()  # each thread has its own
+
+        if not ended_in_time(end):
+            with capture.global_and_fixture_disabled():
+                kill(manager)
+
+    RunningKernel.stop = stop

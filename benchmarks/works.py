@@ -230,7 +230,7 @@ def all_works(quick: bool) -> dict[str, Callable[[], Work]]:
     latent = GLASConfig.preset("readme")
     return {
         "draw-attention": lambda: training(
-            "draw-attention", "DRAW with attention, T 64", DRAW(sized(see)), 3.5, batch
+            "draw-attention", "DRAW with attention, T 64", DRAW(sized(see)), 5.0, batch
         ),
         "draw-t10": lambda: training(
             "draw-t10",
@@ -240,10 +240,10 @@ def all_works(quick: bool) -> dict[str, Callable[[], Work]]:
             batch,
         ),
         "draw-t64": lambda: training(
-            "draw-t64", "DRAW without attention, T 64", DRAW(sized(paint)), 3.0, batch
+            "draw-t64", "DRAW without attention, T 64", DRAW(sized(paint)), 7.0, batch
         ),
         "glas": lambda: training(
-            "glas", "GLAS, T 64, 9×9, 5×5", GLAS(sized(latent)), 3.0, batch
+            "glas", "GLAS, T 64, 9×9, 5×5", GLAS(sized(latent)), 7.0, batch
         ),
         "vae": lambda: training(
             "vae", "VAE: a training step", VAE(VAEConfig()), 2.0, batch
@@ -256,6 +256,6 @@ def all_works(quick: bool) -> dict[str, Callable[[], Work]]:
             batch,
         ),
         "filterbank": lambda: filters(400.0, batch),
-        "generate": lambda: generating(DRAW(sized(see)), 4.0, many),
-        "weigh": lambda: weighing(DRAW(sized(see)), 4.0, samples),
+        "generate": lambda: generating(DRAW(sized(see)), 6.0, many),
+        "weigh": lambda: weighing(DRAW(sized(see)), 6.0, samples),
     }

@@ -60,7 +60,7 @@ def is_view(node: Node) -> bool:
 
 
 def is_spread(node: Node, again: set[Node]) -> bool:
-    """Whether a node makes many numbers of few, one by one, or of what is made again."""
+    """Whether a node spreads few numbers, or what is made again, over many places."""
     if not isinstance(node.target, OpOverload):
         return False
     if torch.Tag.pointwise not in node.target.tags:

@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from drawlib import DRAW, VAE, DRAWConfig, GLASConfig, LadderConfig, LadderVAE, VAEConfig
+from drawlib import (
+    DRAW,
+    VAE,
+    DRAWConfig,
+    GLASConfig,
+    LadderConfig,
+    LadderVAE,
+    VAEConfig,
+)
 from drawlib.fast import loop as fast
 from drawlib.results.bench import BENCH, SCHEMA, bench_records, bench_table
 
@@ -19,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import __main__ as main  # noqa: E402
-from benchmarks import turns  # noqa: E402
+from benchmarks import start, turns  # noqa: E402
 from benchmarks.clock import Times, in_turn, ratio, timed  # noqa: E402
 from benchmarks.layered import PlainLadder, PlainVAE  # noqa: E402
 from benchmarks.limit import forward_products, training_flops  # noqa: E402
@@ -87,7 +95,7 @@ def test_quick_benchmark_writes_records_that_make_a_table(tmp_path):
         if work["unit"] == "x":
             assert work["measured"] > 0 and work["equal"] > 0
     rows = bench_table(record)
-    assert rows[0]["goal"] == "3.5 times" and rows[-1]["measured"] == "not measured"
+    assert rows[0]["goal"] == "5 times" and rows[-1]["measured"] == "not measured"
     assert "matrix products, GFLOP/s" in run.stdout
 
 
@@ -118,6 +126,12 @@ def test_plain_pytorch_computes_the_loss_and_gradients_of_the_librarys_vaes(kind
     (-model.bound(x, noise).elbo.sum()).backward()
     found.sum().backward()
     torch.testing.assert_close(last.grad, first.grad, rtol=1e-10, atol=1e-12)
+
+
+def test_a_slow_first_step_says_where_its_time_went():
+    slow, quick = (start.row("cold", 25.0, wall, 15.0, 26.5) for wall in (40.0, 20.0))
+    assert "15.0 s of processor time" in slow["why"] and "26.5 s" in slow["why"]
+    assert "why" not in quick
 
 
 def test_two_numbers_of_threads_take_their_steps_in_turn(monkeypatch):

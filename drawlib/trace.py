@@ -37,7 +37,8 @@ class Trace:
 
     ``patches`` holds what was read of x (first half of the channels) and of x̂;
     ``errors`` x̂_t; ``canvases`` the means after each step; ``kl`` nats ``(batch, T)``;
-    ``latent`` the windows on GLAS's latent space L.
+    ``latent`` the windows on GLAS's latent space L; ``log_likelihood`` the nats
+    log D(x given c_t) of each step, for ``drawlib.stops.elbo_at_stops``.
 
     Example:
         >>> from drawlib import GLAS, GLASConfig
@@ -54,6 +55,7 @@ class Trace:
     errors: Float[Tensor, "T batch channels height width"]
     canvases: Float[Tensor, "T batch channels height width"]
     kl: Float[Tensor, "batch T"]
+    log_likelihood: Float[Tensor, "batch T"] | None = None
 
 
 def windows(pairs: Iterable[tuple[Filters, Tensor]]) -> Windows:
@@ -103,6 +105,7 @@ def trace(model: Any, x: Images, noise: Noise) -> Trace:
         errors=torch.stack(errors),
         canvases=torch.stack([model.mean(s.canvas) for s in after]),
         kl=torch.stack([kl for _, kl, _ in results], 1),
+        log_likelihood=model.log_likelihoods([s.canvas for s in after], x),
     )
 
 

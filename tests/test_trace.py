@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from drawlib.draw import DRAW, DRAWConfig
+from drawlib.stops import elbo_at_stops
 from drawlib.trace import Trace, one_at_a_time, written_ink
 
 
@@ -40,6 +41,18 @@ def test_steps_count_by_their_ink():
     ink = torch.tensor([[[3.0, 1.0]], [[0.0, 4.0]], [[0.0, 0.0]]])
     assert one_at_a_time(ink).item() == pytest.approx(7 / 8)
     assert one_at_a_time(torch.zeros(2, 1, 2)).isnan().all()
+
+
+def test_a_trace_tells_what_it_would_be_worth_to_stop_at_each_step():
+    model = DRAW(DRAWConfig.preset("tiny", stop="uniform", image_shape=(1, 6, 4)))
+    x = torch.randint(0, 2, (3, 1, 6, 4)).float()
+    noise = model.noise(3, torch.Generator().manual_seed(1))
+    seen = model.trace(x, noise=noise)
+    with torch.no_grad():
+        log_likelihood, kl = model.at_every_step(x, noise)
+        bound = model.bound(x, noise).elbo
+    assert torch.equal(seen.log_likelihood, log_likelihood)
+    assert torch.allclose(elbo_at_stops(log_likelihood, kl).mean(1), bound, atol=1e-5)
 
 
 def test_the_ink_of_a_model_adds_up_to_what_its_canvas_gained():

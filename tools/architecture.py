@@ -71,7 +71,8 @@ ROOMS = (
     ),
     Room(
         "pages/",
-        "explorer animation pad embedded standalone watching web draw_a_digit",
+        "explorer animation side_by_side words pad embedded standalone watching web "
+        "draw_a_digit",
         "what runs in a page, with its JavaScript",
     ),
     Room(

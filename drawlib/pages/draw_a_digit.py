@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -25,11 +25,25 @@ __all__ = ["MODELS", "page_html", "picture", "some_test_digits", "write_assets"]
 # The one place that names the models of the book's page; the first is shown first.
 MODELS = {
     "DRAW with attention": "mnist-fixed/draw-attention-t64-muon-0",
+    "DRAW that may stop early": "mnist-fixed/draw-attention-t16-anytime-0",
     "DRAW without attention": "mnist-fixed/draw-no-attention-t16-0",
     "GLAS, its window on L": "mnist-fixed/glas-cauchy-t16-0",
+    "DRAW with attention, two digits": "mnist-two/draw-attention-t16-0",
 }
 SHAPE = (1, 28, 28)  # of what is drawn first
-PROTOCOL = "mnist-dynamic"  # its test digits can be had wherever the book is built
+
+
+class Source(NamedTuple):
+    """Where a model's test images come from, and what the page calls them."""
+
+    protocol: str
+    images: str
+    offered: str
+
+
+# The test images of both can be had wherever the book is built.
+DIGITS = Source("mnist-dynamic", "test digits", "the test digit")
+PAIRS = Source("mnist-two", "pairs of test digits", "the pair of test digits")
 
 
 def file_of(name: str) -> str:
@@ -40,6 +54,16 @@ def file_of(name: str) -> str:
         'mnist-fixed-glas-cauchy-t16-0.js'
     """
     return name.replace("/", "-") + ".js"
+
+
+def source_of(name: str) -> Source:
+    """Which test images a model of the page is measured on.
+
+    Example:
+        >>> source_of("mnist-fixed/glas-cauchy-t16-0").protocol
+        'mnist-dynamic'
+    """
+    return PAIRS if name.startswith("mnist-two/") else DIGITS
 
 
 def page_html(prefix: str = "", models: dict[str, str] = MODELS) -> str:
@@ -68,9 +92,11 @@ def page_html(prefix: str = "", models: dict[str, str] = MODELS) -> str:
     )
 
 
-def some_test_digits(n: int, seed: int = 0, root: Path | None = None) -> Split:
-    """Genuine test digits: a seeded, stratified draw from mnist-dynamic's test bits."""
-    split = load_data(PROTOCOL, root=root).test
+def some_test_digits(
+    n: int, seed: int = 0, root: Path | None = None, protocol: str = DIGITS.protocol
+) -> Split:
+    """Genuine test digits: a seeded draw from test bits, stratified by class."""
+    split = load_data(protocol, root=root).test
     return split.subset(stratified_subset(split, n, seed))
 
 
@@ -85,7 +111,8 @@ def write_assets(
     """Write the scripts, the digits and the models that ``page_html`` names.
 
     Each model is exported by ``export_web``: at most 4 MB, at most 0.2 nats lost, which
-    is measured on ``images`` test digits of mnist-dynamic. Returns what was exported.
+    is measured on ``images`` test images (``source_of``). Pairs of digits to begin with
+    come with their model. Returns what was exported.
 
     Raises:
         ZooError, drawlib.data.download.DataError, ValueError: as ``export_web``.
@@ -96,19 +123,24 @@ def write_assets(
         write_atomically(folder / name, text.encode())
     some = some_test_digits(10, seed, data_root)
     assert some.labels is not None
-    offered = first_of_each(some.images, some.labels.tolist(), "the test digit")
+    offered = first_of_each(some.images, some.labels.tolist(), DIGITS.offered)
     text = f"window.drawlibExamples = {json.dumps([offered])};\n"
     write_atomically(folder / "digits.js", text.encode())
-    x = some_test_digits(images, seed, data_root).images.float()
     written = {}
     for name in models.values():
-        path = folder / file_of(name)
+        path, (protocol, what, offer) = folder / file_of(name), source_of(name)
         one = web.export_web(
-            name, path, images=images, seed=seed, protocol=PROTOCOL, data_root=data_root
+            name, path, images=images, seed=seed, protocol=protocol, data_root=data_root
         )
-        live = json.dumps(describe_live(one.build(), x, told(one), seed, "test digits"))
+        test = some_test_digits(images, seed, data_root, protocol)
+        live = describe_live(one.build(), test.images.float(), told(one), seed, what)
         text = path.read_text(encoding="utf-8")
-        text += f"window.drawlibModels[{json.dumps(name)}].live = {live};\n"
+        text += f"window.drawlibModels[{json.dumps(name)}].live = {json.dumps(live)};\n"
+        if test.parts is not None:
+            # Some that lie apart. Digits of the usual size: the pen stays as it was.
+            alone = ((test.parts > 0).sum(1) < 2).flatten(1).all(1)
+            pairs = {**first_of_each(test.images[alone][:5], None, offer), "pen": 1}
+            text += f"window.drawlibExamples.push({json.dumps(pairs)});\n"
         if len(text.encode()) > web.MOST_BYTES:
             raise ValueError(
                 f"{path.name} has {len(text) / 1e6:.1f} MB; "
@@ -126,7 +158,8 @@ def told(model: web.WebModel) -> str:
     note = f" {record['note']}" if record["note"] else ""
     return (
         f"{model.name}: trained for {record['epochs']} epochs on {record.protocol}; "
-        f"−ELBO on {m['images']:,} test digits with the bits of {m['protocol']} "
+        f"−ELBO on {m['images']:,} {source_of(model.name).images} with the bits of "
+        f"{m['protocol']} "
         f"{m['quantised']:.1f} nats; rounding to {model.format} costs "
         f"{web.loss_of(m)} of them.{note}"
     )

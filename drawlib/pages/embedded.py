@@ -14,9 +14,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-__all__ = ["LivePage", "base64_of", "script"]
+__all__ = ["LivePage", "base64_of", "eight_bits", "numbers", "script"]
 
 SCRIPTS = ("explorer_maths.js", "explorer_parts.js", "explorer.js")
 
@@ -80,3 +81,28 @@ def base64_of(values: Tensor) -> str:
     array = values.cpu().contiguous().numpy()
     array = array.astype(array.dtype.newbyteorder("<"), copy=False)
     return base64.b64encode(array.tobytes()).decode()
+
+
+def eight_bits(values: Tensor) -> Tensor:
+    """Numbers in [0, 1] as 0 to 255.
+
+    Example:
+        >>> import torch
+        >>> eight_bits(torch.tensor([0.0, 0.5, 1.0]))
+        tensor([  0, 128, 255], dtype=torch.uint8)
+    """
+    return (values.detach().clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def numbers(values: Tensor, digits: int) -> list[Any]:
+    """A tensor as nested lists of rounded numbers.
+
+    Example:
+        >>> import torch
+        >>> numbers(torch.tensor([[1.23456]]), 2)
+        [[1.23]]
+    """
+    rows = values.detach().double().cpu()
+    if rows.ndim == 1:
+        return [round(value, digits) for value in rows.tolist()]
+    return [numbers(row, digits) for row in rows]

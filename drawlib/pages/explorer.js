@@ -252,7 +252,7 @@ function mergeExplorer(page, host) {
 // ---- Chapters 9 and 12: a trained model's steps
 
 function player(page, host, data) {
-  const { T, n, kl, shape } = data;
+  const { T, n, kl, shape, stops } = data;
   const [channels, height, width] = shape;
   const names = Object.fromEntries(range(n, (k) => [k, `image ${k + 1}`]));
   const which = page.choice("image", names);
@@ -292,10 +292,10 @@ function player(page, host, data) {
     drawWindowed(canvas, picked(stacks.canvases, at, shape), data.write, t, k, VERMILLION,
       `canvas after step ${t}${data.write ? ", and where it was written" : ""}`);
     if (latent) drawWindowed(latent, memory, data.latent, t, k, GREEN, "latent space, and where it is read");
-    draw(kl[k]);
+    draw(kl[k], stops?.[k]);
     const [klStep, klSoFar, klTotal] = [kl[k][t - 1], sum(kl[k].slice(0, t)), sum(kl[k])];
     page.told.textContent = `KL so far: ${fixed(klSoFar)} of ${fixed(klTotal)} nats.`;
-    return { t, k, klStep, klSoFar, klTotal, playing: playing() };
+    return { t, k, klStep, klSoFar, klTotal, stops: stops?.[k] ?? null, playing: playing() };
   });
 }
 

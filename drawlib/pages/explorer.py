@@ -10,7 +10,7 @@ Without JavaScript a sentence stands in its place.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,11 @@ from torch.nn.functional import logsigmoid
 
 from drawlib.bound import LatentModel
 from drawlib.pages import animation as animations
-from drawlib.pages.embedded import LivePage, base64_of
+from drawlib.pages import side_by_side as drawings
+from drawlib.pages import words as of_words
+from drawlib.pages.embedded import LivePage, base64_of, eight_bits, numbers
 from drawlib.pages.pad import page
+from drawlib.stops import elbo_at_stops
 from drawlib.trace import Trace, Windows
 
 __all__ = [
@@ -33,6 +36,8 @@ __all__ = [
     "merge_gaussians",
     "pad",
     "player",
+    "side_by_side",
+    "words",
 ]
 
 MOST_DIGITS, MOST_SIDE = 12, 64
@@ -172,8 +177,10 @@ def player(
     """Play a trained DRAW's or GLAS's steps: windows, canvases, and the KL of each.
 
     ``images`` are positions in the trace. With ``memory``, GLAS's L, its windows are
-    shown on it too, from its smallest value (white) to its largest. Pixels are sent as
-    8 bits, windows to a hundredth of a pixel, KL in nats; ``most`` bytes of pixels.
+    shown on it too, from its smallest value (white) to its largest. Each step tells
+    −ELBO if the drawing stopped there, −log D(x given c_t) + Σ_{s≤t} KL_s, where the
+    trace holds the first part. Pixels are sent as 8 bits, windows to a hundredth of a
+    pixel, KL and −ELBO in nats; ``most`` bytes of pixels.
 
     Raises:
         ValueError: for no image, one that the trace does not have, a memory that is
@@ -210,6 +217,7 @@ def player(
             "n": len(chosen),
             "shape": shape,
             "kl": numbers(trace.kl[chosen], 8),
+            "stops": priced(trace, chosen),
             "images": base64_of(eight_bits(trace.images[chosen])),
             "canvases": base64_of(eight_bits(trace.canvases[:, chosen])),
             "patches": None if patches is None else base64_of(eight_bits(patches)),
@@ -219,6 +227,37 @@ def player(
             "memory": remembered(memory),
         },
     )
+
+
+def side_by_side(
+    models: Mapping[str, LatentModel],
+    x: Float[Tensor, "n channels height width"],
+    *,
+    labels: Sequence[str] | None = None,
+    seed: int = 0,
+    introduction: str | None = None,
+) -> LivePage:
+    """Watch several models draw the same images, with one slider for all of them.
+
+    ``models`` maps what the page calls them to one to five DRAW, GLAS, ConvDRAW,
+    LadderVAE or Diffusion. DRAW's steps, a ladder's layers and a diffusion's levels are
+    spread over the slider, from the first latent to the last; what the later ones would
+    say is left at its mean. Each tells the KL of its step and −ELBO if it stopped there
+    (``drawlib.pages.side_by_side.Drawing``), in nats. ``seed`` makes the noise.
+
+    Raises:
+        TypeError: for a model that draws in one step.
+        ValueError: for no model or more than five, images of another shape than a
+            model's, or more than fit into a page.
+
+    Example:
+        >>> from drawlib import DRAW, DRAWConfig, LadderVAE, LadderConfig
+        >>> two = {"DRAW": DRAW(DRAWConfig.preset("tiny")),
+        ...        "ladder": LadderVAE(LadderConfig.preset("tiny"))}
+        >>> side_by_side(two, torch.zeros(1, 1, 28, 28))
+        <side-by-side explorer>
+    """
+    return drawings.page(models, x, labels=labels, seed=seed, introduction=introduction)
 
 
 def animation(
@@ -297,6 +336,37 @@ def pad(
     return page(model, images, labels, name=name, what=what)
 
 
+def words(
+    models: Mapping[str, LatentModel],
+    given: Sequence[str] = (),
+    *,
+    examples: Sequence[str] = of_words.EXAMPLES,
+    what: str = "name",
+) -> LivePage:
+    """Type a word, and watch models of words read it and write it again.
+
+    ``models`` maps what the page calls them to DRAW or GLAS with the likelihood
+    ``categorical`` over 27 channels, 1 × 13. After each step the page shows the
+    likeliest letter at every place, its certainty as shade, the KL of the step and
+    −ELBO if the writing stopped there, in nats. ``given``, a few hundred words, measure
+    what rounding the weights costs and how a −ELBO compares; ``examples`` are offered
+    to begin with. What has another letter than A to Z, or more than 13, the page
+    refuses in one line.
+
+    Raises:
+        TypeError: for what is neither a DRAW nor a GLAS.
+        ValueError: for no model, a model of pictures, or no example.
+        DataError: for a word that the model cannot have.
+
+    Example:
+        >>> from drawlib import DRAW, DRAWConfig
+        >>> sizes = {"image_shape": (27, 1, 13), "likelihood": "categorical"}
+        >>> words({"DRAW": DRAW(DRAWConfig.preset("tiny", **sizes))})
+        <words explorer>
+    """
+    return of_words.page(models, given, examples=examples, what=what)
+
+
 def remembered(memory: Tensor | None) -> dict[str, Any] | None:
     """The latent space as an 8-bit image."""
     if memory is None:
@@ -317,24 +387,8 @@ def placed(windows: Windows | None, chosen: list[int]) -> dict[str, Any] | None:
     return {name: numbers(values[:, chosen], 2) for name, values in named.items()}
 
 
-def eight_bits(values: Tensor) -> Tensor:
-    """Numbers in [0, 1] as 0 to 255.
-
-    Example:
-        >>> eight_bits(torch.tensor([0.0, 0.5, 1.0]))
-        tensor([  0, 128, 255], dtype=torch.uint8)
-    """
-    return (values.detach().clamp(0, 1) * 255).round().to(torch.uint8)
-
-
-def numbers(values: Tensor, digits: int) -> list[Any]:
-    """A tensor as nested lists of rounded numbers.
-
-    Example:
-        >>> numbers(torch.tensor([[1.23456]]), 2)
-        [[1.23]]
-    """
-    rows = values.detach().double().cpu()
-    if rows.ndim == 1:
-        return [round(value, digits) for value in rows.tolist()]
-    return [numbers(row, digits) for row in rows]
+def priced(trace: Trace, chosen: list[int]) -> list[Any] | None:
+    """−ELBO of the chosen images at each stop, where the trace tells log D."""
+    if trace.log_likelihood is None:
+        return None
+    return numbers(-elbo_at_stops(trace.log_likelihood, trace.kl)[chosen], 4)

@@ -4,7 +4,7 @@
 (() => {
 "use strict";
 
-const { range } = window.drawlib;
+const { range, sum } = window.drawlib;
 
 // ---- Words and pictures
 
@@ -107,20 +107,53 @@ function picked(values, index, [channels, height, width]) {
   });
 }
 
-// One bar a step: done, the step itself, still to come. Below them runs the line of a
-// slider with its knob.
-function drawBars(canvas, values, t) {
-  const { pen, width, height, colour } = surface(canvas);
-  const [each, top] = [width / Math.max(values.length, 1), Math.max(...values, 1e-9)];
-  const base = height - 16, line = height - 7, at = (t - 0.5) * each;
+// −ELBO at each stop, from 0 at the bottom to the largest of all curves: a line, with a
+// dot at the stop that comes after this `share` of the steps.
+function drawStops({ pen, width, colour }, bottom, curves, share) {
+  const top = Math.max(...curves.flatMap(({ values }) => values), 1e-9);
+  for (const { values, hue, dash = [] } of curves) {
+    const x = (k) => ((k + 0.5) / values.length) * width;
+    const y = (k) => 6 + (1 - values[k] / top) * (bottom - 6);
+    const at = Math.ceil(share * values.length - 1e-9) - 1;
+    pen.strokeStyle = pen.fillStyle = colour(hue);
+    pen.lineWidth = 2.5;
+    pen.setLineDash(dash);
+    pen.beginPath();
+    values.forEach((_, k) => pen.lineTo(x(k), y(k)));
+    pen.stroke();
+    pen.setLineDash([]);
+    pen.beginPath();
+    pen.arc(Math.min(Math.max(x(at), 5), width - 5), y(at), 5, 0, 2 * Math.PI);
+    pen.fill();
+  }
+}
+
+// One bar a step, on `base` and at most `room` tall: done, the step itself, still to come.
+function drawBars({ pen, width, colour }, values, t, base, room) {
+  const each = width / Math.max(values.length, 1), top = Math.max(...values, 1e-9);
   values.forEach((value, i) => {
-    const tall = Math.max(1, (Math.max(value, 0) / top) * base);
+    const tall = Math.max(1, (Math.max(value, 0) / top) * room);
     pen.fillStyle = colour(i === t - 1 ? "vermillion" : i < t ? "blue" : "ahead");
     pen.fillRect((i + 0.1) * each, base - tall, 0.8 * each, tall);
   });
+}
+
+// The track of the steps: curves of `drawStops`, bars, and below them the line of a slider
+// with its knob.
+function drawTrack(canvas, bars, t, curves = [], T = bars.length) {
+  const place = surface(canvas), { pen, width, height, colour } = place;
+  const each = width / Math.max(T, 1), at = (t - 0.5) * each;
+  const base = height - 16, line = height - 7;
+  const room = curves.length && bars.length ? 0.42 * base : base;
+  if (curves.length) {
+    pen.fillStyle = colour("rule");
+    pen.fillRect(at - 0.5, 0, 1, base);
+    drawStops(place, bars.length ? base - room - 10 : base - 4, curves, t / T);
+  }
+  drawBars(place, bars, t, base, room);
   pen.fillStyle = colour("rule");
   pen.fillRect(0, line - 2, width, 4);
-  if (!values.length) return;
+  if (!T) return;
   pen.fillStyle = colour("blue");
   pen.fillRect(0, line - 2, at, 4);
   pen.beginPath();
@@ -165,10 +198,12 @@ button.main { color: var(--on-blue); background: var(--blue); border-color: tran
   margin-top: 24px; border-radius: 10px; }
 .timeline canvas { grid-area: 2 / 1 / 3 / 3; height: 92px; cursor: ew-resize;
   touch-action: pan-y; user-select: none; -webkit-user-select: none; border-radius: 4px; }
+.timeline.stops canvas { height: 156px; }
 .timeline input { grid-area: 2 / 1 / 3 / 3; height: 100%; opacity: 0; pointer-events: none; }
 .timeline .control:has(:focus-visible) canvas { outline: 3px solid var(--vermillion);
   outline-offset: 3px; }
-.note { grid-column: 1 / -1; margin: 2px 0 0; color: var(--quiet); font-size: 0.93em; }
+.note, .stop { flex: 1 0 100%; margin: 0; font-variant-numeric: tabular-nums; }
+.note { color: var(--quiet); font-size: 0.93em; }
 select, button { font: inherit; min-height: 34px; padding: 2px 10px; color: var(--text);
   background: var(--field); border: 1px solid var(--edge); border-radius: 4px; }
 output { font-variant-numeric: tabular-nums; }
@@ -321,19 +356,20 @@ const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeA
 
 const SPEEDS = { 3: "3 steps a second", 8: "8 steps a second", 20: "20 steps a second" };
 
-// A slider for the step t, whose track are the bars of the steps' KL, and the button that
-// plays them. The slider's `max` may change; `speed()` is in steps a second.
-function timeline(page, host, T, speed, first = 1) {
+// A slider for the step t, whose track are the bars of the steps' KL and the curve of −ELBO
+// at each stop, and the button that plays them. The slider's `max` may change; `speed()` is
+// in steps a second.
+function timeline(page, host, T, speed, name = "step t") {
   const row = page.row("controls");
   row.classList.add("timeline");
   const button = page.button("", () => (timer === null ? play() : pause()));
   button.className = "main";
   row.append(button);
-  const step = page.slider("step t", [1, T, 1, first], (t) => `${t} of ${step.input.max}`);
+  const step = page.slider(name, [1, T, 1, 1], (t) => `${t} of ${step.input.max}`);
   const bars = element("canvas", { role: "img", "aria-label": "not there yet" });
-  const note = element("p", { class: "note" });
+  const note = element("p", { class: "note" }), stop = element("p", { class: "stop" });
   step.input.before(bars);
-  step.input.after(note);
+  row.append(stop, note);
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   const last = () => Number(step.input.max);
   let timer = null;
@@ -365,15 +401,29 @@ function timeline(page, host, T, speed, first = 1) {
     timer = setTimeout(tick, 1000 / rate());
     label();
   }
-  function draw(kl) {
-    const t = step(), top = Math.max(...kl, 0);
-    drawBars(bars, kl, t);
+  // `stops`: −ELBO if the drawing ended after each of the steps, where it is known.
+  function draw(kl, stops = null) {
+    const t = step(), top = fixed(Math.max(...kl, 0));
+    row.classList.toggle("stops", stops !== null);
+    drawTrack(bars, kl, t, stops?.length ? [{ values: stops, hue: "green" }] : []);
     if (!kl.length) return;
     const [done, nats] = [`${t} of ${last()}`, `${fixed(kl[t - 1])} nats`];
     step.output.textContent = `${done}: ${nats}`;
-    step.input.setAttribute("aria-valuetext", `${done}: KL ${nats}`);
-    bars.setAttribute("aria-label", `KL of each step, at most ${fixed(top)} nats`);
-    note.textContent = `KL of each step, at most ${fixed(top)} nats: what it spends on z.`;
+    let spoken = `${done}: KL ${nats}`, seen = `KL of each step, at most ${top} nats`;
+    note.textContent = `${seen}: what it spends on z.`;
+    if (stops) {
+      const [here, end, paid] = [stops[t - 1], stops[last() - 1], sum(kl.slice(0, t))];
+      const price = `−ELBO ${fixed(here, 1)} nats`, isLast = t === last();
+      stop.replaceChildren(element("strong", {}, `${isLast ? "After the last step" : "Stop here"}: ${price}`),
+        ` = ${fixed(paid, 1)} for z + ${fixed(here - paid, 1)} for what is still wrong` +
+        (isLast ? "." : `; ${fixed(end, 1)} after the last step.`));
+      spoken += `; stopped here, ${price}`;
+      seen += `; −ELBO if it stopped there, from ${fixed(stops[0], 1)} to ${fixed(end, 1)} nats`;
+      note.textContent = `Bars: KL of each step, at most ${top} nats, spent on z. ` +
+        "Line: −ELBO if the drawing stopped there.";
+    }
+    step.input.setAttribute("aria-valuetext", spoken);
+    bars.setAttribute("aria-label", seen);
   }
   const scrub = (event) => {
     const box = bars.getBoundingClientRect();
@@ -390,7 +440,15 @@ function timeline(page, host, T, speed, first = 1) {
     move: scrub,
   });
   calm.addEventListener("change", pause);
-  return { row, step, calm, playing: () => timer !== null, play, pause, label, show, draw };
+  return { row, step, bars, note, calm, playing: () => timer !== null, play, pause, label, show, draw };
+}
+
+// How a −ELBO compares with those of some digits, of which `values` are percentiles.
+function compared(total, costs) {
+  const below = costs.values.filter((v) => v < total).length;
+  if (below === 0) return `less than any of ${costs.of}`;
+  if (below < costs.values.length) return `more than ${below - 1} in 100 of ${costs.of}`;
+  return `more than any of ${costs.of}: the model was trained on nothing like it`;
 }
 
 // ---- A pad
@@ -537,7 +595,7 @@ const mountAll = () => document.querySelectorAll("[data-drawlib]").forEach(mount
 const parts = {
   BLUE, GREEN, VERMILLION, QUIET, PAPER,
   fixed, ends, element, surface, bitmap, inked, picked, bytes,
-  drawBitmap, drawImage, drawGrid, drawBars, SPEEDS, timeline, drag, Page, Pad,
+  drawBitmap, drawImage, drawGrid, drawBars, drawTrack, SPEEDS, timeline, compared, drag, Page, Pad,
 };
 Object.assign(window.drawlib, { parts, kinds, mountAll });
 })();

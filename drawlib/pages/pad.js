@@ -4,15 +4,16 @@
 (() => {
 "use strict";
 
-const { range, loadModel, fetchModel, noise } = window.drawlib;
+const { range, sum, loadModel, fetchModel, noise } = window.drawlib;
 const { BLUE, GREEN, VERMILLION, PAPER } = window.drawlib.parts;
 const { fixed, ends, element, bitmap, bytes, surface } = window.drawlib.parts;
-const { drawImage, drawGrid, drawBars, SPEEDS, timeline, Pad } = window.drawlib.parts;
+const { drawImage, drawGrid, drawTrack, SPEEDS, timeline, Pad, compared } =
+  window.drawlib.parts;
 
 const BUDGET = 12; // milliseconds of work between two turns of the page
 const FARTHEST = 4; // standard deviations of the prior, at a slider's ends
 const GLANCE = 3.2; // seconds in which the page shows once what it can do
-const TALLEST = 440; // CSS pixels of a picture
+const TALLEST = 440, BARS = 156; // CSS pixels of a picture, and of the saved time line
 
 const STYLE = `
 :host { max-width: min(880px, 100%); margin: 0 auto; }
@@ -256,14 +257,6 @@ function directionsOf(model) {
   return range(all.length / size, (k) => all.subarray(k * size, (k + 1) * size));
 }
 
-// How a −ELBO compares with those of some digits, of which `values` are percentiles.
-function compared(total, costs) {
-  const below = costs.values.filter((v) => v < total).length;
-  if (below === 0) return `less than any of ${costs.of}`;
-  if (below < costs.values.length) return `more than ${below - 1} in 100 of ${costs.of}`;
-  return `more than any of ${costs.of}: the model was trained on nothing like it`;
-}
-
 // ---- The page
 
 function padPage(page, host, data) {
@@ -328,7 +321,8 @@ function padPage(page, host, data) {
 
   folded("Numbers, speed and noise");
   const fill = page.table(["KL of this step, in nats", "KL up to this step",
-    "KL of all steps", "−log p(x | z), after the last", "−ELBO, these two together"]);
+    "−log p(x | c) of the canvas at this step", "−ELBO if it stops here, these two together",
+    "−ELBO of the model"]);
   page.row("controls");
   const speed = page.choice("speed", SPEEDS);
   speed.select.value = "8";
@@ -355,9 +349,11 @@ function padPage(page, host, data) {
   for (const one of [canvas, memory, error, patch, errorPatch, dream])
     one.canvas.setAttribute("aria-label", "not there yet"); // until the model has come
 
+  const fitting = (shape) => (one) => String(one.shape) === String(shape);
+
   // What an example of this shape is called and looks like, and what begins with it.
   function offer(shape) {
-    const fits = examples.filter((one) => String(one.shape) === String(shape));
+    const fits = examples.filter(fitting(shape));
     const buttons = fits.flatMap(({ images, labels, levels, what }) =>
       images.map((text, k) => {
         const values = Float32Array.from(bytes(text), (v) => v / levels);
@@ -376,6 +372,7 @@ function padPage(page, host, data) {
   function reshape(shape) {
     const [channels, height, width] = shape;
     pad.reshape(shape);
+    pad.reach = examples.find(fitting(shape))?.pen ?? pad.reach;
     for (const one of [canvas, error, dream]) proportioned(one, height, width);
     penBox.hidden = channels === 1;
     offer(shape)?.click();
@@ -438,10 +435,9 @@ function padPage(page, host, data) {
     runs++;
     const steps = await model.play({ image, noise: eps, budget: BUDGET });
     if (model !== now.model) return; // another model was chosen meanwhile
-    const kl = steps.map((s) => s.kl), klTotal = kl.reduce((a, b) => a + b, 0);
-    const nll = -model.logLikelihood(steps[model.T - 1].logits, image);
+    const kl = steps.map((s) => s.kl), stops = model.stops(steps, image);
     now.seen = {
-      image, noise: eps, steps, kl, klTotal, nll, negElbo: nll + klTotal, fixed: chosen,
+      image, noise: eps, steps, kl, stops, negElbo: dot(model.pi, stops), fixed: chosen,
       margin: model.L ? outside(steps, model.config.M) : 0,
     };
     later();
@@ -497,9 +493,9 @@ function padPage(page, host, data) {
     drawCanvas(canvas, one, t);
     if (memory.image) drawMemory(memory, one, t);
     if (closer.open) drawCloser(one);
-    steps.draw(seen.kl);
-    const soFar = seen.kl.slice(0, t).reduce((a, b) => a + b, 0);
-    fill([seen.kl[t - 1], soFar, seen.klTotal, seen.nll, seen.negElbo].map((v) => fixed(v)));
+    steps.draw(seen.kl, seen.stops);
+    const soFar = sum(seen.kl.slice(0, t)), here = seen.stops[t - 1];
+    fill([seen.kl[t - 1], soFar, here - soFar, here, seen.negElbo].map((v) => fixed(v)));
   }
 
   // Nats, and bits per dimension where a pixel has 256 levels.
@@ -516,7 +512,9 @@ function padPage(page, host, data) {
     let first = "", rest = trouble || "Loading the model…";
     if (!trouble && seen) {
       first = `−ELBO ${fixed(seen.negElbo, 1)} nats`;
-      rest = price(seen.negElbo) + (costs ? `, ${compared(seen.negElbo, costs)}.` : ".");
+      if (model.pi[model.T - 1] < 1) rest = `, a mean over all its stops${price(seen.negElbo)}`;
+      else rest = price(seen.negElbo);
+      rest += (costs ? `, ${compared(seen.negElbo, costs)}.` : ".");
       if (seen.fixed) rest += " With z at its mean this is no estimate of the bound.";
     }
     if (first + rest === telling) return;
@@ -546,10 +544,10 @@ function padPage(page, host, data) {
     if (one.read) drawGrid(place, one.read.muX, one.read.muY, BLUE);
     drawCanvas(drawn, one, t);
     if (model.L) drawMemory(L, one, t);
-    const long = parts.length * (side + gap) - gap, bars = picture(long, 96);
-    drawBars(bars.canvas, seen.kl, t);
+    const long = parts.length * (side + gap) - gap, bars = picture(long, BARS);
+    drawTrack(bars.canvas, seen.kl, t, [{ values: seen.stops, hue: "green" }]);
     const high = Math.max(tall, model.L ? side : 0);
-    const whole = picture(long + 2 * gap, high + 96 + 5 * gap);
+    const whole = picture(long + 2 * gap, high + BARS + 5 * gap);
     const { pen: ink, width: w, height: h, colour } = surface(whole.canvas);
     ink.fillStyle = colour("page");
     ink.fillRect(0, 0, w, h);
@@ -561,9 +559,9 @@ function padPage(page, host, data) {
       ink.fillText(name, left, 1.4 * gap);
       ink.drawImage(from, left, 2 * gap, side, to);
     });
-    ink.drawImage(bars.canvas, gap, high + 3 * gap, long, 96);
-    ink.fillText(`${model.name}: step ${t} of ${model.T}, KL ${fixed(seen.kl[t - 1])} of ` +
-      `${fixed(seen.klTotal)} nats; −ELBO ${fixed(seen.negElbo, 1)} nats`, gap, h - 0.6 * gap);
+    ink.drawImage(bars.canvas, gap, high + 3 * gap, long, BARS);
+    ink.fillText(`${model.name}: stopped after step ${t} of ${model.T}, ` +
+      `−ELBO ${fixed(seen.stops[t - 1], 1)} nats`, gap, h - 0.6 * gap);
     room.remove();
     const blob = await new Promise((done) => whole.canvas.toBlob(done, "image/png"));
     const link = element("a", { href: URL.createObjectURL(blob), download: "drawing.png" });
@@ -605,7 +603,7 @@ function padPage(page, host, data) {
       if (!now.glanced) { now.glanced = true; glance(); }
     } else {
       pad.draw();
-      steps.draw([]);
+      steps.draw([], []);
       for (const one of [canvas, error]) emptied(one, "not there yet");
     }
     if (model && dreamt && dreams.open) drawCanvas(dream, dreamt.steps[t - 1], t);

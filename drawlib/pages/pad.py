@@ -202,29 +202,19 @@ def page(
     if (kind := kind_of(config)) not in web.KINDS:
         raise TypeError(f"model is of kind {kind!r}; allowed: {', '.join(web.KINDS)}")
     web.check_runs_in_a_page(model, "model")
+    if web.has_letters(model):
+        raise ValueError(
+            "model draws letters; allowed: pictures (words() takes letters)"
+        )
     shape = tuple(config.image_shape)
     levels = 1 if config.likelihood == "bernoulli" else 255
-    form = next(iter(web.FORMATS))
-    copy = web.as_in_page(model, form)
     offered: list[dict[str, Any]] = []
-    measured, x = {}, torch.zeros(0, *shape)
-    about = f"{name}: weights rounded to {form}."
+    x = torch.zeros(0, *shape)
     if images is not None:
         given = images_of(images, shape, config.likelihood)
         offered = [first_of_each(given, labels, f"the {what}", levels)]
         x = given.float() / levels
-        for form in web.FORMATS:  # the first that is good enough, or else the last
-            copy = web.as_in_page(model, form)
-            measured = rounding(web.as_in_page(model, None), copy, x)
-            if measured["loss"] <= web.MOST_LOSS:
-                break
-        about = (
-            f"{name}: −ELBO on the {len(x):,} given {what}s "
-            f"{measured['quantised']:.2f} nats; rounding to {form} costs "
-            f"{web.loss_of(measured)} of them."
-        )
-    inside = web.contents(model, name, form, measured)
-    inside["live"] = describe_live(copy, x, about, what=f"given {what}s")
+    inside = packed(model, x, name, what)
     return LivePage(
         "pad",
         {
@@ -235,6 +225,28 @@ def page(
         },
         files=SCRIPTS,
     )
+
+
+def packed(model: LatentModel, x: Tensor, name: str, what: str) -> dict[str, Any]:
+    """A model as the page takes it: in the first form that is good enough on ``x``.
+
+    Where none is, in the last; where ``x`` is empty, in the first.
+    """
+    for form in web.FORMATS:
+        copy = web.as_in_page(model, form)
+        measured = rounding(web.as_in_page(model, None), copy, x) if len(x) else {}
+        if not measured or measured["loss"] <= web.MOST_LOSS:
+            break
+    about = f"{name}: weights rounded to {form}."
+    if measured:
+        about = (
+            f"{name}: −ELBO on the {len(x):,} given {what}s "
+            f"{measured['quantised']:.2f} nats; rounding to {form} costs "
+            f"{web.loss_of(measured)} of them."
+        )
+    inside = web.contents(model, name, form, measured)
+    inside["live"] = describe_live(copy, x, about, what=f"given {what}s")
+    return inside
 
 
 @torch.no_grad()

@@ -14,10 +14,11 @@ import torch
 
 from drawlib.bound import LatentModel
 from drawlib.data.sets import Data, stratified_subset
+from drawlib.data.words import words_of
 from drawlib.evaluation import check_likelihood
 from drawlib.machine.files import write_atomically
 from drawlib.pages import web
-from drawlib.pages.explorer import pad, player
+from drawlib.pages.explorer import pad, player, words
 from drawlib.recurrent import Recurrent
 
 __all__ = ["write_page"]
@@ -58,7 +59,8 @@ def write_page(
     """Write a page in which ``model`` draws test images of ``data``, step by step.
 
     A model that a browser can run gets a pad before it, on which a reader draws:
-    one or three channels, sides of at most 64.
+    one or three channels, sides of at most 64. A model of words gets a field to type
+    into in their place.
 
     Raises:
         TypeError: for a model without steps.
@@ -87,16 +89,20 @@ def write_page(
     model = copy.deepcopy(model).cpu()
     rows = stratified_subset(data.test, images, seed)
     x = data.binarise(data.test.images[rows].cpu(), split="test").to(weight.dtype)
-    noise = model.noise(len(x), torch.Generator().manual_seed(seed))
-    pages: list[Any] = [
-        player(model.trace(x, noise=noise), images=range(len(x)), most=MOST)
-    ]
-    if web.runs_in_a_page(model):
-        few = stratified_subset(data.test, min(MEASURED, len(data.test)), seed)
-        given = data.test.images[few]
-        labels = None if data.test.labels is None else data.test.labels[few]
-        what = "digit" if data.name.startswith("mnist") else "picture"
-        pages.insert(0, pad(model, given, labels, name=name, what=what))
+    few = stratified_subset(data.test, min(MEASURED, len(data.test)), seed)
+    given = data.test.images[few].cpu()
+    pages: list[Any]
+    if web.has_letters(model):
+        typed, offered = words_of(given), words_of(x)
+        pages = [words({name: model}, typed, examples=offered, what="word")]
+    else:
+        noise = model.noise(len(x), torch.Generator().manual_seed(seed))
+        seen = model.trace(x, noise=noise)
+        pages = [player(seen, images=range(len(x)), most=MOST)]
+        if web.runs_in_a_page(model):
+            labels = None if data.test.labels is None else data.test.labels[few]
+            what = "digit" if data.name.startswith("mnist") else "picture"
+            pages.insert(0, pad(model, given, labels, name=name, what=what))
     parts = "\n".join(page._repr_html_() for page in pages)
     text = PAGE.format(
         title=html.escape(name), about=html.escape(data.protocol.sentence), parts=parts

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from drawlib.bound import LatentModel
 from drawlib.data.sets import Data, load_data, stratified_subset
+from drawlib.data.words import SHAPE as WORD
 from drawlib.evaluation import check_likelihood, estimate, mean_and_error
 from drawlib.machine.files import write_atomically
 from drawlib.models import MODELS, build, config_of, kind_of
@@ -43,7 +44,6 @@ KINDS = ("draw", "glas")
 FORMATS = {"int8": "int8 with a scale per row", "float16": "float16"}
 MOST_BYTES = 4_000_000
 MOST_LOSS = 0.2  # nats of −ELBO
-LIKELIHOODS = ("bernoulli", "discretised-logistic")
 CHANNELS, LONGEST = (1, 3), 64  # of the images that a page draws on
 SMALL = 4096  # up to so many numbers a tensor stays float32
 SCRIPTS = ("explorer_maths.js", "web_arithmetic.js", "web_models.js")
@@ -215,9 +215,9 @@ def check_runs_in_a_page(model: LatentModel, name: str) -> None:
     """Refuse a model that a live page cannot run.
 
     Raises:
-        ValueError: for what is neither DRAW nor GLAS, or a subclass of them; for
-            letters, and drawings that may stop before the last step; for images that
-            have neither one nor three channels, or a side above 64.
+        ValueError: for what is neither DRAW nor GLAS, or a subclass of them; for images
+            that have neither one nor three channels, or a side above 64; for words of
+            another length than those of ``drawlib.data.words``.
 
     Example:
         >>> from drawlib import DRAW, DRAWConfig
@@ -238,17 +238,23 @@ def check_runs_in_a_page(model: LatentModel, name: str) -> None:
         raise ValueError(
             f"{name} is a {type(model).__name__}; allowed: {allowed}, no subclass"
         )
-    if config.likelihood not in LIKELIHOODS or config.stops[-1] != 1:
+    shape = tuple(config.image_shape)
+    if has_letters(model):
+        if shape != WORD:
+            raise ValueError(
+                f"{name} draws letters of shape {shape}; allowed in a page: {WORD}"
+            )
+    elif shape[0] not in CHANNELS or max(shape[1:]) > LONGEST:
         raise ValueError(
-            f"{name} has likelihood {config.likelihood!r} and stop {config.stop!r}; "
-            f"allowed in a page: {', '.join(LIKELIHOODS)}, and stop 'last'"
-        )
-    channels, *sides = config.image_shape
-    if channels not in CHANNELS or max(sides) > LONGEST:
-        raise ValueError(
-            f"{name} draws images of {tuple(config.image_shape)}; allowed in a page: "
+            f"{name} draws images of {shape}; allowed in a page: "
             f"1 or 3 channels, sides of at most {LONGEST}"
         )
+
+
+def has_letters(model: LatentModel) -> bool:
+    """Whether a model draws words, and not pictures."""
+    config: Any = model.config
+    return config.likelihood == "categorical"
 
 
 def runs_in_a_page(model: LatentModel) -> bool:

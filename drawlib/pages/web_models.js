@@ -35,6 +35,7 @@ class Model {
     const [channels, height, width] = this.shape, hidden = config.hidden;
     this.pixels = channels * height * width;
     this.attends = config.attention !== "none";
+    this.pi = stopPrior(config.stop ?? "last", config.T);
     this.patchSize = channels * config.read * config.read;
     this.inference = this.generative = false;
     if (this.kind === "glas" && config.latent_attention !== "none") {
@@ -83,7 +84,7 @@ class Model {
     const { hidden } = this.config, state = { t: 0, seen: null, fixed: null };
     for (const name of ["h_enc", "c_enc", "h_dec", "c_dec"]) state[name] = begin(name, hidden);
     state.logits = begin("canvas", this.pixels);
-    state.canvas = state.logits.map(sigmoid);
+    state.canvas = this.mean(state.logits);
     return state;
   }
 
@@ -183,7 +184,7 @@ class Model {
     } else {
       for (let p = 0; p < logits.length; p++) logits[p] += w[p];
     }
-    state.canvas = logits.map(sigmoid);
+    state.canvas = this.mean(logits);
     state.t += 1;
     // Eqs. (8), (15); a copy, which no later step changes
     return { ...result, z, logits: logits.slice(), canvas: state.canvas };
@@ -265,11 +266,35 @@ class Model {
     return steps;
   }
 
-  // Eq. (9), log p(x given c) in nats: of bits, or of 8-bit levels
-  logLikelihood(logits, image) {
-    const of = { bernoulli: ofBits, "discretised-logistic": ofLevels };
-    return of[this.config.likelihood](logits, image, this.w["likelihood.log_scale"]);
+  // The mean of D(X given the canvas), from its logits
+  mean(logits) {
+    if (this.config.likelihood !== "categorical") return logits.map(sigmoid);
+    const means = new Float32Array(this.pixels);
+    eachPlace(logits, this.shape[0], (own, place) => softmax(own).forEach(
+      (v, k) => { means[place(k)] = v; }));
+    return means;
   }
+
+  // −ELBO of `image` for a drawing that stops after each of its `steps`, in nats:
+  // −log D(x given c_t) + Σ_{s≤t} KL_s (drawlib/stops.py)
+  stops(steps, image) {
+    let paid = 0;
+    return steps.map(({ kl, logits }) => (paid += kl) - this.logLikelihood(logits, image));
+  }
+
+  // Eq. (9), log p(x given c) in nats: of bits, of 8-bit levels, or of letters
+  logLikelihood(logits, image) {
+    const { likelihood } = this.config;
+    if (likelihood === "bernoulli") return ofBits(logits, image);
+    if (likelihood === "categorical") return ofLetters(logits, image, this.shape[0]);
+    return ofLevels(logits, image, this.w["likelihood.log_scale"]);
+  }
+}
+
+// π_1 … π_T, the probability of each step to be the last one
+function stopPrior(stop, T) {
+  if (Array.isArray(stop)) return stop;
+  return Array.from({ length: T }, (_, t) => stop === "uniform" ? 1 / T : Number(t === T - 1));
 }
 
 const softplus = (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
@@ -278,6 +303,26 @@ const softplus = (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
 function ofBits(logits, image) {
   let total = 0;
   for (let p = 0; p < logits.length; p++) total += image[p] * logits[p] - softplus(logits[p]);
+  return total;
+}
+
+// Calls `each` with the numbers of all channels at one place, and where they stand.
+function eachPlace(values, channels, each) {
+  const places = values.length / channels;
+  for (let i = 0; i < places; i++) {
+    const place = (k) => k * places + i;
+    each(Float64Array.from({ length: channels }, (_, k) => values[place(k)]), place);
+  }
+}
+
+// Σ over places and their channels, x log softmax(c)
+function ofLetters(logits, image, channels) {
+  let total = 0;
+  eachPlace(logits, channels, (own, place) => {
+    const top = Math.max(...own);
+    const all = top + Math.log(own.reduce((sum, v) => sum + Math.exp(v - top), 0));
+    own.forEach((v, k) => { total += image[place(k)] * (v - all); });
+  });
   return total;
 }
 

@@ -24,6 +24,7 @@ from test_pages import PHONE, WIDE, axe
 from drawlib.filters import Filters, filterbank
 from drawlib.gaussian import Gaussian, merge, standard
 from drawlib.pages import embedded, explorer
+from drawlib.stops import elbo_at_stops
 from drawlib.trace import Trace, Windows
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -56,10 +57,12 @@ def some_trace(T: int = 6, n: int = 3, N: int = 3) -> Trace:
     kl = 5 * draw(n, T)
     canvases = draw(T, n, 1, 28, 28).cumsum(0) / T
     patches = draw(T, n, 2, N, N) * read.gamma[:, :, None, None, None]
-    images = draw(n, 1, 28, 28).round()
+    images, log_likelihood = draw(n, 1, 28, 28).round(), -200 * draw(n, T)
+    errors = images - canvases
     return Trace(
-        images, read, windows(28), windows(9), patches, images - canvases, canvases, kl
-    )
+        images, read, windows(28), windows(9), patches, errors, canvases, kl,
+        log_likelihood,
+    )  # fmt: skip
 
 
 def all_pages(trace: Trace) -> list[explorer.LivePage]:
@@ -153,7 +156,8 @@ def test_player_of_a_model_without_attention_has_no_windows():
         seen.images, None, None, None, None, seen.errors, seen.canvases, seen.kl
     )
     data = payload(explorer.player(bare))
-    assert [data[name] for name in ("read", "write", "latent", "patches")] == [None] * 4
+    missing = ("read", "write", "latent", "patches", "stops")
+    assert [data[name] for name in missing] == [None] * 5
 
 
 # The browser's side
@@ -679,6 +683,11 @@ def test_player_scrubs_plays_and_adds_up_the_kl(wide):
         assert_same(found["klStep"], trace.kl[k, 3], 1e-6)
         assert_same(found["klSoFar"], trace.kl[k, :4].sum(), 1e-6)
         assert_same(found["klTotal"], trace.kl[k].sum(), 1e-6)
+        here = -elbo_at_stops(trace.log_likelihood, trace.kl)[k]
+        assert_same(found["stops"], here, 1e-4)
+        told = host.locator(".stop").inner_text()
+        assert f"Stop here: −ELBO {here[3]:.1f} nats" in told
+        assert f"{here[-1]:.1f} after the last step." in told
     # Ink in the canvas of step 4: as dark as in the trace, at a pixel of it.
     shade = (
         host.locator("canvas")

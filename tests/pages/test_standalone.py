@@ -77,6 +77,18 @@ def test_what_no_page_can_show_is_refused_in_one_line(tmp_path, change, error, t
     assert not list(tmp_path.iterdir())
 
 
+def test_words_of_your_own_become_a_page_to_type_in(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    towns = [a + b for a in ("ED", "LIN", "WHIT") for b in ("BY", "TON", "FORD", "HAM")]
+    (tmp_path / "towns.txt").write_text("\n".join(towns), encoding="utf-8")
+    options = ["--data", "words:towns.txt", "--run-dir", "run", "--train.epochs", "1"]
+    assert main(["train", "draw:tiny", *options]) == 0
+    assert main(["page", "run", "--out", "a.html", "--images", "1"]) == 0
+    text = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert text.count("data-drawlib=") == 1 and 'data-drawlib="words"' in text
+    assert any(town in text for town in towns)
+
+
 def test_a_run_of_your_own_images_becomes_a_page(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     images = np.random.default_rng(0).integers(0, 256, (40, 10, 10), dtype=np.uint8)

@@ -30,6 +30,8 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", help="some rows")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--out", type=Path, help="folder of the records")
+    told = "the parts of a step, on the first number of threads; nothing is written"
+    parser.add_argument("--profile", action="store_true", help=told)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if min(*given.threads, given.turns) < 1:
@@ -37,7 +39,16 @@ def main() -> int:
     from benchmarks.works import all_works
     from drawlib.results.bench import BENCH, bench_records, bench_table
 
-    names = (*all_works(quick=True), "first-step", "memory")
+    if given.profile:
+        import torch
+
+        from benchmarks.profile import parts_of_a_step, show_parts
+
+        torch.set_num_threads(given.threads[0])
+        show_parts(parts_of_a_step(given.turns))
+        return 0
+
+    names = (*all_works(quick=True), "first-step", "memory", "threads")
     unknown = sorted(set(given.only or ()) - set(names))
     if unknown:
         parser.error(f"--only has {', '.join(unknown)}; allowed: {', '.join(names)}")
@@ -80,6 +91,7 @@ def measure(
     from benchmarks.limit import rates
     from benchmarks.memory import peak_memory
     from benchmarks.start import first_step
+    from benchmarks.turns import more_threads
     from benchmarks.works import all_works
     from drawlib.draw import DRAWConfig
     from drawlib.fast import loop as fast
@@ -107,6 +119,9 @@ def measure(
     if not quick and (not only or "memory" in only):
         found += peak_memory(threads)
         say("memory: measured")
+    if not quick and threads > 1 and (not only or "threads" in only):
+        found += more_threads(threads, turns)
+        say(f"{found[-1]['title']}: {found[-1]['measured']:.2f} times")
     found += [
         {
             **{"name": name, "title": title, "goal": goal, "unit": "ms"},

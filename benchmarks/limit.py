@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 
 import torch
+from torch import nn
 
 from benchmarks.clock import in_turn
 from drawlib.machine.settings import matmul_precision
@@ -51,6 +52,16 @@ def generating_products(config: RecurrentConfig, batch: int) -> list[Shape]:
 def training_flops(config: RecurrentConfig, batch: int) -> float:
     """Of all steps: each product once forward and twice backward."""
     return 3 * config.T * flops(forward_products(config, batch))
+
+
+def layered_flops(model: nn.Module, batch: int) -> float:
+    """Of networks without a loop, each product once forward and twice backward.
+
+    >>> layered_flops(nn.Linear(3, 4), 2)
+    144.0
+    """
+    weights = [p for p in model.parameters() if p.ndim == 2]
+    return 3 * flops([(batch, k, n) for n, k in (w.shape for w in weights)])
 
 
 def flops(products: list[Shape]) -> float:

@@ -9,20 +9,26 @@ import tempfile
 from typing import Any
 
 FIRST = """
-import time, torch
+import os, time, torch
 torch.set_num_threads({threads})
 torch.set_float32_matmul_precision("medium")
 from drawlib.draw import DRAW, DRAWConfig
 from drawlib.fast.loop import accelerate
 model = DRAW(DRAWConfig.preset("paper-attention"))
 x, noise = torch.zeros(128, 1, 28, 28), model.noise(128)
-wall, cpu = time.perf_counter(), time.process_time()
+wall, cpu = time.perf_counter(), os.times()
 accelerate(model)
 with torch.autocast("cpu", torch.bfloat16):
     loss = -model.bound(x, noise).elbo.mean()
 loss.backward()
-print(time.perf_counter() - wall)
+wall, now = time.perf_counter() - wall, os.times()
+own = now.user + now.system - cpu.user - cpu.system
+compiler = now.children_user + now.children_system
+compiler -= cpu.children_user + cpu.children_system
+print(wall, own, compiler)
 """
+
+GOALS = (("cold", 25.0), ("warm", 4.0))
 
 
 def first_step(threads: int) -> list[dict[str, Any]]:
@@ -30,22 +36,31 @@ def first_step(threads: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache}
         command = [sys.executable, "-c", FIRST.format(threads=threads)]
-        seconds = [
-            float(
-                subprocess.run(
-                    command, env=environment, check=True, capture_output=True, text=True
-                ).stdout.split()[-1]
-            )
+        told = [
+            subprocess.run(
+                command, env=environment, check=True, capture_output=True, text=True
+            ).stdout.split()[-3:]
             for _ in range(2)
         ]
-    goals = (("cold", 60.0), ("warm", 15.0))
     return [
-        {
-            "name": f"first-step-{kind}",
-            "title": f"first step, compile included, {kind} cache",
-            "goal": goal,
-            "unit": "s",
-            "measured": taken,
-        }
-        for (kind, goal), taken in zip(goals, seconds, strict=True)
+        row(kind, goal, *map(float, seconds))
+        for (kind, goal), seconds in zip(GOALS, told, strict=True)
     ]
+
+
+def row(
+    kind: str, goal: float, wall: float, own: float, compiler: float
+) -> dict[str, Any]:
+    """One row of the table; where the goal is missed, what the time went into."""
+    made = {
+        "name": f"first-step-{kind}",
+        "title": f"first step, compile included, {kind} cache",
+        "goal": goal,
+        "unit": "s",
+        "measured": wall,
+    }
+    why = (
+        f"{own:.1f} s of processor time trace the step and write its loops, "
+        f"{compiler:.1f} s translate them in the C++ compiler"
+    )
+    return made | ({"why": why} if wall > goal else {})

@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.layered import PlainLadder, PlainVAE
 from benchmarks.limit import (
     PRECISIONS,
     flops,
     forward_products,
     generating_products,
+    layered_flops,
     training_flops,
 )
 from benchmarks.peer import jax_training
@@ -26,8 +28,10 @@ from drawlib.fast.loop import accelerate
 from drawlib.fast.parts import from_lanes, to_lanes, window
 from drawlib.filters import filterbank
 from drawlib.glas import GLAS, GLASConfig
+from drawlib.ladder import LadderConfig, LadderVAE
 from drawlib.machine.settings import matmul_precision
 from drawlib.recurrent import Recurrent, RecurrentConfig
+from drawlib.vae import VAE, VAEConfig
 
 Call = Callable[[], Any]
 PEER = "JAX float32"  # what somebody would use who does not use PyTorch
@@ -60,7 +64,7 @@ def bits(n: int) -> Tensor:
     return (torch.rand(n, 1, 28, 28) < 0.2).float()
 
 
-def spread(model: Recurrent) -> Recurrent:
+def spread(model: Any) -> Any:
     """Weights as after a little training: windows inside the image, no zero heads."""
     with torch.no_grad():
         for parameter in model.parameters():
@@ -88,9 +92,16 @@ def all_rivals(call: Callable[[bool, str], Call]) -> dict[str, Call]:
     }
 
 
-def training(name: str, title: str, model: Recurrent, goal: float, batch: int) -> Work:
+def training(name: str, title: str, model: Any, goal: float, batch: int) -> Work:
     """Loss and gradients of one batch, without the optimiser."""
-    plain, x, noise = textbook(spread(model)), bits(batch), model.noise(batch)
+    spread(model)
+    plain: Any
+    if isinstance(model, Recurrent):
+        plain, work = textbook(model), training_flops(model.config, batch)
+    else:
+        plain = PlainVAE(model) if isinstance(model, VAE) else PlainLadder(model)
+        work = layered_flops(model, batch)
+    x, noise = bits(batch), model.noise(batch)
     accelerate(model)
 
     def call(slow: bool, kind: str) -> Call:
@@ -108,10 +119,11 @@ def training(name: str, title: str, model: Recurrent, goal: float, batch: int) -
         return run
 
     rivals = all_rivals(call)
-    if model.config.attention != "none" and (peer := jax_training(plain, x, noise)):
+    seen = getattr(model.config, "attention", "none") != "none"
+    if seen and (peer := jax_training(plain, x, noise)):
         rivals[PEER] = peer
     check_equal({name: run() for name, run in rivals.items()})
-    return Work(name, title, goal, rivals, training_flops(model.config, batch), batch)
+    return Work(name, title, goal, rivals, work, batch)
 
 
 def generating(model: Recurrent, goal: float, images: int) -> Work:
@@ -218,7 +230,7 @@ def all_works(quick: bool) -> dict[str, Callable[[], Work]]:
     latent = GLASConfig.preset("readme")
     return {
         "draw-attention": lambda: training(
-            "draw-attention", "DRAW with attention, T 64", DRAW(sized(see)), 3.5, batch
+            "draw-attention", "DRAW with attention, T 64", DRAW(sized(see)), 5.0, batch
         ),
         "draw-t10": lambda: training(
             "draw-t10",
@@ -228,12 +240,22 @@ def all_works(quick: bool) -> dict[str, Callable[[], Work]]:
             batch,
         ),
         "draw-t64": lambda: training(
-            "draw-t64", "DRAW without attention, T 64", DRAW(sized(paint)), 3.0, batch
+            "draw-t64", "DRAW without attention, T 64", DRAW(sized(paint)), 7.0, batch
         ),
         "glas": lambda: training(
-            "glas", "GLAS, T 64, 9×9, 5×5", GLAS(sized(latent)), 3.0, batch
+            "glas", "GLAS, T 64, 9×9, 5×5", GLAS(sized(latent)), 7.0, batch
+        ),
+        "vae": lambda: training(
+            "vae", "VAE: a training step", VAE(VAEConfig()), 2.0, batch
+        ),
+        "ladder": lambda: training(
+            "ladder",
+            "Ladder VAE: a training step",
+            LadderVAE(LadderConfig()),
+            2.0,
+            batch,
         ),
         "filterbank": lambda: filters(400.0, batch),
-        "generate": lambda: generating(DRAW(sized(see)), 4.0, many),
-        "weigh": lambda: weighing(DRAW(sized(see)), 4.0, samples),
+        "generate": lambda: generating(DRAW(sized(see)), 6.0, many),
+        "weigh": lambda: weighing(DRAW(sized(see)), 6.0, samples),
     }

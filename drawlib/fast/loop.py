@@ -22,6 +22,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -59,12 +60,13 @@ TOGETHER = 4  # steps that are compiled as one piece: more cost more to compile
 NEAR = 256  # images whose states stay in a processor's cache, where nothing is kept
 
 
-def accelerate(model: LatentModel) -> None:
+def accelerate(model: LatentModel, recompute: int = 0) -> None:
     """Give a DRAW or a GLAS its fast path: the same numbers in less time.
 
     From then on ``bound`` and the generation take it wherever it ``fits``. Elsewhere,
     and in every ConvDRAW, the plain step runs, compiled. Other models have no fast path
-    and stay as they are. The numbers agree within rounding.
+    and stay as they are. The numbers agree within rounding. ``recompute`` is that of
+    the fast ``bound``: less memory for more work.
 
     Example:
         >>> import warnings
@@ -77,10 +79,10 @@ def accelerate(model: LatentModel) -> None:
         True
     """
     if isinstance(model, Recurrent):
-        model.fast_path = fast_path(compiled(type(model).step))
+        model.fast_path = fast_path(compiled(type(model).step), recompute)
 
 
-def fast_path(step: Callable[..., Any]) -> FastPath:
+def fast_path(step: Callable[..., Any], recompute: int = 0) -> FastPath:
     """The fast path with ``step`` for the models that it does not fit.
 
     Example:
@@ -88,7 +90,8 @@ def fast_path(step: Callable[..., Any]) -> FastPath:
         >>> fast_path(DRAW.step).fits(DRAW(DRAWConfig.preset("tiny")))
         True
     """
-    return FastPath(step, fits, bound, dream, generate)
+    ours = partial(bound, recompute=recompute) if recompute else bound
+    return FastPath(step, fits, ours, dream, generate)
 
 
 def fits(model: LatentModel) -> bool:
@@ -183,15 +186,15 @@ def out_of_lanes(blocks: Tensor) -> Tensor:
     return blocks.permute(0, 4, 1, 2, 3).flatten(0, 1)
 
 
-def piece(T: int) -> int:
-    """How many steps to compile as one: a divisor of T, for eight calls or more.
+def piece(T: int, S: int = 0) -> int:
+    """How many steps to compile as one: a divisor of T and S, for eight calls or more.
 
     Example:
-        >>> piece(64), piece(10), piece(16)
-        (4, 1, 2)
+        >>> piece(64), piece(10), piece(16), piece(64, 8), piece(64, 6)
+        (4, 1, 2, 4, 2)
     """
     most = max(1, min(TOGETHER, T // 8))
-    return max(d for d in range(1, most + 1) if T % d == 0)
+    return max(d for d in range(1, most + 1) if math.gcd(T, S) % d == 0)
 
 
 def low_precision(x: Tensor) -> torch.dtype:
@@ -267,7 +270,7 @@ def bound(
         whole = (torch.cat([getattr(part, name) for part in parts]) for name in names)
         return Bound(*(values[: len(x)] for values in whole))
     S = recompute or T
-    steps = make_steps(config, fused, piece(math.gcd(T, S)))
+    steps = make_steps(config, fused, piece(T, S))
     with torch.autocast(x.device.type, enabled=False):
         layers = layers_of(model, x)
         constants = rounded(layers, low, config.attention != "none")

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 # What may differ between two trainings of one recipe.
-NO_RECIPE = ("seed", "device", "compile", "checkpoint_seconds")
+NO_RECIPE = ("seed", "device", "compile", "recompute", "checkpoint_seconds")
 BOUNDS = {
     "neg_elbo": "−ELBO",
     "neg_iw": "importance-weighted",

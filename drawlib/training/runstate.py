@@ -278,7 +278,7 @@ COUNTERS = (
 )
 
 
-MAY_CHANGE = ("device", "compile", "checkpoint_seconds")
+MAY_CHANGE = ("device", "compile", "recompute", "checkpoint_seconds")
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> str:

@@ -219,7 +219,7 @@ class Training:
             model.start_at(mean_image(data))
         team.prepare(model)
         if config.compile:
-            accelerate(model)
+            accelerate(model, config.recompute)
         self.per_epoch, self.steps = config.steps_per_epoch(n), config.steps(n)
         self.rows, self.share = team.rows(size), team.share(size)
         self.optimisers = make_optimisers(model, config, self.device)

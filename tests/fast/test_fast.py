@@ -344,6 +344,41 @@ def test_recomputing_keeps_less(monkeypatch):
     assert kept[3] < kept[0] / 2
 
 
+@needs_compiler
+def test_filter_rows_are_made_again_and_gates_are_kept():
+    """28 numbers of one are not worth keeping; a σ of as many is."""
+    from functorch.compile import make_boxed_func
+    from torch._dynamo.backends.common import aot_autograd
+
+    from drawlib.fast.partition import KeepActivations
+
+    def same(graph, inputs):
+        return make_boxed_func(graph.forward)
+
+    backend = aot_autograd(
+        fw_compiler=same, bw_compiler=same, partition_fn=KeepActivations()
+    )
+
+    @torch.compile(backend=backend)
+    def rows_and_gate(mu, y):
+        rows = torch.exp(-((torch.arange(28) - mu[:, None]) ** 2))
+        return (rows.sum(1) * y.sigmoid().sum(1)).sum()
+
+    mu, y = (1 + torch.rand(1000, *size) for size in ((), (28,)))
+    mu, y = mu.requires_grad_(), y.requires_grad_()
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: kept.append(t.numel()) or t, lambda t: t
+    ):
+        loss = rows_and_gate(mu, y)
+    assert kept.count(28 * 1000) == 1
+    found = torch.autograd.grad(loss, (mu, y))
+    a = torch.arange(28)
+    wanted = (torch.exp(-((a - mu[:, None]) ** 2)).sum(1) * y.sigmoid().sum(1)).sum()
+    for a, b in zip(found, torch.autograd.grad(wanted, (mu, y)), strict=True):
+        torch.testing.assert_close(a, b)
+
+
 # With no compiler, with one, and on no GPU
 
 
@@ -399,6 +434,56 @@ def test_no_device_gets_the_compilers_layout_where_nothing_is_compiled(monkeypat
     assert asked == [False] * 4
 
 
+@pytest.mark.parametrize("first", [0, 2])
+def test_a_training_may_recompute_from_some_epoch_on(first, tmp_path, monkeypatch):
+    """The same log and weights, bit for bit, as one that keeps every state."""
+    monkeypatch.setattr(faststep, "compiled", lambda function: function)
+    monkeypatch.setattr(fast, "may_fuse", lambda: True)
+    faststep.make_steps.cache_clear()
+    asked, right = [], fast.checkpoint
+
+    def watched(*given, **named):
+        asked.append(given[2:4])
+        return right(*given, **named)
+
+    monkeypatch.setattr(fast, "checkpoint", watched)
+    sizes = {**SMALL, "T": 5, "image_shape": (1, 6, 6), "attention": "gaussian"}
+    data = toy_data()
+
+    def run(name, recompute):
+        torch.manual_seed(1)
+        config = toy_config(epochs=3, compile=True, recompute=recompute)
+        model = DRAW(DRAWConfig(**sizes))
+        log = fit(model, data, config, tmp_path / name, progress=False)
+        return log, model.state_dict()
+
+    log, kept = run("kept", 0)
+    assert not asked
+    if first:
+        with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+            cut_after(8, patch)  # of twelve steps: two epochs and their checkpoint
+            run("cut", 0)
+    again, made = run("cut", 2)
+    assert asked[:3] == [(0, 2), (2, 4), (4, 5)] and len(asked) == 3 * (12 - 4 * first)
+    for column in ("train", "valid"):
+        assert again.column(column) == log.column(column)
+    for name in kept:
+        assert torch.equal(made[name], kept[name]), name
+    faststep.make_steps.cache_clear()
+
+
+def cut_after(steps, patch):
+    """Let a training be interrupted once it has made so many steps."""
+    right, left = train.negative_elbo, iter(range(steps + 1))
+
+    def until_cut(*given):
+        if next(left) == steps:
+            raise InterruptedError
+        return right(*given)
+
+    patch.setattr(train, "negative_elbo", until_cut)
+
+
 @pytest.mark.parametrize("others", [300, 40])
 def test_a_resumed_training_logs_the_numbers_of_an_uninterrupted_one(
     others, tmp_path, monkeypatch
@@ -417,14 +502,7 @@ def test_a_resumed_training_logs_the_numbers_of_an_uninterrupted_one(
 
     whole = run(tmp_path / "whole")
     with monkeypatch.context() as patch, pytest.raises(InterruptedError):
-        right, left = train.negative_elbo, iter(range(6))
-
-        def until_cut(*given):
-            if next(left) == 5:  # after the first epoch and its checkpoint
-                raise InterruptedError
-            return right(*given)
-
-        patch.setattr(train, "negative_elbo", until_cut)
+        cut_after(5, patch)  # the first epoch and its checkpoint, and one more
         run(tmp_path / "cut")
     assert run(tmp_path / "cut").column("valid") == whole.column("valid")
     faststep.make_steps.cache_clear()

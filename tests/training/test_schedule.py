@@ -90,6 +90,8 @@ def test_presets_and_json():
         ({"clip_norm": -1.0}, "clip_norm is -1.0"),
         ({"evaluate_every": 0}, "evaluate_every is 0"),
         ({"checkpoint_seconds": -1.0}, "checkpoint_seconds is -1.0"),
+        ({"recompute": -1, "compile": True}, "recompute is -1"),
+        ({"recompute": 8}, "recompute is 8 and compile is False; allowed: 0, or"),
         ({"schedule": "cosin"}, "allowed: cosine, constant, linear, decay, staircase"),
         ({"clip": "value"}, "allowed: global, tensor, none"),
         ({"keep": "first"}, "allowed: best, last"),

@@ -1,21 +1,23 @@
 """How the tests of the notebooks end a kernel: in time, or by killing it.
 
 nbval waits for the end of a kernel without a limit. Once all cells have been compared,
-nothing depends on that end any more.
+nothing depends on that end any more. Its kernels start over files, not over ports.
 """
 
 import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give nbval's kernels an end that cannot hang."""
+    """Give nbval's kernels sockets of their own, and an end that cannot hang."""
     if not config.getoption("nbval", False):
         return
+    import nbval.kernel
     from jupyter_core.utils import ensure_event_loop
     from nbval.kernel import RunningKernel
 
-    from drawlib.batches.kernels import ended_in_time, kill
+    from drawlib.batches.kernels import OverFiles, ended_in_time, kill
 
+    nbval.kernel.KernelManager = OverFiles
     as_nbval_does = RunningKernel.stop
     capture = config.pluginmanager.getplugin("capturemanager")
 

@@ -267,8 +267,7 @@ def data_command(arguments: Sequence[str]) -> None:
     for name in args.names:
         if is_own(name):
             name = named(name, args.image)
-        options: dict[str, Any] = {"labels": True} if args.labels else {}
-        data = load_data(name, root=args.root, **options)
+        data = load_data(name, root=args.root, labels=args.labels)
         sizes = ", ".join(
             f"{split} {len(getattr(data, split)):,}"
             for split in ("train", "valid", "test")
@@ -373,8 +372,7 @@ def data_of(name: str, protocol: str, given: str | None, labels: bool = False) -
     """What a model is shown: the data that were given, or those of its training."""
     if Path(name).is_dir() and not labels and given is None:
         return data_of_run(Path(name), protocol)
-    options: dict[str, Any] = {"labels": True} if labels else {}
-    return load_data(moved(protocol, given or protocol), **options)
+    return load_data(moved(protocol, given or protocol), labels=labels)
 
 
 def evaluate_command(arguments: Sequence[str]) -> None:

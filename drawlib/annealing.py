@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from drawlib.bound import LatentModel, Noise, check_images
+from drawlib.bound import LatentModel, Noise, check_images, evaluation_mode
 from drawlib.config import Config, at_least, one_of, whole_number
 from drawlib.evaluation import mean_and_error
 from drawlib.machine.files import write_atomically
@@ -302,20 +302,21 @@ def tune(
 @contextmanager
 def held(model: LatentModel) -> Iterator[torch.Tensor]:
     """A model whose weights stay, in evaluation mode, with gradients of the noise."""
-    training = model.training
     learning = [p for p in model.parameters() if p.requires_grad]
     weight = next(model.parameters())
-    model.eval()
     for parameter in learning:
         parameter.requires_grad_(False)
     try:
-        with torch.inference_mode(False), torch.enable_grad():
-            with default_dtype(weight.dtype):
-                yield weight
+        with (
+            evaluation_mode(model),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            default_dtype(weight.dtype),
+        ):
+            yield weight
     finally:
         for parameter in learning:
             parameter.requires_grad_(True)
-        model.train(training)
 
 
 def flat(noise: Noise) -> Tensor:
@@ -411,7 +412,7 @@ def run(
     keep: Path | None,
     progress: bool,
 ) -> Annealed:
-    """``ais`` without the look at the images."""
+    """``ais`` without the look at the images: simulated ones may be any numbers."""
     seed = whole_number("seed", seed, below=2**63)
     betas, reverse = config.betas(), posterior is not None
     with held(model) as weight:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,16 +12,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-__all__ = ["Bound", "LatentModel", "Noise", "check_images"]
+__all__ = ["Bound", "LatentModel", "Noise", "check_images", "evaluation_mode"]
 
 # One tensor, or a tuple of them: each model knows which of the two it takes.
 Noise = Any
+Source = torch.Generator | None
 Images = Float[Tensor, "batch channels height width"]
 
 
 @dataclass(frozen=True, eq=False)  # tensors have no single truth value
 class Bound:
-    r"""The terms of a variational bound at one posterior sample, one row an image.
+    r"""The terms of a variational bound at one posterior sample, one row per image.
 
     Attributes:
         log_likelihood: log p(x given z) in nats, ``(batch,)``.
@@ -28,7 +31,7 @@ class Bound:
         log_weight: log p(x, z) − log q(z given x) at the sampled z, ``(batch,)``.
             Made of log-densities at z, not of ``kl``: only so is
             log p̂_K(x) = logsumexp_k log w_k − log K the importance-weighted bound of
-            Burda et al. (2016).
+            Burda et al. (2016); ``drawlib.evaluation.estimate`` computes it.
 
     Example:
         >>> b = Bound(torch.tensor([-90.0]), torch.tensor([[20.0, 5.0]]),
@@ -77,13 +80,34 @@ def check_images(x: Tensor, image_shape: tuple[int, int, int]) -> None:
         )
 
 
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """A model in evaluation mode; afterwards each part in the mode that it had.
+
+    Example:
+        >>> model = nn.Sequential(nn.Dropout(), nn.Dropout().eval())
+        >>> with evaluation_mode(model):
+        ...     model[0].training
+        False
+        >>> model[0].training, model[1].training
+        (True, False)
+    """
+    modes = {part: part.training for part in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+
+
 class LatentModel(nn.Module):
     """Base of VAE, LadderVAE, DRAW, GLAS, ConvDRAW and Diffusion.
 
     A subclass sets ``config`` and ``image_shape`` and implements ``noise_shapes``,
-    ``bound``, ``generate``, ``reconstruct`` and ``start_at``; one whose latents can be
-    simulated, ``latents`` and ``noise_of``. Randomness is an input: the same ``noise``
-    gives the same numbers in every process.
+    ``bound``, ``generate``, ``reconstruct`` and ``start_at``; a model whose latents can
+    be simulated also has ``latents`` and ``noise_of``. Randomness is an input: the same
+    ``noise`` gives the same numbers in every process.
 
     Example:
         >>> from drawlib import DRAW, DRAWConfig
@@ -111,23 +135,15 @@ class LatentModel(nn.Module):
 
     @abstractmethod
     def generate(
-        self,
-        n: int,
-        *,
-        noise: Noise | None = None,
-        generator: torch.Generator | None = None,
+        self, n: int, *, noise: Noise | None = None, generator: Source = None
     ) -> Images:
         """Means of p(x given z) for n draws of z from the prior, in [0, 1]."""
 
     @abstractmethod
     def reconstruct(
-        self,
-        x: Images,
-        *,
-        noise: Noise | None = None,
-        generator: torch.Generator | None = None,
+        self, x: Images, *, noise: Noise | None = None, generator: Source = None
     ) -> Images:
-        """Means of p(x given z) for one z ~ q(z given x) an image."""
+        """Means of p(x given z), with one z ~ q(z given x) per image."""
 
     @abstractmethod
     def start_at(self, mean: Float[Tensor, "channels height width"]) -> None:
@@ -138,7 +154,7 @@ class LatentModel(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no method latents")
 
     def noise_of(self, x: Images, z: Any) -> Noise:
-        """The noise with which ``bound`` meets the latents z: ``latents`` gave them."""
+        """The noise with which ``bound`` draws these z, which ``latents`` gave."""
         raise NotImplementedError(f"{type(self).__name__} has no method noise_of")
 
     def matrices(self) -> list[Tensor]:
@@ -151,13 +167,13 @@ class LatentModel(nn.Module):
         return [m.weight for m in maps]
 
     def begin_epoch(self, fraction: float) -> None:
-        """What a model changes in itself as training goes on; most change nothing.
+        """What a model changes about itself in training; most models change nothing.
 
         The trainer calls it before each epoch, with the fraction of the training that
         will be done after it, above 0 and up to 1.
         """
 
-    def noise(self, n: int, generator: torch.Generator | None = None) -> Noise:
+    def noise(self, n: int, generator: Source = None) -> Noise:
         """Standard-normal draws for one pass over n images.
 
         Drawn on the generator's device, so that a seed means the same numbers
@@ -173,7 +189,7 @@ class LatentModel(nn.Module):
         return drawn if len(drawn) > 1 else drawn[0]
 
     def draws(
-        self, shapes: tuple[tuple[int, ...], ...], generator: torch.Generator | None
+        self, shapes: tuple[tuple[int, ...], ...], generator: Source
     ) -> tuple[Tensor, ...]:
         """Standard-normal draws of these shapes, where the model's weights are."""
         weight = next(self.parameters())
@@ -184,7 +200,7 @@ class LatentModel(nn.Module):
         )
         return tuple(eps.to(weight.device) for eps in drawn)
 
-    def training_noise(self, n: int, generator: torch.Generator | None = None) -> Noise:
+    def training_noise(self, n: int, generator: Source = None) -> Noise:
         """The random numbers of ``training_bound``, for n images."""
         return self.noise(n, generator)
 
@@ -192,19 +208,15 @@ class LatentModel(nn.Module):
         """What a step of the training pays for: the bound, or an unbiased estimate.
 
         A model whose bound is a long sum may take a few of its terms at random. Only
-        its ``elbo`` is asked for, and that only on average; evaluation and validation
+        its ``elbo`` is used, and only its mean need be right; evaluation and validation
         take ``bound``.
         """
         return self.bound(x, noise)
 
     def forward(
-        self,
-        x: Images,
-        *,
-        noise: Noise | None = None,
-        generator: torch.Generator | None = None,
+        self, x: Images, *, noise: Noise | None = None, generator: Source = None
     ) -> Bound:
-        """One posterior sample an image: the checked form of ``bound``.
+        """One posterior sample per image: the checked form of ``bound``.
 
         Raises:
             TypeError, ValueError: as ``check_images``, and for noise of another shape.
@@ -212,10 +224,8 @@ class LatentModel(nn.Module):
         check_images(x, self.image_shape)
         return self.bound(x, self.take_noise(len(x), noise, generator))
 
-    def take_noise(
-        self, n: int, noise: Noise | None, generator: torch.Generator | None
-    ) -> Noise:
-        """The given noise, checked, or a fresh draw; one tensor comes back bare."""
+    def take_noise(self, n: int, noise: Noise | None, generator: Source) -> Noise:
+        """The given noise, checked, or a fresh draw; a single tensor comes bare."""
         if noise is None:
             return self.noise(n, generator)
         given = noise if isinstance(noise, tuple) else (noise,)

@@ -31,22 +31,23 @@ __all__ = ["Classifier", "ClassifierConfig", "loss"]
 class ClassifierConfig(Config):
     """Sizes of the classifier; the defaults are the paper's (from memory).
 
-    The last five fields are ours, for the paper leaves them open or does otherwise:
+    The last five fields are ours, because the paper leaves them open or does otherwise:
 
-    ``start_sigma``: σ of the filters of the first window, in pixels; 0 leaves it to
-    the head's random bias, σ ≈ 1, and ``start_gamma`` and ``start_zoom`` without
-    effect. A 12 × 12 grid over 100 pixels has a stride of 9:
+    ``start_sigma``: σ of the filters of the first window, in pixels; 0 leaves it to the
+    head's random bias, σ ≈ 1; ``start_gamma`` and ``start_zoom`` then have no effect. A
+    12 × 12 grid over 100 pixels has a stride of 9:
     filters of σ = 1 see less than a third of the image, and what lies between gives the
     window no gradient. Half a stride leaves no gap.
     ``start_gamma``: the intensity of the first window. Ink is rare, and so a blurred
     patch is faint.
-    ``start_zoom``: the first window spans the image, and those after it start with
-    this part of its side: what is learned of a digit in the middle then pulls others
-    there.
-    ``ink``: weight of −log of the ink near the centre of each later window, a mean, in
-    the loss. It needs no label, moves the centres alone, and is felt from afar.
+    ``start_zoom``: the first window spans the image, and those after it start with this
+    fraction of its side. What is learned from digits in the middle then helps to find
+    the others.
+    ``ink``: weight, in the loss, of the mean of −log of the ink near the centre of each
+    later window. It needs no labels, moves the centres alone, and has a gradient far
+    from the ink too.
     ``supervise``: the cross-entropy of the ``last`` answer, as in the paper, or the
-    mean over the answers after ``all`` glimpses, which shortens the way of a gradient.
+    mean over the answers after ``all`` glimpses, which gives gradients a shorter way.
 
     Example:
         >>> ClassifierConfig().read
@@ -124,8 +125,8 @@ class Classifier(nn.Module):
     def start_windows(self) -> None:
         """Set the head so that the windows start as ``ClassifierConfig`` says.
 
-        h_0 becomes a random vector that later states resemble little, and the head's
-        rows for log σ² and log δ̃ recognise it: it alone sees the whole image.
+        h_0 becomes a random vector, unlike the states that follow it, and the head's
+        rows for log σ² and log δ̃ respond to it: only the first window spans the image.
         """
         config, head = self.config, self.read_head
         log_zoom = math.log(config.start_zoom)

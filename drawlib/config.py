@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -85,12 +86,18 @@ class Config:
     @classmethod
     def plain_fields(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Values of fields as their types have them; errors as ``plain``."""
-        kinds = get_type_hints(cls)
+        kinds = field_types(cls)  # type: ignore[arg-type]
         return {k: plain(f"{cls.__name__}.{k}", v, kinds[k]) for k, v in values.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary that JSON can hold (tuples become lists)."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+@functools.cache
+def field_types(cls: type) -> dict[str, Any]:
+    """The types of a config's fields; Python evaluates them anew at each asking."""
+    return get_type_hints(cls)
 
 
 PLAIN = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}

@@ -100,7 +100,7 @@ class ConvDRAW(Recurrent):
     W_p and b_p start at 0.
 
     A draw of ``noise`` is flat, ``(batch, T, z · height · width)`` with the sides of
-    ``config.places``, so that all who know DRAW's latents know these.
+    ``config.places``, so that code written for DRAW's latents takes these too.
 
     Example:
         >>> import torch
@@ -125,7 +125,7 @@ class ConvDRAW(Recurrent):
         return (self.config.hidden, *self.config.places)
 
     def make_layers(self, features: int, drawn: int) -> None:
-        """Both LSTMs, the heads of q and p, and the writer: convolutions all."""
+        """Both LSTMs, the heads of q and p, and the writer: all convolutions."""
         c = self.config
         block = c.image_shape[0] * c.stride**2
         self.encoder = LSTM(2 * block + c.hidden, c.hidden, c.forget_bias, c.kernel)
@@ -148,7 +148,7 @@ class ConvDRAW(Recurrent):
         return gaussian(self.q_head(h_enc))
 
     def prior(self, h_dec: Hidden) -> Gaussian:
-        """p(z_t given h_dec_{t−1}): what was drawn so far says what may come."""
+        """p(z_t given h_dec_{t−1}): it depends on what was drawn so far."""
         return gaussian(self.prior_head(h_dec)).to(h_dec.dtype)
 
     def decoder_input(self, z: Float[Tensor, "batch z"], canvas: Images) -> Tensor:
@@ -157,7 +157,7 @@ class ConvDRAW(Recurrent):
         return torch.cat([latents, self.whole(self.likelihood.mean(canvas))], 1)
 
     def matrices(self) -> list[Tensor]:
-        """None: kernels are no matrices, and Muon, given them flat, learned slower."""
+        """None: with kernels flattened to matrices Muon learned more slowly."""
         return []
 
     def noise_shapes(self, n: int) -> tuple[tuple[int, ...], ...]:

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from drawlib.bound import Bound, Images, LatentModel, Noise, check_images
+from drawlib.bound import Bound, Images, LatentModel, Noise, Source, check_images
 from drawlib.config import Config, at_least, one_of
 from drawlib.gaussian import Gaussian, standard
 from drawlib.likelihood import likelihood
@@ -26,7 +26,6 @@ from drawlib.likelihood import likelihood
 __all__ = ["Diffusion", "DiffusionConfig", "cosine_log_snr", "snr_steps"]
 
 Level = Int[Tensor, "batch"]
-Source = torch.Generator | None
 FREQUENCIES = 6  # with which a log SNR is told to the network: 1/16 … 2
 
 
@@ -110,9 +109,9 @@ class Diffusion(LatentModel):
     ELBO = log p(x given z_0) − KL(q(z_T given x) ‖ p(z_T))
     − Σ_t KL(q(z_{t−1} given z_t, x) ‖ p(z_{t−1} given z_t)) (DDPM, eq. 5; VDM, eq. 11).
 
-    The columns of ``kl`` go as a drawing does: z_T, z_{T−1}, … z_0. A pass costs T + 1
-    evaluations of the network. Since no posterior depends on an earlier one, one of
-    the terms can be had alone: ``training_bound`` does so.
+    The columns of ``kl`` are in the order of drawing: z_T, z_{T−1}, … z_0. A pass costs
+    T + 1 evaluations of the network. Since no posterior depends on an earlier one, one
+    of the terms can be computed alone: ``training_bound`` does so.
 
     Example:
         >>> model = Diffusion(DiffusionConfig.preset("tiny"))
@@ -162,9 +161,8 @@ class Diffusion(LatentModel):
     def canvas(self, z: Images, t: Level) -> Images:
         """The logits of x given z_t.
 
-        Were the pixels independent, with the logits b before anything is known, Bayes'
-        rule would give b + 2 α_t z_t / σ_t². The network adds what pixels know of each
-        other.
+        If the pixels were independent, with prior logits b, Bayes' rule would give
+        b + 2 α_t z_t / σ_t². The network adds what pixels say about each other.
         """
         log_snr = self.log_snrs(z)[t]
         alone = 2 * per_pixel(log_snr).exp() / alpha(per_pixel(log_snr)) * z
@@ -273,7 +271,7 @@ class Diffusion(LatentModel):
     def generate_steps(
         self, n: int, *, noise: Noise | None = None, generator: Source = None
     ) -> Float[Tensor, "levels n channels height width"]:
-        """The mean of x given z_T … z_0, as the network has it; the last is the image.
+        """The network's mean of x given z_T … z_0; the last one is the image.
 
         Each is what the model would answer if it had to stop at that level: a mean over
         many digits at first.

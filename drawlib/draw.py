@@ -1,4 +1,8 @@
-"""DRAW: a deep recurrent attentive writer (Gregor et al. 2015, arXiv:1502.04623)."""
+"""DRAW: a deep recurrent attentive writer (Gregor et al. 2015, arXiv:1502.04623).
+
+Its step, its loop and its bound are those of `drawlib.recurrent`; here are its sizes
+and its prior.
+"""
 
 from __future__ import annotations
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from drawlib.bound import LatentModel, check_images
+from drawlib.bound import LatentModel, check_images, evaluation_mode
 from drawlib.config import whole_number
 from drawlib.data.sets import Data, stratified_subset
 from drawlib.likelihood import bits_per_dimension, with_bits
@@ -33,12 +34,12 @@ class Evaluation:
     ``subset_errors``.
 
     Attributes:
-        neg_elbo: −ELBO, averaged over ``samples`` posterior draws an image.
+        neg_elbo: −ELBO, averaged over ``samples`` posterior draws per image.
         reconstruction: −log p(x given z), the first part of ``neg_elbo``.
-        kl: the second part, the sum of ``kl_groups`` (one a layer or step).
+        kl: the second part, the sum of ``kl_groups`` (one per layer or step).
         neg_iw: the importance-weighted bound −log p̂_K with K = ``samples``.
         ess: effective sample size (Σw)²/Σw² of those K weights, mean over images.
-        whole_neg_elbo: −ELBO of every image of the split, one draw an image. This and
+        whole_neg_elbo: −ELBO of every image of the split, one draw per image. This and
             what follows is None unless a subset was weighted.
         whole_neg_iw: −log p̂_K of every image of the split, by the difference
             estimator (``whole_split``). This is the number to report.
@@ -47,8 +48,8 @@ class Evaluation:
         draw: how a subset was drawn, ``by class`` where labels are known or ``plain``;
             None for a whole split. Records that do not say it are older: their subsets
             of mnist-fixed are plain draws, those of other data are drawn by class.
-        dimensions: pixels times channels of images of 8 bits a value, whose bounds are
-            told in bits per dimension too; None for images of bits.
+        dimensions: pixels times channels of 8-bit images, whose bounds are given in
+            bits per dimension too; None for images of bits.
 
     Example:
         >>> from drawlib import records
@@ -83,7 +84,7 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it, without what was not measured.
 
-        Bounds of images of 8 bits a value stand there in bits per dimension too, under
+        Bounds of 8-bit images stand there in bits per dimension too, under
         ``neg_elbo_bits`` and the like.
         """
         values = {**asdict(self), "kl_groups": list(self.kl_groups)}
@@ -207,9 +208,22 @@ def chosen(
     check_likelihood(model, data, split)
     part, seed = data.split(split), check_seed(seed)
     index = stratified_subset(part, whole_number("images", images), seed)
-    levels = part.images[index.to(part.images.device)]
+    (x,) = blocks_of(model, data, split, index, len(index), seed)
+    return x
+
+
+def blocks_of(
+    model: nn.Module, data: Data, split: str, index: Tensor, size: int, seed: int
+) -> Iterator[Tensor]:
+    """These images of a split, ``size`` at a time, as the model takes them.
+
+    The grey levels of a dynamic training split are binarised from the seed.
+    """
+    images, weight = data.split(split).images, next(model.parameters())
     bits = torch.Generator().manual_seed(seed)
-    return data.binarise(levels, bits, split=split).to(next(model.parameters()))
+    for block in index.split(size):
+        levels = images[block.to(images.device)]
+        yield data.binarise(levels, bits, split=split).to(weight)
 
 
 def check_seed(seed: int) -> int:
@@ -282,9 +296,7 @@ def evaluate(
         )
 
     def summary(values: Tensor) -> tuple[float, float]:
-        if len(values) == len(part):
-            return mean_and_error(values)
-        return values.mean().item(), subset_errors(values, labels, len(part))[0]
+        return values.mean().item(), error_in_general(values, labels, len(part))
 
     values = measure(index, samples)
     kl = values["kl"].sum(1)
@@ -336,38 +348,29 @@ def per_image(
 
     The noise is that of the seed; so are the bits of grey levels.
     """
-    part = data.split(split)
     weight = next(model.parameters())
     generator = torch.Generator(weight.device).manual_seed(seed)
-    # The grey levels of a dynamic training split are binarised from the same seed.
-    bits = torch.Generator().manual_seed(seed)
-    look = torch.Generator().manual_seed(seed)
-    first = data.binarise(part.images[:1], look, split=split).to(weight)
+    (first,) = blocks_of(model, data, split, torch.arange(1), 1, seed)
     check_images(first, model.image_shape)
     mine: dict[int, dict[str, Tensor]] = {}
-    training = model.training
-    model.eval()
-    try:
-        per_block = max(1, min(chunk // samples, 500))
-        blocks = index.split(per_block)
-        bar = progress_bar(blocks, "evaluate", disable=not progress, leave=False)
-        for number, block in enumerate(bar):
-            images_8bit = part.images[block.to(part.images.device)]
-            x = data.binarise(images_8bit, bits, split=split).to(weight)
+    per_block = max(1, min(chunk // samples, 500))
+    count = math.ceil(len(index) / per_block)
+    blocks = blocks_of(model, data, split, index, per_block, seed)
+    bar = progress_bar(
+        blocks, "evaluate", total=count, disable=not progress, leave=False
+    )
+    with evaluation_mode(model):
+        for number, x in enumerate(bar):
             if number % team.size != team.rank:
                 # The noise of another's block is drawn and dropped: what follows is
                 # then the noise that a single process draws.
-                for k in passes(len(block), samples, chunk):
-                    model.noise(len(block) * k, generator)
+                for k in passes(len(x), samples, chunk):
+                    model.noise(len(x) * k, generator)
                 continue
             with default_dtype(weight.dtype):
                 mine[number] = estimate(model, x, samples, generator, chunk)
-    finally:
-        model.train(training)
     rows = {k: row for part in team.gather(mine) for k, row in part.items()}
-    return {
-        name: torch.cat([rows[k][name] for k in range(len(blocks))]) for name in rows[0]
-    }
+    return {name: torch.cat([rows[k][name] for k in range(count)]) for name in rows[0]}
 
 
 def whole_split(
@@ -444,6 +447,18 @@ def subset_errors(
     within = (share * inside).sum().item() / n
     between = (share * (means - values.double().mean()) ** 2).sum().item() / total
     return math.sqrt(within + between), math.sqrt((1 - n / total) * within)
+
+
+def error_in_general(values: Tensor, labels: Tensor | None, total: int) -> float:
+    """The standard error of a mean over a split, or over some of its ``total`` images.
+
+    Example:
+        >>> error_in_general(torch.tensor([1.0, 3.0]), None, 2)
+        1.0
+    """
+    if len(values) == total:
+        return mean_and_error(values)[1]
+    return subset_errors(values, labels, total)[0]
 
 
 def strata(labels: Tensor) -> list[Tensor]:

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drawlib.bound import Images
+from drawlib.bound import Images, evaluation_mode
 from drawlib.config import whole_number
 from drawlib.data.sets import Data, stratified_subset
 from drawlib.evaluation import (
+    blocks_of,
     check_likelihood,
     check_seed,
-    mean_and_error,
-    subset_errors,
+    error_in_general,
 )
 from drawlib.machine.settings import default_dtype
 from drawlib.recurrent import Recurrent
@@ -78,33 +78,22 @@ def every_stop(
     index = torch.arange(len(part))
     if images is not None:
         index = stratified_subset(part, whole_number("images", images), seed)
-    weight, training = next(model.parameters()), model.training
+    weight = next(model.parameters())
     generator = torch.Generator(weight.device).manual_seed(seed)
-    bits = torch.Generator().manual_seed(seed)
-    found = []
-    model.eval()
-    try:
-        for block in index.split(500):
-            grey = part.images[block.to(part.images.device)]
-            x = data.binarise(grey, bits, split=split)
-            with default_dtype(weight.dtype):
-                found.append(per_block(model, x.to(weight), generator))
-    finally:
-        model.train(training)
+    with evaluation_mode(model), default_dtype(weight.dtype):
+        found = [
+            per_block(model, x, generator)
+            for x in blocks_of(model, data, split, index, 500, seed)
+        ]
     reconstruction, neg_elbo = (torch.cat(each) for each in zip(*found, strict=True))
     labels = None if part.labels is None else part.labels.cpu()[index]
-
-    def error(values: Tensor) -> float:
-        if len(index) == len(part):
-            return mean_and_error(values)[1]
-        return subset_errors(values, labels, len(part))[0]
-
+    errors = (error_in_general(v, labels, len(part)) for v in neg_elbo.unbind(1))
     return EveryStop(
         split,
         len(index),
         seed,
         tuple(neg_elbo.mean(0).tolist()),
-        tuple(error(values) for values in neg_elbo.unbind(1)),
+        tuple(errors),
         tuple(reconstruction.mean(0).tolist()),
     )
 

@@ -112,8 +112,9 @@ def grid(
 
     `raw` = (g̃_X, g̃_Y, third, log δ̃, log γ); `size` = (height B, width A); `patch` = N.
     Returns (mu_x, mu_y). All raw numbers 0: the longer axis is spanned from its first
-    pixel to its last. `legacy=True` gives the grid of the GLAS code, two mistakes and
-    all (whose head has another order: g̃_x, g̃_y, log stride, log scale, log γ).
+    pixel to its last. `legacy=True` gives the grid of the GLAS code with both of its
+    mistakes. (That code's head has another order: g̃_x, g̃_y, log stride, log scale,
+    log γ.)
     DRAW paper, eqs. (19)–(24).
     Raises ValueError if `raw` is not (batch, 5) or a size is below 1.
 

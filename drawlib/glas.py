@@ -33,7 +33,7 @@ class GLASConfig(RecurrentConfig):
     ``M``: the latent space L is an M × M matrix; ``N``: a window on it has N × N cells.
     ``latent_attention``: how L is read; ``none`` leaves L out, and GLAS is then DRAW.
     ``grid``: ``corrected``, or ``legacy``, the code's own with its two mistakes.
-    ``rows``: filter rows that sum to one ``exact``-ly, or the code's ``floor`` rule.
+    ``rows``: ``exact``, filter rows that sum to one, or ``floor``, the code's own rule.
     ``space``: L is ``learned``, ``fixed`` at its initial value, or ``masked`` (learned,
     but revealed little by little, see ``GLAS.reveal``).
     ``memory``: L belongs to ``inference`` as in the code, or is ``generative`` as the

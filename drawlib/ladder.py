@@ -2,14 +2,12 @@
 
 Layers are counted from the bottom, as in the paper: z_1 touches the image, z_L is the
 top. Every tuple of this module (``z``, ``hidden``, ``noise``, the columns of ``kl``)
-runs from bottom to top.
+runs from bottom to top. The merge itself is `drawlib.gaussian.merge`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
@@ -18,7 +16,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from drawlib.bound import Bound, Images, LatentModel, Noise, check_images
+from drawlib.bound import (
+    Bound,
+    Images,
+    LatentModel,
+    Noise,
+    Source,
+    check_images,
+    evaluation_mode,
+)
 from drawlib.config import Config, at_least, one_of
 from drawlib.gaussian import Gaussian, GaussianHead, merge, standard
 from drawlib.layers import ACTIVATIONS, linear
@@ -111,16 +117,8 @@ def block(a: int, b: int, activation: str, norm: bool) -> nn.Sequential:
     return nn.Sequential(affine, nn.BatchNorm1d(b), ACTIVATIONS[activation]())
 
 
-@contextmanager
-def running_statistics(model: nn.Module) -> Iterator[None]:
-    """Pictures never touch the batch statistics, in whatever mode the model is."""
-    modes = {part: part.training for part in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
+# Pictures never touch the batch statistics, in whatever mode the model is.
+running_statistics = evaluation_mode
 
 
 class LadderVAE(LatentModel):
@@ -251,11 +249,7 @@ class LadderVAE(LatentModel):
 
     @torch.no_grad()
     def generate(
-        self,
-        n: int,
-        *,
-        noise: Noise | None = None,
-        generator: torch.Generator | None = None,
+        self, n: int, *, noise: Noise | None = None, generator: Source = None
     ) -> Images:
         noise = self.take_noise(n, noise, generator)
         with running_statistics(self):
@@ -263,11 +257,7 @@ class LadderVAE(LatentModel):
 
     @torch.no_grad()
     def reconstruct(
-        self,
-        x: Images,
-        *,
-        noise: Noise | None = None,
-        generator: torch.Generator | None = None,
+        self, x: Images, *, noise: Noise | None = None, generator: Source = None
     ) -> Images:
         check_images(x, self.image_shape)
         noise = self.take_noise(len(x), noise, generator)

@@ -1,4 +1,8 @@
-"""The models by name: the one place that lists them."""
+"""The models by name: the one place that lists them.
+
+A new one is a file beside the others, with a `Config` and a `LatentModel`, and a line
+in both lists here. `tests/test_models.py` then holds it to the contract.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from drawlib.bound import Bound, Images, LatentModel, Noise, check_images
+from drawlib.bound import Bound, Images, LatentModel, Noise, Source, check_images
 from drawlib.config import Config, at_least, one_of
 from drawlib.filters import KERNELS, Filters, filterbank
 from drawlib.gaussian import Gaussian, GaussianHead, standard
@@ -29,8 +29,6 @@ from drawlib.stops import Stop, stop_bound, stop_prior
 from drawlib.trace import Trace, Windows, trace
 
 __all__ = ["FastPath", "Recurrent", "RecurrentConfig", "State"]
-
-Source = torch.Generator | None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from drawlib.bound import Bound, Images, LatentModel, Noise, check_images
+from drawlib.bound import Bound, Images, LatentModel, Noise, Source, check_images
 from drawlib.config import Config, at_least, one_of
 from drawlib.gaussian import Gaussian, GaussianHead, standard
 from drawlib.layers import ACTIVATIONS, linear, mlp
@@ -119,22 +119,14 @@ class VAE(LatentModel):
 
     @torch.no_grad()
     def generate(
-        self,
-        n: int,
-        *,
-        noise: Noise | None = None,
-        generator: torch.Generator | None = None,
+        self, n: int, *, noise: Noise | None = None, generator: Source = None
     ) -> Images:
         taken = self.take_noise(n, noise, generator)
         return self.likelihood.mean(self.latents(taken)[0])
 
     @torch.no_grad()
     def reconstruct(
-        self,
-        x: Images,
-        *,
-        noise: Noise | None = None,
-        generator: torch.Generator | None = None,
+        self, x: Images, *, noise: Noise | None = None, generator: Source = None
     ) -> Images:
         check_images(x, self.image_shape)
         z = self.encode(x).sample(self.take_noise(len(x), noise, generator))

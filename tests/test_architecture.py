@@ -86,6 +86,17 @@ def test_contributing_shows_the_order():
     assert architecture.diagram() in text
 
 
+def test_contributing_leads_to_files_that_have_what_is_looked_for():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| .* \| (`drawlib/.*`) \| (`.*`) \|$", text, re.MULTILINE)
+    assert len(rows) > 10
+    for files, names in rows:
+        paths, words = (re.findall("`(.*?)`", part) for part in (files, names))
+        for path, word in zip(paths, words, strict=True):
+            found = (ROOT / path).read_text(encoding="utf-8")
+            assert re.search(rf"\b{word}\b", found), f"{path} has no {word}"
+
+
 @pytest.mark.parametrize(
     ("line", "found"),
     [

@@ -16,10 +16,13 @@ from exact_models import (
     hermite_grid,
     seeded,
 )
+from toy_runs import toy_data
 
+from drawlib.annealing import AISConfig, sandwich
 from drawlib.bound import Bound, check_images
 from drawlib.diffusion import Diffusion, DiffusionConfig
 from drawlib.draw import DRAW, DRAWConfig
+from drawlib.evaluation import evaluate
 from drawlib.ladder import LadderConfig, LadderVAE
 from drawlib.vae import VAE, VAEConfig
 
@@ -263,3 +266,13 @@ def test_under_autocast_what_is_summed_is_in_full_precision(name):
         bound = model.bound(x, noise)
     for part in (bound.log_likelihood, bound.kl, bound.log_weight):
         assert part.dtype == torch.float32
+
+
+def test_an_evaluation_leaves_each_part_in_the_mode_that_it_had():
+    model = MODELS["ladder"]().train()
+    model.up[0].eval()  # somebody keeps the statistics of one layer as they are
+    before = {part: part.training for part in model.modules()}
+    data = toy_data(side=28)
+    evaluate(model, data, samples=1)
+    sandwich(model, 2, AISConfig(1, 2))
+    assert {part: part.training for part in model.modules()} == before

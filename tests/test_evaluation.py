@@ -232,6 +232,48 @@ def test_the_bound_of_a_split_comes_from_the_difference_not_from_a_lucky_subset(
     assert max(missed) < 0.05 < 0.3 < max(luck)
 
 
+def test_two_weights_are_averaged_as_weights():
+    """log p̂_2 = log ½ (w_1 + w_2), for weights that the noise names."""
+    model, x = Known(spread=1.5), torch.ones(3, 1, 2, 2)
+    e = model.noise(6, generator(3)).view(3, 2).double()
+    found = evaluation.estimate(model, x, 2, generator(3))
+    right = torch.logsumexp(-12 + 1.5 * e, 1) - math.log(2)
+    torch.testing.assert_close(found["log_iw"], right)
+
+
+def test_more_samples_never_worsen_the_weighted_bound_of_known_weights():
+    """Burda et al., theorem 1, for log weights with a standard deviation of 1.5."""
+    model, data = Known(spread=1.5), bit_data(400, (1, 2, 2))
+    one, many = (evaluate(model, data, samples=K).neg_iw for K in (1, 40))
+    # A log-normal weight loses half of the variance of its logarithm.
+    assert one - many == pytest.approx(1.5**2 / 2, abs=0.3)
+
+
+def test_each_split_is_evaluated_on_its_own_images():
+    """Each image of a split has as many pixels set as the split says: 1, 2 or 3."""
+    splits = [
+        Split((torch.arange(4) < n).to(torch.uint8).view(1, 1, 2, 2).repeat(8, 1, 1, 1))
+        for n in (1, 2, 3)
+    ]
+    data = Data("bits", Protocol("bits", "Bits.", (1, 2, 2)), *splits)
+    for n, name in zip((1, 2, 3), ("train", "valid", "test"), strict=True):
+        found = evaluate(Known(), data, name, samples=1)
+        assert found.reconstruction == pytest.approx(n**2)
+        assert found.images == 8
+
+
+def test_every_image_of_the_test_set_counts_once():
+    """A test set whose halves differ, of another size than the training set."""
+    train = Split(torch.zeros(20, 1, 2, 2, dtype=torch.uint8))
+    test = Split(
+        (torch.arange(12) // 6).to(torch.uint8).view(12, 1, 1, 1).repeat(1, 1, 2, 2)
+    )
+    data = Data("bits", Protocol("bits", "Bits.", (1, 2, 2)), train, train, test)
+    found = evaluate(Known(), data, samples=1)
+    assert found.images == 12
+    assert found.reconstruction == pytest.approx(8)
+
+
 def test_a_subset_weighted_has_the_split_inside_its_error():
     """z-scores over many subsets have a standard deviation of one."""
     g = generator(1)

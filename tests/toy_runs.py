@@ -76,7 +76,7 @@ def use_toy_data(patch: Any, **sizes: Any) -> None:
     import drawlib.__main__
     import drawlib.results.runs
 
-    def load(name: str, root: Path | None = None) -> Data:
+    def load(name: str, root: Path | None = None, labels: bool = False) -> Data:
         return toy_data(**sizes)
 
     patch(drawlib.results.runs, "load_data", load)

@@ -37,7 +37,7 @@ from drawlib.batches.jobs import BatchFailed
 from drawlib.bound import LatentModel
 from drawlib.data.download import DataError
 from drawlib.data.sets import Data, load_data, stratified_subset
-from drawlib.evaluation import estimate
+from drawlib.evaluation import per_image
 from drawlib.mistakes.planting import planted
 from drawlib.models import CONFIGS
 from drawlib.results import tables
@@ -76,19 +76,13 @@ class Finding:
         )
 
 
-@torch.no_grad()
-def per_image(
-    model: LatentModel, data: Data, index: Tensor, samples: int, chunk: int = 2000
+def measured(
+    model: LatentModel, data: Data, index: Tensor, samples: int
 ) -> dict[str, Tensor]:
     """−ELBO, −log p̂_K and ESS of these test images, in the order of ``evaluate``."""
-    generator = torch.Generator().manual_seed(0)
-    parts = []
-    for block in index.split(max(1, min(chunk // samples, 500))):
-        x = data.binarise(data.test.images[block], split="test").float()
-        found = estimate(model, x, samples, generator, chunk)
-        neg_elbo = found["reconstruction"] + found["kl"].sum(1)
-        parts.append(torch.stack([neg_elbo, -found["log_iw"], found["ess"]]))
-    return dict(zip(("elbo", "iw", "ess"), torch.cat(parts, 1), strict=True))
+    found = per_image(model, data, "test", index, samples)
+    neg_elbo = found["reconstruction"] + found["kl"].sum(1)
+    return {"elbo": neg_elbo, "iw": -found["log_iw"], "ess": found["ess"]}
 
 
 def check_record(
@@ -102,7 +96,7 @@ def check_record(
     """The findings of one record; ``seconds`` is what L_K may take."""
     total = len(data.test)
     start = time.monotonic()
-    one = per_image(model, data, torch.arange(total), 1)["elbo"]
+    one = measured(model, data, torch.arange(total), 1)["elbo"]
     one_pass = time.monotonic() - start
 
     weighted = record["importance_weighted"]
@@ -112,7 +106,7 @@ def check_record(
     # What K samples of n images take, from what one sample of all of them took.
     affordable = int(seconds / max(one_pass, 1e-9) * total / n)
     used = min(K, max(20, affordable))
-    ours = per_image(model, data, subset, used)
+    ours = measured(model, data, subset, used)
 
     v = (one[subset] - ours["elbo"]).square().mean().item()
     bound = record["bounds"]["test"]
@@ -148,7 +142,7 @@ def check_record(
     low = value - reach
     what = f"importance-weighted, K {K:,}, {theirs:,} images"
     if used < K:
-        half = per_image(model, data, subset, max(1, used // 2))["iw"].mean().item()
+        half = measured(model, data, subset, max(1, used // 2))["iw"].mean().item()
         step = max(0.0, half - ours["iw"].mean().item())
         low -= math.log2(K / used) * step
         what += f" (checked with K {used:,})"

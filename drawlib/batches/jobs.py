@@ -13,6 +13,7 @@ from drawlib.machine.files import write_atomically
 from drawlib.machine.progress import clock
 from drawlib.results import tables, zoo
 from drawlib.results.plan import Planned, plan
+from drawlib.results.runs import runs_folder
 from drawlib.results.zoo import Record, records
 from drawlib.training.runstate import History
 
@@ -23,7 +24,6 @@ __all__ = [
     "describe",
     "gather",
     "jobs_for",
-    "runs_folder",
 ]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -127,13 +127,6 @@ class Job:
             # The bounds at the end cost about what two epochs cost.
             left += (max(epochs, 0) + 2) * p.seconds_an_epoch
         return left
-
-
-def runs_folder(notebooks: Path) -> Path:
-    """Where notebooks of this folder keep their trainings (see ``run_directory``)."""
-    here = notebooks.resolve()
-    tops = (p for p in (here, *here.parents) if (p / "drawlib/__init__.py").exists())
-    return next(tops, here) / "runs"
 
 
 def chooses_rows(notebook: Path) -> bool:

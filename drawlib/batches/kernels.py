@@ -18,7 +18,7 @@ import zmq.asyncio
 from jupyter_client import AsyncKernelClient, AsyncKernelManager, KernelManager
 from traitlets import default
 
-__all__ = ["LocalKernelManager", "ended_in_time", "kill"]
+__all__ = ["LocalKernelManager", "OverFiles", "ended_in_time", "kill"]
 
 LONGEST = 80  # characters of a folder: a socket's whole name has at most 104
 PATIENCE = 60.0  # seconds that the end of a kernel may take
@@ -35,27 +35,18 @@ class LocalKernelClient(AsyncKernelClient):
         super().start_channels(*args, **{**kwargs, "hb": False})
 
 
-class LocalKernelManager(AsyncKernelManager):
+class OverFiles(KernelManager):
     """A kernel on this machine, over sockets that are files where the system has them.
 
     Over TCP, which is Jupyter's default, everything that a kernel prints passes a port
-    of the machine as plain text; each kernel warns of it. Windows has no other way.
-    For nbclient and papermill: ``kernel_manager_class=LocalKernelManager``.
-
-    Its end hangs nothing: what has been executed stays, whatever becomes of the kernel.
-    A shutdown that takes longer than a minute is given up, and the kernel is killed.
+    of the machine as plain text; each kernel warns of it. And of kernels that start at
+    the same time one may take the port that another has chosen, which then dies.
+    Windows has no other way.
 
     Example:
-        >>> LocalKernelManager().transport == ("tcp" if os.name == "nt" else "ipc")
+        >>> OverFiles().transport == ("tcp" if os.name == "nt" else "ipc")
         True
     """
-
-    client_factory = LocalKernelClient
-
-    @default("context")
-    def _never_terminated(self) -> zmq.asyncio.Context:
-        """The process's context: terminating one of its own may wait for ever."""
-        return zmq.asyncio.Context.instance()
 
     @default("transport")
     def _files_if_possible(self) -> str:
@@ -68,6 +59,25 @@ class LocalKernelManager(AsyncKernelManager):
         handle, name = tempfile.mkstemp(".json", prefix="kernel-")
         os.close(handle)
         return name
+
+
+class LocalKernelManager(OverFiles, AsyncKernelManager):
+    """A kernel over files, for nbclient and papermill, whose end hangs nothing.
+
+    What has been executed stays, whatever becomes of the kernel. A shutdown that takes
+    longer than a minute is given up, and the kernel is killed.
+
+    Example:
+        >>> LocalKernelManager().client_factory.__name__
+        'LocalKernelClient'
+    """
+
+    client_factory = LocalKernelClient
+
+    @default("context")
+    def _never_terminated(self) -> zmq.asyncio.Context:
+        """The process's context: terminating one of its own may wait for ever."""
+        return zmq.asyncio.Context.instance()
 
     def client(self, **kwargs: Any) -> AsyncKernelClient:  # type: ignore[override]
         """A client in the manager's context, which nobody terminates."""

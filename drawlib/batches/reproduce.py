@@ -12,15 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from drawlib.batches.batch import EXTRA, run_batch, say_at_once
-from drawlib.batches.jobs import (
-    BatchFailed,
-    adopt,
-    describe,
-    gather,
-    jobs_for,
-    runs_folder,
-)
+from drawlib.batches.jobs import BatchFailed, adopt, describe, gather, jobs_for
 from drawlib.results import tables
+from drawlib.results.runs import runs_folder
 
 __all__ = ["reproduce"]
 

@@ -5,17 +5,16 @@ the official address, and for MNIST and the surnames a package of the Python ind
 Files are verified by sha256 before they are read, decoded arrays once more, by the
 sha256 of their content, which is the same from whichever source they came. Of a file in
 a folder that was packed anew, and whose reader executes nothing, the content alone
-decides. What was fetched is kept in the cache as one `.npz` a data set, written to a
-temporary file and renamed.
+decides. What was fetched is kept in the cache as one `.npz` a data set.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
-import secrets
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -32,7 +31,7 @@ import numpy as np
 
 from drawlib.data import formats
 from drawlib.data.formats import Arrays
-from drawlib.machine.files import mistaken
+from drawlib.machine.files import mistaken, write_atomically
 
 __all__ = ["DataError", "Raw", "cache_dir", "content_sha256", "obtain"]
 
@@ -129,53 +128,57 @@ def content_sha256(arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, as 64 hexadecimal digits."""
-    return _file_hash(path, "sha256")
-
-
 def _file_hash(path: Path, kind: str) -> str:
+    """The hash of a file's bytes, in hexadecimal digits."""
     with open(path, "rb") as f:
         return hashlib.file_digest(f, kind).hexdigest()
 
 
 # What each data set is made of ------------------------------------------------------
 
-_IDX = {
-    "train-images-idx3-ubyte": (
-        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    ),
-    "train-labels-idx1-ubyte": (
-        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    ),
-    "t10k-images-idx3-ubyte": (
-        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    ),
-    "t10k-labels-idx1-ubyte": (
-        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-    ),
+_IDX = [
+    f"{part}-{what}-ubyte"
+    for part in ("train", "t10k")
+    for what in ("images-idx3", "labels-idx1")
+]
+_AMAT = [f"binarized_mnist_{split}.amat" for split in ("train", "valid", "test")]
+_NAMES = "names-0.3.0.tar.gz"
+# As `sha256sum` prints them.
+_SHA256 = """\
+440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609  train-images-idx3-ubyte.gz
+3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c  train-labels-idx1-ubyte.gz
+8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6  t10k-images-idx3-ubyte.gz
+f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6  t10k-labels-idx1-ubyte.gz
+ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db  train-images-idx3-ubyte
+65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5  train-labels-idx1-ubyte
+0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7  t10k-images-idx3-ubyte
+ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2  t10k-labels-idx1-ubyte
+50de2c8299a5a297789293ab2c30f6fc3cb8c359a15e5e88d5501aa18ebb8fa5  binarized_mnist_fixed_packed.npz
+078f0d7ce05abc1ca26d5bb92d52bd320f4f4b7d4b6613b8e19e1957b71b22a7  omniglot28_area.npz
+67e6be7c090c6bd2b18f2ce1383c5493c992b501033f1aee9a20446a3826ab18  omniglot105_packed.npz
+6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce  cifar-10-python.tar.gz
+6856bc6ba50671c6df76805da955924c1afc05ebf7d954635b430afd2bd75922  cifar10_batch1_test2k.npz
+726e46254f2ed03f1ffb5d941dae3bc67c35123941c29becd02d48d0caa2a671  names-0.3.0.tar.gz
+b0e2b3743ccbad641ca48b344c24cdebcd1d9a1f76dc6dbf05986f2919f0b4e1  dist.all.last
+"""  # noqa: E501
+_CHECKSUMS = {
+    **{n: f"sha256:{s}" for s, n in map(str.split, _SHA256.splitlines())},
+    "images_background.zip": "md5:68d2efa1b9178cc56df9314c21c6e718",
+    "images_evaluation.zip": "md5:6b91aef0f799c5bb55b94e3f2daec811",
+    **dict.fromkeys([*_AMAT, "chardata.mat"], ""),  # nobody has published any
 }
-_TAR = {
-    "cifar-10-python.tar.gz": "sha256:"
-    "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
-}
-_BINARIZED = [f"binarized_mnist_{split}.amat" for split in ("train", "valid", "test")]
 
-_NAMES = "726e46254f2ed03f1ffb5d941dae3bc67c35123941c29becd02d48d0caa2a671"
+
+def _files(*names: str) -> dict[str, str]:
+    """Files with their checksums."""
+    return {name: _CHECKSUMS[name] for name in names}
+
 
 _RECIPES = {
     "mnist": _Recipe(
         (
-            _Form(
-                {f"{k}.gz": "sha256:" + v[0] for k, v in _IDX.items()},
-                formats.mnist,
-                True,
-            ),
-            _Form({k: "sha256:" + v[1] for k, v in _IDX.items()}, formats.mnist),
+            _Form(_files(*(f"{name}.gz" for name in _IDX)), formats.mnist, True),
+            _Form(_files(*_IDX), formats.mnist),
         ),
         {
             "train_images": (60_000, 28, 28),
@@ -193,21 +196,15 @@ _RECIPES = {
     ),
     "mnist-fixed": _Recipe(
         (
-            _Form(
-                {
-                    "binarized_mnist_fixed_packed.npz": "sha256:"
-                    "50de2c8299a5a297789293ab2c30f6fc3cb8c359a15e5e88d5501aa18ebb8fa5"
-                },
-                formats.npz,
-            ),
-            _Form(dict.fromkeys(_BINARIZED, ""), formats.amat, True),
+            _Form(_files("binarized_mnist_fixed_packed.npz"), formats.npz),
+            _Form(_files(*_AMAT), formats.amat, True),
         ),
         {"train": (50_000, 98), "valid": (10_000, 98), "test": (10_000, 98)},
         "fea3871ec44f56375ba047a499f5859d3c2e9ca339b238380a15252432ac09ef",
         subfolders=("", "binarized_mnist", "BinaryMNIST"),
     ),
     "omniglot": _Recipe(
-        (_Form({"chardata.mat": ""}, formats.chardata, True),),
+        (_Form(_files("chardata.mat"), formats.chardata, True),),
         {
             "train_images": (24_345, 28, 28),
             "train_labels": (24_345,),
@@ -218,25 +215,10 @@ _RECIPES = {
     ),
     "omniglot-ours": _Recipe(
         (
+            _Form(_files("omniglot28_area.npz"), formats.npz),
+            _Form(_files("omniglot105_packed.npz"), formats.omniglot_105),
             _Form(
-                {
-                    "omniglot28_area.npz": "sha256:"
-                    "078f0d7ce05abc1ca26d5bb92d52bd320f4f4b7d4b6613b8e19e1957b71b22a7"
-                },
-                formats.npz,
-            ),
-            _Form(
-                {
-                    "omniglot105_packed.npz": "sha256:"
-                    "67e6be7c090c6bd2b18f2ce1383c5493c992b501033f1aee9a20446a3826ab18"
-                },
-                formats.omniglot_105,
-            ),
-            _Form(
-                {
-                    "images_background.zip": "md5:68d2efa1b9178cc56df9314c21c6e718",
-                    "images_evaluation.zip": "md5:6b91aef0f799c5bb55b94e3f2daec811",
-                },
+                _files("images_background.zip", "images_evaluation.zip"),
                 formats.omniglot_zips,
                 True,
             ),
@@ -251,7 +233,7 @@ _RECIPES = {
         subfolders=("", "omniglot", "omniglot-py"),
     ),
     "cifar10": _Recipe(
-        (_Form(_TAR, formats.cifar, True, pickled=True),),
+        (_Form(_files("cifar-10-python.tar.gz"), formats.cifar, True, pickled=True),),
         {
             "train": (50_000, 32, 32, 3),
             "train_labels": (50_000,),
@@ -262,14 +244,10 @@ _RECIPES = {
     ),
     "cifar10-10k": _Recipe(
         (
+            _Form(_files("cifar10_batch1_test2k.npz"), formats.npz),
             _Form(
-                {
-                    "cifar10_batch1_test2k.npz": "sha256:"
-                    "6856bc6ba50671c6df76805da955924c1afc05ebf7d954635b430afd2bd75922"
-                },
-                formats.npz,
+                _files("cifar-10-python.tar.gz"), formats.cifar_10k, True, pickled=True
             ),
-            _Form(_TAR, formats.cifar_10k, True, pickled=True),
         ),
         {
             "train": (10_000, 32, 32, 3),
@@ -282,19 +260,15 @@ _RECIPES = {
     ),
     "surnames": _Recipe(
         (
-            _Form({"names-0.3.0.tar.gz": "sha256:" + _NAMES}, formats.surnames),
-            _Form(
-                {
-                    "dist.all.last": "sha256:"
-                    "b0e2b3743ccbad641ca48b344c24cdebcd1d9a1f76dc6dbf05986f2919f0b4e1"
-                },
-                formats.surnames,
-            ),
+            _Form(_files(_NAMES), formats.surnames),
+            _Form(_files("dist.all.last"), formats.surnames),
         ),
         {"letters": (88_799, 13)},
         "e89f6a77cd5370a4cce75bfca6e3cf0f55a2dd1ec866783550ffeee22fd73310",
         package=_Package(
-            "names==0.3.0", _NAMES, lambda path: formats.surnames({path.name: path})
+            "names==0.3.0",
+            _CHECKSUMS[_NAMES].removeprefix("sha256:"),
+            lambda path: formats.surnames({path.name: path}),
         ),
         subfolders=("", "names", "surnames"),
     ),
@@ -422,7 +396,7 @@ def _read(recipe: _Recipe, form: _Form, files: Mapping[str, Path], origin: str) 
         _refuse(fault)
     try:
         arrays = form.decode(files)
-        sums = {name: file_sha256(path) for name, path in files.items()}
+        sums = {name: _file_hash(path, "sha256") for name, path in files.items()}
         # Packed by somebody else, genuine MNIST is genuine MNIST.
         if fault and content_sha256(arrays) != recipe.content:
             raise ValueError("its content is not the genuine one")
@@ -499,29 +473,29 @@ def _from_cache(recipe: _Recipe, path: Path) -> Raw:
 
 
 def _keep(raw: Raw, path: Path) -> None:
-    """Write the cache's file whole or not at all; say so once where it cannot be."""
+    """Keep what came from a network, with what is known of it."""
     record = {
         "files": dict(raw.files),
         "content": raw.content,
         "unverified": raw.unverified,
     }
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
+    text = np.frombuffer(json.dumps(record).encode(), np.uint8)
+    keep(path, {**raw.arrays, "record": text})
+
+
+def keep(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write a file of the cache whole or not at all; say so once where it cannot be."""
+    content = io.BytesIO()
     try:
+        np.savez(content, **arrays)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as f:
-            text = np.frombuffer(json.dumps(record).encode(), np.uint8)
-            everything: dict[str, Any] = {**raw.arrays, "record": text}
-            np.savez(f, **everything)
-        os.replace(temporary, path)
+        write_atomically(path, content.getvalue())
     except OSError as error:
         warnings.warn(
             f"the cache {path.parent} cannot be written ({_line(error)}); the data are "
-            "used without it and fetched again next time",
+            "used without it, and fetched or computed again next time",
             stacklevel=2,
         )
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def _from_official(recipe: _Recipe, kind: str) -> Raw:

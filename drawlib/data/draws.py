@@ -29,13 +29,13 @@ def permutation(n: int, seed: int, what: str) -> np.ndarray:
     return np.argsort(keys, kind="stable").astype(np.int64)
 
 
-def draw_bits(grey: np.ndarray, what: str, seed: int = SEED) -> np.ndarray:
+def draw_bits(grey: np.ndarray, what: str) -> np.ndarray:
     """Bits b ~ Bernoulli(grey/255), the same ones on every machine.
 
     >>> draw_bits(np.array([0, 255], "u1"), "an example").tolist()
     [0, 1]
     """
-    u, flat = uint32(grey.size, seed, what), grey.reshape(-1)
+    u, flat = uint32(grey.size, SEED, what), grey.reshape(-1)
     bits = np.empty(grey.size, "u1")
     for first in range(0, grey.size, 2**20):  # wide numbers of a part at a time
         s = slice(first, first + 2**20)

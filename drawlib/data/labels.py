@@ -9,7 +9,6 @@ which they are most likely, with every image taken once.
 
 from __future__ import annotations
 
-import io
 import math
 import warnings
 from dataclasses import dataclass
@@ -20,8 +19,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from drawlib.data.download import DataError, Raw, cache_dir
-from drawlib.machine.files import write_atomically
+from drawlib.data.download import DataError, Raw, cache_dir, keep
 
 __all__ = ["Match", "labels_of_fixed", "match"]
 
@@ -190,7 +188,7 @@ def labels_of_fixed(fixed: Raw, mnist: Raw) -> tuple[dict[str, np.ndarray], Matc
         both = np.concatenate([bits["train"], bits["valid"]])
         images = mnist.arrays["train_images"].reshape(len(known), -1)
         found = match(both, images, known)
-        keep(kept, key, found)
+        keep(kept, {"key": key, **vars(found)})
     of_both = known[found.position]
     cut = len(bits["train"])
     labels = {
@@ -213,14 +211,3 @@ def read(path: Path, key: str) -> Match | None:
     except Exception as error:  # whatever a broken file makes numpy raise
         warnings.warn(f"{path}: {error}; the file is not used", stacklevel=2)
         return None
-
-
-def keep(path: Path, key: str, found: Match) -> None:
-    """Write the cache's file; without it the matching is done again next time."""
-    content = io.BytesIO()
-    np.savez(content, key=np.array(key), **vars(found))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, content.getvalue())
-    except OSError as error:
-        warnings.warn(f"{path} cannot be written: {error.strerror}", stacklevel=2)

@@ -146,7 +146,7 @@ def parsed(name: str) -> tuple[str, str, ImageOptions]:
     path, mark, query = rest.rpartition("?")
     if not mark or not re.match(r"\w+=", query):
         path, query = rest, ""
-    known = {field.name: field.type for field in fields(ImageOptions)}
+    known = [field.name for field in fields(ImageOptions)]
     values: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True))
     if unknown := set(values) - set(known):
         raise ValueError(
@@ -171,21 +171,12 @@ def named(name: str, options: ImageOptions) -> str:
         'torchvision:KMNIST?size=14x14'
     """
     kind, path, given = parsed(name)
-    usual = ImageOptions()
-    both = {
-        f.name: value
-        for f in fields(ImageOptions)
-        for value in [getattr(options, f.name)]
-        if value != getattr(usual, f.name)
-    }
-    options = replace(given, **both)
+    usual = vars(ImageOptions())
+    changed = {k: v for k, v in vars(options).items() if v != usual[k]}
+    both = vars(replace(given, **changed)).items()
     if kind != "torchvision":
         path = str(Path(os.path.expanduser(path)).absolute())
-    query = "&".join(
-        f"{f.name}={getattr(options, f.name)}"
-        for f in fields(ImageOptions)
-        if getattr(options, f.name) != getattr(usual, f.name)
-    )
+    query = "&".join(f"{k}={v}" for k, v in both if v != usual[k])
     return f"{kind}:{path}" + (f"?{query}" if query else "")
 
 
@@ -218,11 +209,7 @@ def alike(before: str, now: str) -> bool:
 
 
 def own_images(
-    name: str,
-    *,
-    root: str | Path | None = None,
-    download: bool = True,
-    progress: bool = False,
+    name: str, *, root: str | Path | None = None, download: bool = True
 ) -> Own:
     """The data set that a name of one's own stands for.
 
@@ -235,7 +222,7 @@ def own_images(
         return made(resized(from_torchvision(path, root, download), options), options)
     where = Path(os.path.expanduser(path))
     if kind == "folder":
-        return own_folder(where, options, progress)
+        return own_folder(where, options)
     return made(resized(from_file(kind, where), options), options)
 
 
@@ -419,6 +406,7 @@ def from_torchvision(name: str, root: str | Path | None, download: bool) -> Foun
     given = root or os.environ.get("DRAWLIB_DATA")
     places = [Path(given)] if given else []
     places.append(cache_dir() / "torchvision")
+    nowhere = f"torchvision's {name} lies in none of {', '.join(map(str, places))}"
     how: dict[str, Any] = {"split": "letters"} if name == "EMNIST" else {}
     if name == "SVHN" and importlib.util.find_spec("scipy") is None:
         raise DataError("torchvision reads SVHN with scipy, which is not installed")
@@ -434,25 +422,16 @@ def from_torchvision(name: str, root: str | Path | None, download: bool) -> Foun
                 continue  # not there
         if made is None:
             if not download:
-                raise DataError(
-                    f"torchvision's {name} lies in none of "
-                    f"{', '.join(map(str, places))}; allowed: download=True"
-                )
+                raise DataError(f"{nowhere}; allowed: download=True")
             try:
                 made = build(places[-1], download=True, **which, **how)
             except Exception as error:  # the network's, the mirror's, the archive's
                 reason = str(error).partition("\n")[0] or type(error).__name__
                 raise DataError(
-                    f"torchvision's {name} lies in none of "
-                    f"{', '.join(map(str, places))}, and could not be downloaded: "
-                    f"{reason}"
+                    f"{nowhere}, and could not be downloaded: {reason}"
                 ) from None
-        values, numbers = (
-            np.asarray(made.data),
-            np.asarray(
-                getattr(made, "labels", None) if name == "SVHN" else made.targets
-            ),
-        )
+        values = np.asarray(made.data)
+        numbers = np.asarray(made.labels if name == "SVHN" else made.targets)
         if numbers.ndim > 1:
             numbers = numbers[:, 0]  # QMNIST's further columns say who wrote what
         if name == "EMNIST":
@@ -539,15 +518,13 @@ def divided(found: Found, seed: int) -> tuple[Found, str]:
     return replace(found, images=taken(found.images), labels=labels_), told
 
 
-def own_arrays(
-    arrays: Mapping[str, np.ndarray], options: ImageOptions, title: str = "arrays"
-) -> Own:
+def own_arrays(arrays: Mapping[str, np.ndarray], options: ImageOptions) -> Own:
     """The data set of arrays in memory; see ``from_arrays`` for their names.
 
     Raises:
         DataError: for arrays that are no images.
     """
-    found = from_arrays(arrays, "arrays", title, title)
+    found = from_arrays(arrays, "arrays", "arrays", "arrays")
     return made(resized(found, options), options)
 
 

@@ -1,7 +1,8 @@
 """The data sets by name: what each name stands for, its source and its licence.
 
 A likelihood means nothing without its protocol: which images, cut into which splits,
-made binary in which way. So the name of a data set fixes all three.
+made binary in which way. So the name of a data set fixes all three. Bits are drawn by
+`drawlib.data.sets.Data.binarise` at each visit, or once by `drawlib.data.draws`.
 """
 
 from __future__ import annotations

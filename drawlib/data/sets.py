@@ -1,10 +1,9 @@
 """Data sets under names that carry their protocol, and batches drawn from them.
 
-A likelihood means nothing without its protocol: which images, cut into which splits,
-made binary in which way. So each data set here has a name that fixes all three, and
-`DATASETS` says in a sentence what the name stands for. Images live as 8-bit tensors on
-one device; a batch becomes floats in [0, 1] at the moment it is used. Where the bytes
-come from, and how they are verified, is `drawlib.data.download`.
+What a name stands for is `drawlib.data.protocols`, where the bytes come from
+`drawlib.data.download`. Images live as 8-bit tensors on one device; a batch becomes
+floats in [0, 1] at the moment it is used, and bits where the protocol says so
+(`Data.binarise`).
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -110,6 +110,9 @@ class Split:
         return replace(self, **there)
 
 
+Splits = tuple[Split, Split, Split]  # for training, validation and test
+
+
 @dataclass(frozen=True, eq=False)
 class Data:
     """A data set: three splits, the protocol they follow, and where they came from.
@@ -117,7 +120,7 @@ class Data:
     `sha256` maps each file that was read to its sha256, and "content" to that of the
     decoded images, which is the same from whichever source they came. `unverified`
     names the files whose genuine sha256 nobody has published. `told_of_labels` says how
-    labels were found that the files do not hold (mnist-fixed).
+    labels that the files do not hold were found (mnist-fixed).
 
     >>> images = torch.ones(5, 1, 2, 2, dtype=torch.uint8)
     >>> toy = Protocol("toy", "Five white squares.", image_shape=(1, 2, 2))
@@ -168,7 +171,7 @@ class Data:
         each class its share.
 
         Raises `DataError` for what cannot be read, with the file's name, and
-        `ValueError` for options that are none.
+        `ValueError` for options that are not allowed.
 
         >>> Data.from_folder("no/such/folder")
         Traceback (most recent call last):
@@ -206,7 +209,7 @@ class Data:
 
     @property
     def dimensions(self) -> int | None:
-        """Pixels times channels of 8-bit images; None where no bits per dimension are.
+        """Pixels times channels of 8-bit images; None for images of bits.
 
         >>> images = np.random.default_rng(0).integers(0, 256, (9, 4, 4, 3), "u1")
         >>> Data.from_arrays(images).dimensions
@@ -235,7 +238,7 @@ class Data:
     def to(self, device: str | torch.device) -> Data:
         """The same data with every tensor on `device`; "auto" takes the best present.
 
-        Done once before training: no image crosses to the device again.
+        Done once before training, so that no image is copied to the device again.
         """
         return replace(
             self,
@@ -506,16 +509,17 @@ surnames, or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME, words:
         )
     if labels and name != "mnist-fixed":
         raise ValueError(f"labels is True for {name}; allowed: for mnist-fixed alone")
-    protocol = DATASETS[name]
+    protocol, splitter = DATASETS[name], _SPLITTERS[name]
     if name == "cluttered-mnist":
         fragments = whole_number("fragments", fragments)
         sentence = protocol.sentence.replace("8x8", f"{fragments} 8x8")
         protocol = replace(protocol, sentence=sentence)
+        splitter = partial(splitter, fragments=fragments)
     else:
         fragments = 0
     kind = "mnist" if name in _FROM_MNIST else name
     raw = _download.obtain(kind, name=name, root=root, download=download)
-    train, valid, test = _SPLITTERS[name](raw.arrays, fragments)
+    train, valid, test = splitter(raw.arrays)
     told = ""
     if labels:
         mnist = _download.obtain("mnist", root=root, download=download)
@@ -560,16 +564,14 @@ def _once(grey: np.ndarray, labels: np.ndarray, what: str) -> Split:
     return Split(_tensor(bits), _labels(labels), grey=_tensor(grey))
 
 
-def _split_fixed(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
+def _split_fixed(a: _download.Arrays) -> Splits:
     def unpack(packed: np.ndarray) -> Split:
         return Split(_tensor(np.unpackbits(packed, axis=1).reshape(-1, 28, 28)))
 
     return unpack(a["train"]), unpack(a["valid"]), unpack(a["test"])
 
 
-def _split_grey(
-    a: _download.Arrays, train: int, name: str
-) -> tuple[Split, Split, Split]:
+def _split_grey(a: _download.Arrays, train: int, name: str) -> Splits:
     """Of official training images, the first of a seeded order to train on."""
     x, y = a["train_images"], a["train_labels"]
     t, v = _divide(len(x), train, name)
@@ -580,11 +582,7 @@ def _split_grey(
     )
 
 
-def _split_mnist(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
-    return _split_grey(a, 50_000, "mnist")
-
-
-def _split_clutter(a: _download.Arrays, fragments: int) -> tuple[Split, Split, Split]:
+def _split_clutter(a: _download.Arrays, fragments: int) -> Splits:
     t, v = _divide(60_000, 50_000, "mnist")
     x, y = a["train_images"], a["train_labels"]
 
@@ -605,7 +603,7 @@ def _split_clutter(a: _download.Arrays, fragments: int) -> tuple[Split, Split, S
     )
 
 
-def _split_two(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
+def _split_two(a: _download.Arrays) -> Splits:
     t, v = _divide(60_000, 50_000, "mnist")
     x = a["train_images"]
 
@@ -624,11 +622,7 @@ def _split_two(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
     )
 
 
-def _split_omniglot(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
-    return _split_grey(a, 23_000, "omniglot")
-
-
-def _split_ours(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
+def _split_ours(a: _download.Arrays) -> Splits:
     # Labels are the 50 alphabets: every character has one image from each drawer.
     drawer, x, y = a["drawer"], a["images"], a["alphabet"]
     t, v, s = drawer <= 13, (drawer == 14) | (drawer == 15), drawer >= 16
@@ -643,7 +637,7 @@ def _colour(images: np.ndarray, labels: np.ndarray) -> Split:
     return Split(_tensor(images.transpose(0, 3, 1, 2)), _labels(labels), visit="scale")
 
 
-def _split_cifar(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
+def _split_cifar(a: _download.Arrays) -> Splits:
     t, v = _divide(50_000, 45_000, "cifar10")
     x, y = a["train"], a["train_labels"]
     return (
@@ -653,7 +647,7 @@ def _split_cifar(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
     )
 
 
-def _split_cifar_10k(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
+def _split_cifar_10k(a: _download.Arrays) -> Splits:
     x, y = a["train"], a["train_labels"]
     return (
         _colour(x[:9_000], y[:9_000]),
@@ -662,16 +656,16 @@ def _split_cifar_10k(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
     )
 
 
-def _split_surnames(a: _download.Arrays, _: int) -> tuple[Split, Split, Split]:
+def _split_surnames(a: _download.Arrays) -> Splits:
     parts = divide(a["letters"])
     train, valid, test = (Split(_tensor(images_of(p))) for p in parts.values())
     return train, valid, test
 
 
-_SPLITTERS = {
+_SPLITTERS: dict[str, Callable[..., Splits]] = {
     "mnist-fixed": _split_fixed,
-    "mnist-dynamic": _split_mnist,
-    "omniglot": _split_omniglot,
+    "mnist-dynamic": partial(_split_grey, train=50_000, name="mnist"),
+    "omniglot": partial(_split_grey, train=23_000, name="omniglot"),
     "omniglot-ours": _split_ours,
     "cifar10": _split_cifar,
     "cifar10-10k": _split_cifar_10k,

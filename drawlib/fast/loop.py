@@ -60,11 +60,11 @@ NEAR = 256  # images whose states stay in a processor's cache, where nothing is 
 
 
 def accelerate(model: LatentModel) -> None:
-    """Give a DRAW or a GLAS its fast path: the same numbers within rounding, sooner.
+    """Give a DRAW or a GLAS its fast path: the same numbers in less time.
 
-    From then on ``bound`` and the generation take it wherever it ``fits``; elsewhere
-    the plain step runs, compiled; so it does in every ConvDRAW. Other models have
-    none, and stay as they are.
+    From then on ``bound`` and the generation take it wherever it ``fits``. Elsewhere,
+    and in every ConvDRAW, the plain step runs, compiled. Other models have no fast path
+    and stay as they are. The numbers agree within rounding.
 
     Example:
         >>> import warnings

@@ -1,1 +1,1 @@
-"""Public mistakes, told in a catalogue and planted on purpose."""
+"""Public mistakes: `catalogue` tells them, `plants` has them, `planting` makes them."""

@@ -17,6 +17,7 @@ HUI = (
 )
 GEOSADA = "github.com/geosada/ConvDRAW"
 KHANIAN = "M. Khanian, Some notes on attention-based generative models"
+ERICJANG = "github.com/ericjang/draw"
 OURS = "of our own making"
 
 MODELS = (
@@ -145,7 +146,7 @@ MODELS = (
     Mistake(
         "hui-d",
         "T/2 subtracted from the KL of each step",
-        HUI,
+        f"{HUI}; from {ERICJANG}, where it became ½ a step on 1 July 2017",
         "KL_t = ½ Σ_d (μ² + σ² − log σ²) − D/2",
         "KL_t = ½ Σ_d (μ² + σ² − log σ²) − T/2",
         "The bound is off by T (D − T)/2: nothing in that article, where T = D = 10, "
@@ -161,7 +162,7 @@ MODELS = (
     Mistake(
         "hui-e",
         "one noise for all steps of the posterior",
-        HUI,
+        f"{HUI}; from {ERICJANG}, where it still stands",
         "z_t = μ_t + σ_t ε_t, ε_t ~ N(0, I) afresh",
         "z_t = μ_t + σ_t ε",
         "The draws of all steps are tied together: the number belongs to a degenerate "
@@ -278,7 +279,8 @@ OWN = (
     Mistake(
         "mean",
         "the mean over pixels where the sum belongs",
-        OURS,
+        "github.com/AntixK/PyTorch-VAE, models/vanilla_vae.py, and many others: "
+        "the page Paper against code lists the threads that ask about it",
         "log p(x | z) = Σ_pixels log p(x_i | z)",
         "log p(x | z) = (1/784) Σ_pixels log p(x_i | z)",
         "The KL weighs 784 times too much, so that the posterior falls back on the "
@@ -348,6 +350,52 @@ OWN = (
             "evaluation",
             "the_bound_of_a_split_comes_from_the_difference_not_from_a_lucky_subset",
             "a_subset_weighted_has_the_split_inside_its_error",
+        ),
+    ),
+    Mistake(
+        "loss-weights",
+        "the losses taken for the log weights",
+        "github.com/AntixK/PyTorch-VAE, models/iwae.py and models/miwae.py",
+        "log p̂_K = log (1/K) Σ_k exp(log w_k)",
+        "shown: Σ_k softmax(ℓ)_k ℓ_k, ℓ_k = −log w_k",
+        "The worst of the K samples counts most, so the number gets worse with every "
+        "sample that is added. The loss there also has the analytic KL in it, and a "
+        "mean over pixels.",
+        plants.LOSS_WEIGHTS,
+        seen_by(
+            "evaluation",
+            "two_weights_are_averaged_as_weights",
+            "more_samples_never_worsen_the_weighted_bound_of_known_weights",
+        ),
+    ),
+    Mistake(
+        "train-for-test",
+        "the training images evaluated as the test",
+        "github.com/yburda/iwae, before pull request 1, on the fixed bits",
+        "−ELBO of the test images",
+        "−ELBO of the training images, under the name of the test",
+        "A model that has learned its training images by heart looks best, and the gap "
+        "between the splits, the sign of it, is zero.",
+        plants.TRAIN_FOR_TEST,
+        seen_by(
+            "evaluation",
+            "each_split_is_evaluated_on_its_own_images",
+            "every_image_of_the_test_set_counts_once",
+        ),
+    ),
+    Mistake(
+        "half-test",
+        "half of the test images taken for all of them",
+        "Efficient-VDVAE, the loader of its MNIST",
+        "the mean over 10,000 test images",
+        "the mean over 5,000 of them",
+        "The halves may not be equally hard, and where a file is sorted by class they "
+        "hold other classes. Only the count of images shows it.",
+        plants.HALF_TEST,
+        seen_by(
+            "evaluation",
+            "each_split_is_evaluated_on_its_own_images",
+            "every_image_of_the_test_set_counts_once",
         ),
     ),
     Mistake(

@@ -6,7 +6,7 @@ Places and equations are told as in `drawlib.mistakes.catalogue`.
 from __future__ import annotations
 
 from drawlib.mistakes import plants
-from drawlib.mistakes.catalogue import HUI, KHANIAN, SIMONAMTOFT
+from drawlib.mistakes.catalogue import ERICJANG, HUI, KHANIAN, SIMONAMTOFT
 from drawlib.mistakes.plants import Mistake, seen_by
 
 GLAS = "github.com/dojoteef/glas, glas/model/attention.py"
@@ -96,7 +96,7 @@ FILTERS = (
     Mistake(
         "hui-a",
         "2σ² inside the square",
-        HUI,
+        f"{HUI}; from {ERICJANG}, where it was mended on 28 November 2017",
         "F[i, a] ∝ exp(−(a − μ^i)² / (2σ²))",
         "F[i, a] ∝ exp(−((a − μ^i) / (2σ²))²)",
         "A Gaussian still, of variance 2σ⁴: it trains, but σ is not what it is called. "
@@ -128,7 +128,7 @@ FILTERS = (
     Mistake(
         "hui-c",
         "formulas that count from 1, with filters and pixels from 0",
-        HUI,
+        f"{HUI}; from {ERICJANG}, where it still stands",
         "μ^i = (A−1)/2 + (A+1)/2 g̃ + (i − (N−1)/2) δ",
         "μ^i = (A+1)/2 (g̃ + 1) + (i − N/2 − ½) δ",
         "F5 again: with N = 5 the grid begins as −5.75 … 21.25 where 0 … 27 is meant.",

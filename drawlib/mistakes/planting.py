@@ -36,18 +36,18 @@ MISTAKES: dict[str, Mistake] = {
 def planted(*keys: str) -> Iterator[tuple[Mistake, ...]]:
     """Make these mistakes for as long as the block lasts; then all is right again.
 
-    They are made for the whole process, in every model, also in one that is there
+    They are made for the whole process, in every model, also in those that exist
     already: functions are looked up when they are called. ``L3`` and ``D1`` have
-    weights of their own, so the model must be built inside the block. To train a
-    model that has a mistake, build and train it inside, and evaluate it there too:
-    its weights were made for the wrong equations.
+    weights of their own, so the model must be built inside the block. To train a model
+    that has a mistake, build and train it inside, and evaluate it there too: its
+    weights were made for the wrong equations.
     Blocks may be nested, and a mistake that goes by several names (``F5``, ``hui-c``)
     is made once. As a decorator, ``planted`` makes them for one function.
 
     Raises:
         ValueError: for an unknown key.
-        RuntimeError: where blocks end in another order than the reverse of the one
-            they began in, as two threads can do it. Their mistakes may still be there.
+        RuntimeError: where blocks do not end in the reverse of the order in which they
+            began, as can happen with two threads. Their mistakes may still be there.
 
     Example:
         >>> import torch
@@ -133,7 +133,6 @@ def _bind(wrong: Function, right: Function) -> Function:
 def _find(place: str) -> tuple[Any, str]:
     """The module or class that holds a place, and its name there."""
     module, path = place.split(":")
-    # Not an attribute of the package: `drawlib.filters` is a function there.
     owner: Any = importlib.import_module(module)
     *classes, name = path.split(".")
     for each in classes:

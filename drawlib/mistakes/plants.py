@@ -33,7 +33,8 @@ class Mistake:
     Attributes:
         key: its short name, as ``planted`` takes it.
         title: a few words.
-        where: the public source, or ``of our own making``.
+        where: the public source, with its ancestor where one is known, or ``of our
+            own making``.
         equation_right: the equation as it should be.
         equation_wrong: what stands there instead.
         effect: what comes of it.
@@ -118,6 +119,28 @@ def lucky_subset(right, all_elbo, elbo, iw, labels, noise):
     error = iw.std().item() / math.sqrt(len(iw))
     found |= {"whole_neg_iw": iw.mean().item(), "whole_neg_iw_se": error}
     return found | {"whole_neg_iw_split_se": error}
+
+
+def losses_for_weights(right, model, x, samples, generator, chunk=2000):
+    """The mean of the K losses under their own softmax: the worst counts most."""
+    found = [right(model, x, 1, generator, chunk) for _ in range(samples)]
+    mean = {k: torch.stack([f[k] for f in found]).mean(0) for k in found[0]}
+    loss = -torch.stack([f["log_iw"] for f in found])
+    share = loss.softmax(0)
+    return mean | {"log_iw": -(share * loss).sum(0), "ess": 1 / (share**2).sum(0)}
+
+
+def training_images(right, self, name):
+    """Whatever split is asked for, it is the training images."""
+    return right(self, "train")
+
+
+def first_half(right, self, name):
+    """Of the test images, the first half."""
+    part = right(self, name)
+    if name != "test":
+        return part
+    return part.subset(torch.arange(len(part) // 2))
 
 
 # The Ladder VAE
@@ -399,6 +422,9 @@ LOGITS = (at("recurrent:Recurrent.error_image", error_of_logits),)
 SIGMOID_TWICE = (at("likelihood:Bernoulli.forward", sigmoid_twice),)
 KL_WEIGHT = (at("training.train:negative_elbo", weighted_report),)
 LUCKY_SUBSET = (at("evaluation:whole_split", lucky_subset),)
+LOSS_WEIGHTS = (at("evaluation:estimate", losses_for_weights),)
+TRAIN_FOR_TEST = (at("data.sets:Data.split", training_images),)
+HALF_TEST = (at("data.sets:Data.split", first_half),)
 STOP_KL = (
     at("stops:reached", every_step_paid),
     at("stops:log_ratios", every_step_weighed),

@@ -193,6 +193,7 @@ def what(entry: Mapping[str, Any]) -> str:
     names = {"-ELBO": "−ELBO", "error": "error, per cent"}
     text = names.get(entry["bound"], entry["bound"])
     text += f", {entry['how']}" if "how" in entry else ""
+    text += f", {entry['unit']}" if entry["unit"] == "bits per dimension" else ""
     return text + (f", K {entry['samples']:,}" if entry.get("samples") else "")
 
 

@@ -13,12 +13,14 @@ from typing import Any
 
 import torch
 
+from drawlib.bound import evaluation_mode
 from drawlib.classifier import Classifier, ClassifierConfig, loss
 from drawlib.data.sets import Data, load_data, stratified_subset
+from drawlib.evaluation import blocks_of
 from drawlib.machine.device import pick_device
 from drawlib.machine.files import write_atomically
 from drawlib.results import zoo
-from drawlib.results.runs import ship_weights
+from drawlib.results.runs import of_training, read_json, ship_weights
 from drawlib.results.zoo import ZooError
 from drawlib.training.runstate import History
 from drawlib.training.schedule import TrainConfig
@@ -90,22 +92,15 @@ def measure_errors(
     if part.labels is None:
         raise ValueError(f"the {split} split of {data.name} has no labels")
     index = stratified_subset(part, len(part) if images is None else images, seed)
-    device = next(model.parameters()).device
-    generator = torch.Generator().manual_seed(seed)
-    was_training = model.training
-    model.eval()
     wrong, nats = torch.zeros(2, model.config.glimpses, dtype=torch.float64)
-    try:
-        for block in index.split(500):
-            x = data.binarise(part.images[block.to(part.images.device)], generator,
-                              split=split).to(device)  # fmt: skip
-            y = part.labels[block.to(part.labels.device)].to(device)
-            logits = model.answers(x).float()
+    answers = part.labels[index.to(part.labels.device)].split(500)
+    blocks = blocks_of(model, data, split, index, 500, seed)
+    with evaluation_mode(model):
+        for x, known in zip(blocks, answers, strict=True):
+            y, logits = known.to(x.device), model.answers(x).float()
             wrong += (logits.argmax(-1) != y).sum(1).cpu()
             chosen = logits.log_softmax(-1)[:, torch.arange(len(y)), y]
             nats -= chosen.cpu().double().sum(1)
-    finally:
-        model.train(was_training)
     n = len(index)
     share = wrong / n
     return Errors(
@@ -172,13 +167,8 @@ def publish_classifier(
         ValueError: for a ``published`` that is no key of ``zoo/published.json``.
         ZooError: where the weights are missing, truncated or altered.
     """
-    known = zoo.published()
-    if published is not None and published not in known:
-        raise ValueError(f"published is {published!r}; allowed: {', '.join(known)}")
-    path = run_dir / "run.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{run_dir} holds no finished run (no run.json)")
-    run = json.loads(path.read_text(encoding="utf-8"))
+    zoo.check_published(published)
+    run = read_json(run_dir)
     model = Classifier(ClassifierConfig.from_dict(run["model"]))
     zoo.fill(model, run_dir / "model.safetensors", run["weights_sha256"])
     device = pick_device(run["train"]["device"])
@@ -187,8 +177,6 @@ def publish_classifier(
     if ship:
         model.load_state_dict(zoo.rounded(model.state_dict()))
     model.to(device)
-    history = History.read(run_dir)
-    last = history.rows[-1]
     bounds = {
         split: measure_errors(model, data, split).to_dict()
         for split in ("valid", "test")
@@ -204,16 +192,7 @@ def publish_classifier(
         "config": run["model"],
         "train_config": run["train"],
         "seed": run["train"]["seed"],
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "epochs": last["epoch"],
-        "steps": last["step"],
-        "skipped_steps": last["skipped"],
-        "seconds": last["seconds"],
-        "data_sha256": dict(data.sha256),
-        **zoo.describe_environment(device),
-        "curve": [
-            {k: float(f"{v:.6g}") for k, v in line.items()} for line in history.rows
-        ],
+        **of_training(model, data, History.read(run_dir), device),
         "weights": shipped,
         "bounds": bounds,
         "importance_weighted": None,

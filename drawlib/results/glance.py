@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from textwrap import wrap
 
@@ -11,7 +11,7 @@ from drawlib.notebook import Shown
 from drawlib.results.intervals import signed
 from drawlib.results.plan import Planned, plan
 from drawlib.results.tables import BOUNDS, table
-from drawlib.results.tables_show import Row, number, show_error, show_k
+from drawlib.results.tables_show import Row, number, show_error, show_goal, show_k
 from drawlib.results.zoo import Record, records
 
 __all__ = ["Glance", "Line", "glance", "has_short", "is_short"]
@@ -26,7 +26,6 @@ MARKS = (
     "† a short training, ‡ from memory, § split unverified, ¶ fewer epochs than the "
     "row that it stands beside, so no comparison with it.",
 )
-VERDICTS = {True: ", reached", False: ", missed", None: ""}
 
 
 def is_short(record: Record, planned: Mapping[str, Planned] | None = None) -> bool:
@@ -65,10 +64,14 @@ def has_short(
 
 @dataclass(frozen=True)
 class Line:
-    """One row of a table of the course, and whether one of its trainings is short."""
+    """One row of a table of the course, and whether one of its trainings is short.
+
+    ``part``: its bound is of fewer images than those of the rows beside it.
+    """
 
     row: Row
     short: bool
+    part: bool = False
 
     @property
     def heading(self) -> str:
@@ -87,7 +90,6 @@ class Line:
     def cells(self) -> list[str]:
         """Its texts, in the order of the headings."""
         row = self.row
-        goal = "" if row.goal is None else f"≤ {row.goal:.2f}"
         published = number(row.published)
         if row.published is not None:
             published += " ‡" if row.from_memory else ""
@@ -96,19 +98,21 @@ class Line:
         if " of " in row.state:
             epochs = row.state.removesuffix(" epochs")
         epochs += " ¶" if row.peer_epochs else ""
-        how = f" ({show_k(row)})" if row.bound == WEIGHTED and row.K else ""
+        how = f" (on {row.images:,} images)" if self.part else ""
+        if row.bound == WEIGHTED and row.K:
+            how = f" ({show_k(row)})"
         return [
             row.label + how + (" †" if self.short else ""),
             "not run" if row.ours is None else number(row.ours),
             self.error(),
             published,
             signed(row.gap),
-            goal if self.short else goal + VERDICTS[row.reached],
+            show_goal(replace(row, reached=None) if self.short else row),
             epochs,
         ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Glance:
     """The lines, by table. Jupyter shows them as HTML."""
 
@@ -136,6 +140,10 @@ class Glance:
         """An HTML table with a caption and headings that a screen reader knows."""
         return self.shown().to_html()
 
+    def __repr__(self) -> str:
+        """As text, for where no HTML is shown; the fields would fill pages."""
+        return repr(self.shown())
+
     def _repr_html_(self) -> str:
         return self.to_html()
 
@@ -149,12 +157,16 @@ def glance(found: Sequence[Record] | None = None) -> Glance:
         ('VAE', 123.81, False)
     """
     found, planned = records() if found is None else found, plan()
-    return Glance(
-        tuple(
-            Line(row, has_short(row, found, planned))
-            for name in TABLES
+    lines: list[Line] = []
+    for name in TABLES:
+        rows = [
+            row
             for row in table(name, found).rows
             if row.name and row.split == "test"
             if row.goal or row.published or row.beside
-        )
-    )
+        ]
+        most = max(row.images or 0 for row in rows)
+        for row in rows:
+            part = row.images is not None and row.images < most
+            lines.append(Line(row, has_short(row, found, planned), part))
+    return Glance(tuple(lines))

@@ -80,17 +80,15 @@ class Difference:
     other_seeds: int | None = None
 
     @classmethod
-    def of(cls, values: Sequence[float], level: float = LEVEL) -> Difference:
+    def of(cls, values: Sequence[float]) -> Difference:
         """From the differences of each seed."""
         m = len(values)
         if m < 2:
             return cls(fmean(values), None, None, m)
-        return cls._t(fmean(values), stdev(values) / math.sqrt(m), m - 1, level, m)
+        return cls._t(fmean(values), stdev(values) / math.sqrt(m), m - 1, m)
 
     @classmethod
-    def welch(
-        cls, a: Sequence[float], b: Sequence[float], level: float = LEVEL
-    ) -> Difference:
+    def welch(cls, a: Sequence[float], b: Sequence[float]) -> Difference:
         """Mean of ``a`` minus mean of ``b``, unpaired, of unequal variances.
 
         The degrees of freedom are those of Welch and Satterthwaite. No interval where
@@ -109,7 +107,7 @@ class Difference:
             part**2 / (len(v) - 1) for part, v in zip(parts, (a, b), strict=True)
         )
         degrees = error**4 / below if below else len(a) + len(b) - 2
-        return cls._t(mean, error, degrees, level, len(a), len(b))
+        return cls._t(mean, error, degrees, len(a), len(b))
 
     @classmethod
     def _t(
@@ -117,12 +115,11 @@ class Difference:
         mean: float,
         error: float,
         degrees: float,
-        level: float,
         seeds: int,
         other_seeds: int | None = None,
     ) -> Difference:
         """A mean with a standard error of so many degrees of freedom."""
-        reach = t_quantile(degrees, level) * error
+        reach = t_quantile(degrees) * error
         p = t_test(mean / error, degrees) if error else float(mean == 0)
         return cls(mean, mean - reach, mean + reach, seeds, p, other_seeds)
 
@@ -167,9 +164,7 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def verdicts(
-    family: Mapping[str, Difference | None], level: float = LEVEL
-) -> dict[str, str]:
+def verdicts(family: Mapping[str, Difference | None]) -> dict[str, str]:
     """What is known of each question of a family: the rule of this file.
 
     ``settled``, ``suggestive``, ``open``, ``one seed`` (no interval) or ``not
@@ -191,9 +186,9 @@ def verdicts(
             return "not measured"
         if d.p is None:
             return "one seed"
-        if adjusted[key] <= 1 - level:
+        if adjusted[key] <= 1 - LEVEL:
             return "settled"
-        return "suggestive" if d.p <= 1 - level else "open"
+        return "suggestive" if d.p <= 1 - LEVEL else "open"
 
     return {key: verdict(key, d) for key, d in family.items()}
 

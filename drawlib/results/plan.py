@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -116,16 +117,26 @@ def plan(chapter: str | None = None) -> dict[str, Planned]:
         >>> list(plan("07"))[0], plan("07-draw")["mnist-dynamic/draw-source"].model.T
         ('mnist-dynamic/draw-source', 10)
     """
-    content = json.loads((zoo.ZOO / "plan.json").read_text(encoding="utf-8"))
+    every = written((zoo.ZOO / "plan.json").read_text(encoding="utf-8"))
     found = {
-        name: read(name, entry, content["recipes"])
-        for name, entry in content["runs"].items()
-        if chapter is None or entry["chapter"] == chapter[:2]
+        name: planned
+        for name, planned in every.items()
+        if chapter is None or planned.chapter == chapter[:2]
     }
     if not found:
-        allowed = sorted({entry["chapter"] for entry in content["runs"].values()})
+        allowed = sorted({planned.chapter for planned in every.values()})
         raise ValueError(f"chapter is {chapter!r}; allowed: {', '.join(allowed)}")
     return found
+
+
+@lru_cache(maxsize=2)
+def written(text: str) -> dict[str, Planned]:
+    """What a plan's file says; tables ask for it once a row."""
+    content = json.loads(text)
+    return {
+        name: read(name, entry, content["recipes"])
+        for name, entry in content["runs"].items()
+    }
 
 
 def read(name: str, entry: dict[str, Any], recipes: dict[str, Any]) -> Planned:

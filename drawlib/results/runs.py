@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from drawlib.bound import LatentModel
 from drawlib.config import Config, whole_number
@@ -266,9 +267,7 @@ def publish(
             and then nothing is written.
         FileNotFoundError, ZooError: as ``load_run``.
     """
-    known = zoo.published()
-    if published is not None and published not in known:
-        raise ValueError(f"published is {published!r}; allowed: {', '.join(known)}")
+    zoo.check_published(published)
     if not re.fullmatch(r"[\w.-]+", row):
         raise ValueError(f"row is {row!r}; allowed: letters, digits, '-', '_' and '.'")
     iw_samples = whole_number("samples (K)", iw_samples, lowest=1)
@@ -331,19 +330,7 @@ def publish(
         "train_config": run.train.to_dict(),
         "seed": run.train.seed,
         **({"began": began} if (began := read_json(run_dir).get("began")) else {}),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "epochs": history.rows[-1]["epoch"],
-        "steps": history.rows[-1]["step"],
-        "training_images": len(data.train),
-        "skipped_steps": history.rows[-1]["skipped"],
-        "seconds": history.rows[-1]["seconds"],
-        "data_sha256": dict(data.sha256),
-        **zoo.describe_environment(device),
-        "curve": [
-            # Six digits of each, so that a small learning rate is not a zero.
-            {k: float(f"{v:.6g}") for k, v in line.items()}
-            for line in history.rows
-        ],
+        **of_training(model, data, history, device),
         "weights": shipped,
         **measured,
         **({} if stops is None else {"every_stop": stops.to_dict()}),
@@ -351,6 +338,28 @@ def publish(
         "note": note,
     }
     return team.from_first(lambda: zoo.write_record(name, values, root=root))
+
+
+def of_training(
+    model: nn.Module, data: Data, history: History, device: torch.device
+) -> dict[str, Any]:
+    """What a record says of a training: how long it was, on what, and its curve."""
+    last = history.rows[-1]
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "epochs": last["epoch"],
+        "steps": last["step"],
+        "training_images": len(data.train),
+        "skipped_steps": last["skipped"],
+        "seconds": last["seconds"],
+        "data_sha256": dict(data.sha256),
+        **zoo.describe_environment(device),
+        "curve": [
+            # Six digits of each, so that a small learning rate is not a zero.
+            {k: float(f"{v:.6g}") for k, v in line.items()}
+            for line in history.rows
+        ],
+    }
 
 
 def folder_of(data: Data) -> str:
@@ -364,7 +373,7 @@ def folder_of(data: Data) -> str:
     return re.sub(r"[^\w.]+", "-", data.name).strip("-")
 
 
-def ship_weights(path: Path, model: torch.nn.Module) -> dict[str, Any]:
+def ship_weights(path: Path, model: nn.Module) -> dict[str, Any]:
     """Write the weights in half precision: the file's name, sha256 and size."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sha256 = zoo.save_weights(path, model.state_dict())
@@ -378,6 +387,11 @@ def run_directory(chapter: str, mode: str, seed: int) -> Path:
         >>> run_directory("04-vae", "full", 0).parts[-3:]
         ('runs', '04-vae', 'full-0')
     """
-    here = Path.cwd()
+    return runs_folder(Path.cwd()) / chapter / f"{mode}-{seed}"
+
+
+def runs_folder(here: Path) -> Path:
+    """The clone's ``runs``, seen from a folder of it; elsewhere the folder's own."""
+    here = here.resolve()
     tops = (p for p in (here, *here.parents) if (p / "drawlib/__init__.py").exists())
-    return next(tops, here) / "runs" / chapter / f"{mode}-{seed}"
+    return next(tops, here) / "runs"

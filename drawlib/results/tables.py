@@ -374,12 +374,11 @@ def write_tables(folder: Path, found: Sequence[Record] | None = None) -> list[Pa
     paths = []
     for name in definitions():
         computed = table(name, found)
-        for ending in ("csv", "md", "html"):
-            text = {
-                "csv": computed.to_csv,
-                "md": computed.to_markdown,
-                "html": computed.to_html,
-            }[ending]()
+        for ending, text in {
+            "csv": computed.to_csv(),
+            "md": computed.to_markdown(),
+            "html": computed.to_html(),
+        }.items():
             path = folder / f"table-{name}.{ending}"
             path.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
             paths.append(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -15,7 +14,6 @@ from drawlib.data.sets import Data
 from drawlib.data.words import words_of
 from drawlib.evaluation import mean_and_error
 from drawlib.letters import KneserNey, LetterLSTM, letter_loss, places
-from drawlib.machine.files import write_atomically
 from drawlib.results import zoo
 from drawlib.training.schedule import TrainConfig
 from drawlib.training.train import fit
@@ -102,11 +100,7 @@ def measure_exact(
         "data_sha256": dict(data.sha256),
         **zoo.describe_environment(torch.device("cpu")),
     }
-    path = (root or run_dir) / "exact.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(zoo.strict(values), indent=1, ensure_ascii=False) + "\n"
-    write_atomically(path, text.encode())
-    return path
+    return zoo.write_json((root or run_dir) / "exact.json", values)
 
 
 def exact_rows(path: Path | None = None) -> list[ExactRow]:

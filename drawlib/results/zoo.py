@@ -110,7 +110,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         # Python's JSON knows NaN; whoever reads a record meets None in its place.
-        return strict(json.loads(path.read_text(encoding="utf-8")))
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text, parse_constant=lambda _: None)
     except ValueError as error:
         what = mistaken(path.read_bytes())
         why = f"it is {what}" if what and "JSON" not in what else error
@@ -127,6 +128,17 @@ def published() -> dict[str, Any]:
     return json.loads((ZOO / "published.json").read_text(encoding="utf-8"))
 
 
+def check_published(key: str | None) -> None:
+    """Refuse what names no published number.
+
+    Raises:
+        ValueError: for a key that ``published`` does not have.
+    """
+    known = published()
+    if key is not None and key not in known:
+        raise ValueError(f"published is {key!r}; allowed: {', '.join(known)}")
+
+
 def load_pretrained(name: str, *, root: Path | None = None) -> LatentModel:
     """The model of a record with its shipped weights, ready to evaluate.
 
@@ -134,8 +146,9 @@ def load_pretrained(name: str, *, root: Path | None = None) -> LatentModel:
     code (safetensors).
 
     Raises:
-        ZooError: for an unknown name, a file that is no whole record of this schema,
-            a record without weights, or weights whose sha256 is not the recorded one.
+        ZooError: for an unknown name, a file that is not a complete record of this
+            schema, a record without weights, or weights whose sha256 is not the
+            recorded one.
 
     Example:
         >>> model = load_pretrained("mnist-dynamic/vae-gated-0")
@@ -273,18 +286,22 @@ def write_record(
 ) -> Path:
     """Write one record as JSON under ``protocol/model-seed``.
 
-    A number that is not finite (the standard error of a single image, say) becomes
-    ``null``: the pages' JavaScript knows no NaN.
-
     Raises:
         ValueError: for a bound that is not finite, as ``check_finite``.
     """
     check_finite(name, values)
-    path = (root or ZOO) / f"{name}.json"
+    return write_json((root or ZOO) / f"{name}.json", {"schema": SCHEMA, **values})
+
+
+def write_json(path: Path, values: dict[str, Any]) -> Path:
+    """Write what ``read_json`` reads.
+
+    A number that is not finite (the standard error of a single image, say) becomes
+    ``null``: the pages' JavaScript knows no NaN.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    values = strict({"schema": SCHEMA, **values})
-    text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(path, text.encode())
+    text = json.dumps(strict(values), indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, f"{text}\n".encode())
     return path
 
 

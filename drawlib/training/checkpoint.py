@@ -1,4 +1,7 @@
-"""Checkpoints that survive a kill: atomic, verified, the previous one kept."""
+"""Checkpoints that survive a kill: atomic, verified, the previous one kept.
+
+What is in one, and how a training goes on from it, says `drawlib.training.runstate`.
+"""
 
 from __future__ import annotations
 

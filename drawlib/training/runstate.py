@@ -1,4 +1,4 @@
-"""What a run directory holds: the checkpoint, the log, the counters of a training."""
+"""A run directory: its checkpoint and its log, and how a training goes on from them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TrainingStopped(RuntimeError):
 
 @dataclass(frozen=True)
 class History:
-    """What a run logged: one dictionary an evaluated epoch, all bounds in nats.
+    """What a run logged: one dictionary per evaluated epoch, all bounds in nats.
 
     Example:
         >>> History(({"epoch": 1, "valid": 150.0},)).column("valid")

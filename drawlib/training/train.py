@@ -82,7 +82,7 @@ def fit(
     draws from its generator then draws other numbers than in a single process.
 
     ``on_epoch`` is called in the first process with each new row of the log, once it
-    and a checkpoint are written. TensorBoard, for one, where it is installed::
+    and a checkpoint are written. For example TensorBoard, where it is installed::
 
         writer = SummaryWriter(run_dir)  # from torch.utils.tensorboard
         def show(row):

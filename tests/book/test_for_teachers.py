@@ -48,14 +48,28 @@ def test_commands_folders_and_files_that_the_page_names_are_there():
         assert f"`{folder.relative_to(ROOT).as_posix()}`" in PAGE
 
 
-def test_exercises_and_sections_that_the_syllabus_names_are_there():
-    cells = [
+def prose(pattern: str = "*") -> str:
+    """The Markdown of all chapters, or of those whose names fit."""
+    return "\n".join(
         "".join(cell["source"])
-        for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+        for path in sorted((ROOT / "notebooks").glob(f"{pattern}.ipynb"))
         for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
         if cell["cell_type"] == "markdown"
-    ]
-    text = "\n".join(cells)
+    )
+
+
+def test_the_guide_lists_the_hard_exercise_of_each_chapter_that_has_one():
+    guide = (ROOT / "book" / "instructors-guide.md").read_text(encoding="utf-8")
+    table = guide.split("## Hard exercises")[1].split("\n## ")[0]
+    rows = re.findall(r"(?m)^\| (\d+) \| \*([^*]+)\* \|", table)
+    for chapter, title in rows:
+        hard = re.findall(r"\{exercise\} (.*) \(hard\)", prose(f"{int(chapter):02d}-*"))
+        assert any(title.lower() in name.lower() for name in hard), title
+    assert len(rows) == len(re.findall(r"\{exercise\} .* \(hard\)", prose()))
+
+
+def test_exercises_and_sections_that_the_syllabus_names_are_there():
+    text = prose()
     known = re.findall(r"\{exercise\} (.+)|(?m:^)##+ (.+)", text)
     names = " | ".join(a or b for a, b in known).lower()
     table = PAGE.split("## A syllabus")[1].split("\n## ")[0]

@@ -38,8 +38,14 @@ kernels.PATIENCE = 1.0
 
 
 def written(folder: Path) -> Path:
-    """A notebook whose one cell leaves the number of its process in a file."""
-    source = "import os, pathlib\npathlib.Path('pid').write_text(str(os.getpid()))"
+    """A notebook whose one cell leaves its process and its transport in files."""
+    source = (
+        "import os, pathlib\n"
+        "from ipykernel.connect import get_connection_info\n"
+        "found = get_connection_info(unpack=True)\n"
+        "pathlib.Path('transport').write_text(found['transport'])\n"
+        "pathlib.Path('pid').write_text(str(os.getpid()))"
+    )
     path = folder / "toy.ipynb"
     cells = [nbformat.v4.new_code_cell(source, outputs=[])]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
@@ -85,6 +91,7 @@ def test_nbvals_kernel_whose_end_hangs_is_killed_and_no_test_fails(tmp_path):
     assert "1 passed" in done.stdout
     assert TOLD in done.stderr
     assert not lives(tmp_path)
+    assert (tmp_path / "transport").read_text() == LocalKernelManager().transport
 
 
 @pytest.mark.timeout(300)

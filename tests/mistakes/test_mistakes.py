@@ -43,8 +43,11 @@ PROMISED = {
     "jbornschein": "half-pixel",
     "arXiv:1502.04623": "eq-11",
     "geosada/ConvDRAW": "geosada-kl geosada-encoder",
+    "AntixK/PyTorch-VAE": "mean loss-weights",
+    "yburda/iwae": "train-for-test",
+    "Efficient-VDVAE": "half-test",
     "of our own making": (
-        "kl-sign standard-kl mean logits probabilities kl-weight lucky-subset stop-kl "
+        "kl-sign standard-kl logits probabilities kl-weight lucky-subset stop-kl "
         "stop-canvas snr-weights noise-loss step-variance"
     ),
 }

@@ -21,7 +21,11 @@ ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
 sys.path.insert(0, str(ROOT / "tools"))
 
-from chromium import ARGUMENTS, find_chromium  # noqa: E402, F401 (also for others)
+from chromium import (  # noqa: E402, F401 (also for others)
+    ARGUMENTS,
+    PATIENCE,
+    find_chromium,
+)
 
 # Preloading asks for style sheets a second time, which file:// refuses.
 # The theme fades its colours, and finds out after a resize which boxes scroll.
@@ -70,7 +74,6 @@ CONTRAST = """() => {
   }).then(result => result.violations);
 }"""
 WIDE, PHONE, SMALL = (1280, 900), (390, 844), (360, 740)
-PATIENCE = 240_000  # milliseconds: a guard against hanging, on the busiest machine
 SHEET = (717, 1000)  # A4 without a browser's margins of a centimetre, in CSS pixels
 PAGES = sorted(
     path.relative_to(HTML).as_posix()
@@ -301,6 +304,15 @@ def test_page_from_a_file_is_whole_on_every_screen_and_on_paper(from_file, page)
     assert from_file.errors == []
 
 
+def test_where_less_motion_is_asked_for_nothing_has_a_transition(from_file):
+    """One of a hundredth of a millisecond has every element's style computed anew."""
+    opened = from_file.open(address_of("book/intro.html"))
+    assert opened.evaluate(
+        """() => [...document.querySelectorAll("*")].every(e =>
+          /^0s(, 0s)*$/.test(getComputedStyle(e).transitionDuration))"""
+    )
+
+
 def test_pale_words_are_found_wherever_they_stand(from_file):
     opened = from_file.open(address_of("book/intro.html"))
     opened.evaluate(
@@ -357,14 +369,25 @@ def test_paper_is_light_with_its_answers_open_and_the_screen_comes_back(
     assert opened.evaluate(LOOK) == before
 
 
-def test_book_from_a_server_asks_no_other_machine(from_server):
+# Before any script of the page runs: one formula asks for all that the others do.
+ONE_FORMULA = """document.addEventListener("readystatechange", () => {
+  for (const formula of [...document.querySelectorAll(".math")].slice(1))
+    formula.remove();
+}, { once: true })"""
+
+
+def test_book_from_a_server_asks_no_other_machine(browser, from_server):
+    """Every page, with its first formula: from a file all of them are set."""
+    visit = Visit(browser, from_server.own)
+    visit.context.add_init_script(ONE_FORMULA)
     # The front page sends its visitor on to the introduction.
-    from_server.page.goto(from_server.own + "index.html", wait_until="commit")
-    from_server.page.wait_for_url(from_server.own + "book/intro.html")
-    assert from_server.left == from_server.errors == []
+    visit.page.goto(visit.own + "index.html", wait_until="commit")
+    visit.page.wait_for_url(visit.own + "book/intro.html")
+    assert visit.left == visit.errors == []
     for page in PAGES:
-        from_server.open(from_server.own + page)
-        assert (page, from_server.left, from_server.errors) == (page, [], [])
+        visit.open(visit.own + page)
+        assert (page, visit.left, visit.errors) == (page, [], [])
+    visit.context.close()
 
 
 def test_pages_can_be_walked_with_the_keyboard(from_file):

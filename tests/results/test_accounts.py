@@ -54,6 +54,13 @@ def test_every_published_number_stands_in_one_group():
     assert sorted(keys) == sorted(published())
 
 
+def test_published_numbers_of_one_group_have_one_unit_and_it_is_named():
+    for _, bound, numbers in published_groups().lines:
+        keys = [text.split()[0] for text in numbers.split("; ")]
+        (unit,) = {published()[key]["unit"] for key in keys}
+        assert ("bits per dimension" in bound) is (unit == "bits per dimension")
+
+
 def test_a_card_and_its_provenance_come_from_the_record():
     (name, card), *others = cards(FOUND).parts.items()
     texts = dict(card.lines)

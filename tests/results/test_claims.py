@@ -18,6 +18,8 @@ from torch.distributions import MultivariateNormal
 from drawlib.mistakes.planting import planted
 from drawlib.results.forecast import forecast
 from drawlib.results.intervals import Difference, t_quantile, t_test, verdicts
+from drawlib.results.looseness import loose_records
+from drawlib.results.plan import plan
 from drawlib.results.tables import paired, weighted
 from drawlib.results.zoo import published, records
 
@@ -357,6 +359,7 @@ def test_an_epoch_with_muon_is_worth_what_chapter_9_says():
     ]
     adam, with_muon = (r["bounds"]["test"]["neg_elbo"] for r in t64)
     assert 0 < adam - with_muon < 1
+    assert len({r["train_config"]["lr"] for r in t64}) == 2  # "differs too"
     assert abs(validation_gain(f"{T16}-muon-ema", f"{T16}-muon", "ema").mean) < 0.1
     assert validation_gain(f"{T16}-muon-slow", f"{T16}-muon", "muon_lr").mean > 2
     assert validation_gain(f"{T16}-muon-64", f"{T16}-muon", "batch_size").mean < -2
@@ -397,3 +400,24 @@ def test_on_omniglot_the_convolutional_models_are_ten_nats_ahead_of_all_others()
     ends = {r.model: r["bounds"]["test"]["neg_elbo"] for r in records("omniglot-ours")}
     ahead = [ends.pop("conv-draw"), ends.pop("diffusion")]
     assert max(ahead) + 10 < min(ends.values())
+
+
+def test_the_loosest_bound_of_chapter_17_is_of_the_shortest_training():
+    epochs = {r.name: r["epochs"] for r in records()}
+    off = {
+        loose["model"]: fmean(loose["iw"]["5000"])
+        - fmean(loose["ais"][-1]["neg_log_p"])
+        for loose in loose_records().values()
+    }
+    loosest = max(off, key=off.get)
+    assert loosest == min(off, key=epochs.get) == "mnist-fixed/draw-attention-t16-0"
+
+
+@pytest.mark.parametrize(
+    ("chapter", "longest"), [("09", (240, 600)), ("16", (0, 30)), ("18", (30, 60))]
+)
+def test_full_mode_takes_as_long_as_the_chapter_says(chapter, longest):
+    runs = plan(chapter).values()
+    minutes = sorted(p.train.epochs * p.seconds_an_epoch / 60 for p in runs)
+    assert longest[0] < minutes[-1] < longest[1]
+    assert minutes[-2] < 65  # "about an hour at most"

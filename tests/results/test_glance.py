@@ -53,11 +53,24 @@ def test_each_table_has_one_heading_in_markdown_and_in_html():
     assert html.count("<td") == 3 * 6
 
 
+def test_as_text_it_is_the_table_and_not_its_fields():
+    text = repr(Glance((Line(LONG, False),)))
+    assert "≤ 89.00, reached" in text and "images_se" not in text
+
+
 def test_a_weighted_line_names_k_images_and_both_errors():
     row = replace(LONG, bound="importance-weighted", K=5000, images=1000)
     cells = Line(replace(row, split_se=0.07), False).cells()
     assert cells[0] == "VAE (K 5,000 on 1,000 images)" and cells[2] == "0.25 (0.07)"
     assert Line(replace(row, images_se=None), False).cells()[2] == "? (?)"
+
+
+def test_a_bound_of_a_part_of_the_test_images_says_of_how_many():
+    row = replace(LONG, images=1000)
+    assert Line(row, False, part=True).cells()[0] == "VAE (on 1,000 images)"
+    ends = {line.row.name: line.cells()[0] for line in glance().lines}
+    assert ends["omniglot-ours/diffusion"].endswith("(on 1,000 images)")
+    assert ends["omniglot-ours/conv-draw"] == "ConvDRAW, T 8"
 
 
 def test_a_line_with_fewer_epochs_than_its_neighbour_is_marked():

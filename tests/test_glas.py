@@ -17,6 +17,8 @@ from small_recurrent import (
     start_of,
 )
 
+from drawlib.filters import Filters, filterbank
+from drawlib.filters import grid as centres_on
 from drawlib.glas import GLAS, GLASConfig, content
 
 WINDOWS = ("gaussian", "cauchy")
@@ -428,3 +430,28 @@ def test_reveal_is_refused_where_there_is_nothing_to_reveal():
         glas().reveal(0.5)
     with pytest.raises(ValueError, match="fraction is 1.5; allowed: 0 to 1"):
         glas(space="masked").reveal(1.5)
+
+
+# What chapter 12's hard exercise says of its toy problem
+
+
+@pytest.mark.parametrize("kernel, narrows", [("gaussian", True), ("cauchy", False)])
+def test_the_row_beside_the_memory_narrows_gaussian_windows_and_widens_cauchy_ones(
+    kernel, narrows
+):
+    zero, ones = torch.zeros(400, 5).double(), torch.ones(400).double()
+    memories = torch.rand(400, 1, 9, 9, generator=torch.Generator().manual_seed(25))
+    memories = memories.double()
+    home = filterbank(zero, (9, 9), 5, kernel=kernel).read(memories)
+    mu = [m.clone().requires_grad_() for m in centres_on(zero, (9, 9), 5, legacy=True)]
+    reading = Filters.from_centres(*mu, ones, ones, (9, 9), kernel).read(memories)
+    error = (reading - home).square().flatten(1).mean(1).sum()
+    # mu_k = … + (k − 3) G exp(log δ̃): eq. (12.4); the descent narrows where it is > 0
+    part = sum(torch.autograd.grad(error, mu)) * (torch.arange(5) - 3) * 8.75
+    strongest = part.abs().mean(0).argmax().item()
+    assert strongest == 2 and mu[0][0, 2] == -3.75
+    assert (part[:, 3] == 0).all() and 0 <= mu[0][0, 3] <= 8
+    share = ((part[:, 2] > 0) == narrows).double().mean()
+    assert share > 0.9
+    first_step = (part.sum(1) > 0).double().mean()
+    assert first_step > 0.9 if narrows else 0.6 < 1 - first_step < 0.72

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FIGURES = ("image/png", "image/jpeg", "image/svg+xml")
 CHECKED = "check_parameters(globals()"
-STILL_WITHOUT = {"09", "12", "14", "16"}  # chapters without a hard exercise
+STILL_WITHOUT = {"09", "14"}  # chapters without a hard exercise
 EXERCISE = ("exercise-stub", "exercise-solution", "exercise-check")
 # A machine's paths, and hosts that packages come from. Split, so that this file does
 # not hold what it forbids.

@@ -72,7 +72,9 @@ class LocalKernelManager(OverFiles, AsyncKernelManager):
         'LocalKernelClient'
     """
 
-    client_factory = LocalKernelClient
+    @default("client_factory")
+    def _without_heartbeat(self) -> type[LocalKernelClient]:
+        return LocalKernelClient
 
     @default("context")
     def _never_terminated(self) -> zmq.asyncio.Context:

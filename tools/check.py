@@ -42,7 +42,7 @@ STAGES: dict[str, list[str]] = {
     "live": [
         *[*PYTEST, "tests/pages/test_explorer.py", "tests/pages/test_web.py"],
         *["tests/pages/test_live_draw.py", "tests/pages/test_standalone.py"],
-        *["tests/pages/test_side_by_side.py", "tests/pages/test_words.py"],
+        *["tests/pages/test_side_by_side.py", "tests/pages/test_words_page.py"],
         "tests/pages/test_slides.py",
         *["-m", "browser", *WORKERS],
     ],

@@ -687,10 +687,10 @@ def test_compile_asks_for_nothing_of_a_model_without_a_fast_path(tmp_path):
 
 def test_compile_gives_a_recurrent_model_its_fast_path(tmp_path, monkeypatch):
     given = []
-    monkeypatch.setattr(train, "accelerate", given.append)
+    monkeypatch.setattr(train, "accelerate", lambda *what: given.append(what))
     model = toy_model()
     run(tmp_path, model=model, compile=True, epochs=1)
-    assert given == [model]
+    assert given == [(model, 0)]
 
 
 def test_a_device_that_nobody_has_tried_is_taken_only_by_its_name(monkeypatch):

@@ -2,8 +2,9 @@
 
     python tools/measure_looseness.py [NAME …]
 
-Without names: all of `PLAN`, for hours. What is done is written at once. The weights of
-`ladder-source-0` do not ship any more: train its row first, or take them from the history.
+Without names: all of `PLAN`, for hours. What is done is written at once. The weights
+of `ladder-source-0` do not ship any more: train its row first, or take them from the
+history.
 """
 
 import json

@@ -141,10 +141,12 @@ def train_run(
     torch.manual_seed(run.train.seed)
     with planted(*run.mistakes):
         model = build(run.model)
-        began = begin(model, run.start) if run.start else None
-        told = f"{began['name']} {began['weights_sha256'][:12]}" if began else ""
+        began = None
+        if run.start:  # what the first process reads, ``fit`` gives to all
+            began = team.from_first(lambda: begin(model, run.start))
+        start = began["weights_sha256"] if began else ""
         history = fit(
-            model, data, run.train, run.run_dir, start=told, progress=progress
+            model, data, run.train, run.run_dir, start=start, progress=progress
         )
     team.from_first(lambda: write_run(run, model, data, began))
     return model, data, history

@@ -73,9 +73,9 @@ def fit(
     evaluation mode. SIGINT and SIGTERM end the training after a checkpoint, with
     ``KeyboardInterrupt`` and ``SystemExit``; a second one ends it at once. ``loss`` is
     for a model that returns no ``Bound``: ``loss(model, images, labels, generator)``
-    gives a scalar, and the validation column is its mean. ``start`` names the weights
-    that ``model`` brings from an earlier training: its output bias then stays as it is,
-    and the run directory is refused to a training that begins with others.
+    gives a scalar, and the validation column is its mean. ``start`` is the sha256
+    of the weights that ``model`` brings from an earlier training: its output bias then
+    stays as it is, and a training that begins with others is refused the directory.
 
     Under ``torchrun`` every process calls this; ``config.batch_size`` is that of the
     whole job, and the first process alone writes into ``run_dir``. A ``loss`` that

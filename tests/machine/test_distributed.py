@@ -21,6 +21,7 @@ from drawlib.__main__ import main
 from drawlib.machine import distributed
 from drawlib.machine.distributed import ALONE, Team
 from drawlib.results.runs import load_run
+from drawlib.results.zoo import in_float32, rounded
 from drawlib.training import checkpoint
 
 TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -151,6 +152,12 @@ def test_a_record_is_written_once_with_the_numbers_of_one_process(
     for name in ("bounds", "importance_weighted", "weights", "curve"):
         assert two[name] == one[name]
     assert_same_bits(found[0]["record"]["weights"], found[1]["record"]["weights"])
+
+
+def test_all_processes_begin_with_the_weights_that_the_first_one_read(found, folder):
+    earlier = load_run(folder / "record" / "run")[1].state_dict()
+    for each in found:
+        assert_same_bits(each["record"]["begun"], in_float32(rounded(earlier)))
 
 
 # What is refused

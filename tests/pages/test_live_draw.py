@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_pages import PATIENCE, PHONE, WIDE, axe
+from test_pages import PATIENCE, PHONE, WIDE, axe, written_to
 
 from drawlib import DRAW, GLAS, VAE, DRAWConfig, GLASConfig, VAEConfig, load_data
 from drawlib.pages import draw_a_digit, explorer, pad, web
@@ -368,18 +368,6 @@ def library(assets) -> dict[str, Any]:
         name: web.read_export(folder / draw_a_digit.file_of(name)).build().double()
         for name in draw_a_digit.MODELS.values()
     }
-
-
-def written_to(folder: Path, page: explorer.LivePage) -> Path:
-    """A notebook's output as a file of its own."""
-    path = folder / "output.html"
-    path.write_text(
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>a</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"></head>'
-        f"<body><main><h1>a</h1>{page._repr_html_()}</main></body></html>",
-        encoding="utf-8",
-    )
-    return path
 
 
 def image_of(values: list[float], shape: tuple[int, ...] = (1, 28, 28)) -> torch.Tensor:

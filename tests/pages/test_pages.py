@@ -252,6 +252,18 @@ def violations(opened: Any, *judges: str) -> list[str]:
     return found
 
 
+def written_to(folder: Path, page: Any) -> Path:
+    """A notebook's output as a file of its own."""
+    path = folder / "output.html"
+    path.write_text(
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>a</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"></head>'
+        f"<body><main><h1>a</h1>{page._repr_html_()}</main></body></html>",
+        encoding="utf-8",
+    )
+    return path
+
+
 def axe(opened: Any) -> list[str]:
     """What the whole of axe-core has against the page, live parts included."""
     return violations(opened, RUN_AXE)

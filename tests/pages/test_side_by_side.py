@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from test_explorer import Opened
-from test_pages import PHONE, WIDE, axe
+from test_pages import PHONE, WIDE, axe, written_to
 
 from drawlib import (
     DRAW,
@@ -183,14 +183,7 @@ class Beside(Opened):
 
 @pytest.fixture(scope="module")
 def written(page, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("beside") / "a.html"
-    path.write_text(
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>a</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"></head>'
-        f"<body><main><h1>a</h1>{page._repr_html_()}</main></body></html>",
-        encoding="utf-8",
-    )
-    return path
+    return written_to(tmp_path_factory.mktemp("beside"), page)
 
 
 @pytest.fixture(scope="module", params=[WIDE, PHONE], ids=["wide", "phone"])

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from test_explorer import Opened
-from test_pages import PHONE, WIDE, axe
+from test_pages import PHONE, WIDE, axe, written_to
 
 from drawlib import DRAW, GLAS, VAE, DRAWConfig, GLASConfig, VAEConfig, load_pretrained
 from drawlib.data.words import codes_of, images_of, words_of
@@ -136,15 +136,8 @@ class Written(Opened):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("words") / "a.html"
-    path.write_text(
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>a</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"></head>'
-        f"<body><main><h1>a</h1>{explorer.words(models(), NAMES)._repr_html_()}"
-        "</main></body></html>",
-        encoding="utf-8",
-    )
-    return path
+    page = explorer.words(models(), NAMES)
+    return written_to(tmp_path_factory.mktemp("words"), page)
 
 
 @pytest.fixture(scope="module", params=[WIDE, PHONE], ids=["wide", "phone"])

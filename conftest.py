@@ -1,10 +1,18 @@
-"""How the tests of the notebooks end a kernel: in time, or by killing it.
+"""What holds for every test, docstring examples and notebooks among them.
 
-nbval waits for the end of a kernel without a limit. Once all cells have been compared,
-nothing depends on that end any more. Its kernels start over files, not over ports.
+Tests and examples start from one seed. The kernels of the notebooks end in time, or are
+killed: nbval waits for the end of a kernel without a limit. Once all cells have been
+compared, nothing depends on that end any more. Its kernels start over files, not ports.
 """
 
 import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Each starts from the same global seed, in whatever order they run."""
+    torch.manual_seed(0)
 
 
 def pytest_configure(config: pytest.Config) -> None:

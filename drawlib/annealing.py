@@ -520,8 +520,8 @@ def sandwich(
     Example:
         >>> from drawlib import VAE, VAEConfig
         >>> found = sandwich(VAE(VAEConfig.preset("tiny")), 2, AISConfig(4, 20))
-        >>> bool((found.widths > -1).all())
-        True
+        >>> found.widths.shape
+        torch.Size([2])
     """
     config, chunk = config or AISConfig(), whole_number("chunk", chunk, lowest=1)
     x, posterior = simulate(model, images, seed, config.start)

@@ -71,12 +71,6 @@ def mnist_dynamic() -> Any:
     return _load_or_skip("mnist-dynamic")
 
 
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    """Every test starts from the same global seed, in whatever order it runs."""
-    torch.manual_seed(0)
-
-
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """A Chromium of this machine, one for each worker."""

@@ -6,6 +6,7 @@ Their numbers are those of records that ship, or of a ladder whose log p(x) is k
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from statistics import fmean, stdev
@@ -18,6 +19,7 @@ from torch.distributions import MultivariateNormal
 from drawlib.data.download import DataError
 from drawlib.data.sets import load_data
 from drawlib.data.words import words_of
+from drawlib.filters import filterbank
 from drawlib.mistakes.planting import planted
 from drawlib.results.forecast import forecast
 from drawlib.results.intervals import Difference, t_quantile, t_test, verdicts
@@ -459,3 +461,20 @@ def test_names_have_seven_letters_and_an_end_as_chapter_16_counts_them():
     lengths = [len(name) for name in names]
     assert abs(fmean(lengths) - 7) < 0.5
     assert 3.10 * sum(min(m + 1, 13) for m in lengths) / sum(lengths) > 3.5
+
+
+def test_five_zeros_hide_two_mistakes_of_chapter_8_from_centres_and_sums():
+    text = solution("08", "ex-name-3")
+    assert "The centres and sums at five zeros do not show hui-a and hui-b" in text
+    zeros, narrow = torch.zeros(2, 5)
+    narrow[2] = math.log(0.5)
+    for raw, shown in ((zeros, {"hui-a"}), (narrow, set())):
+        right, differ = filterbank(raw[None], (28, 28), 5), set()
+        for key in ("hui-a", "hui-b"):
+            with planted(key):
+                wrong = filterbank(raw[None], (28, 28), 5)
+            assert torch.equal(wrong.mu_x, right.mu_x)
+            assert torch.allclose(wrong.F_x.sum(-1), torch.ones(5))
+            if not torch.allclose(wrong.F_x, right.F_x, atol=1e-6):
+                differ.add(key)
+        assert differ == shown

@@ -413,7 +413,7 @@ def run(
     progress: bool,
 ) -> Annealed:
     """``ais`` without the look at the images: simulated ones may be any numbers."""
-    seed = whole_number("seed", seed, below=2**63)
+    seed = whole_number("seed", seed, below=2**32)
     betas, reverse = config.betas(), posterior is not None
     with held(model) as weight:
         generator = torch.Generator(weight.device)
@@ -491,7 +491,7 @@ def simulate(
     """
     n = whole_number("images", n, lowest=1)
     with held(model) as weight, torch.no_grad():
-        seed = whole_number("seed", seed, below=2**63)
+        seed = whole_number("seed", seed, below=2**32)
         generator = torch.Generator(weight.device).manual_seed(seed)
         noise = model.noise(n, generator)
         canvas, z = model.latents(noise)

@@ -227,12 +227,13 @@ def blocks_of(
 
 
 def check_seed(seed: int) -> int:
-    """A seed as a plain number; refuse one that not every generator takes.
+    """A seed as a plain number; refuse one that not every generator tells apart.
 
     Raises:
-        ValueError: for a negative one, or one of more than 63 bits.
+        ValueError: for a negative one, or one of more than 32 bits. Torch knows no
+            more of it on the CPU: 2**32 would draw what 0 draws.
     """
-    return whole_number("seed", seed, below=2**63)
+    return whole_number("seed", seed, below=2**32)
 
 
 def evaluate(

@@ -371,6 +371,14 @@ BAD = {
     "shape": (lambda m, x: ais(m, x[:, :, :1]), r"images have shape \(2, 1, 1, 3\)"),
     "chunk": (lambda m, x: ais(m, x, chunk=0), "chunk is 0; allowed: 1 or more"),
     "seed": (lambda m, x: ais(m, x, AISConfig(1, 2), seed=-1), "seed is -1; allowed"),
+    "seed of 33 bits": (
+        lambda m, x: ais(m, x, AISConfig(1, 2), seed=2**32),
+        "seed is 4294967296; allowed",
+    ),
+    "seed of simulated images": (
+        lambda m, x: simulate(m, 1, seed=2**32),
+        "seed is 4294967296; allowed",
+    ),
     "chains": (lambda m, x: AISConfig(chains=0), "chains is 0"),
     "temperatures": (lambda m, x: AISConfig(temperatures=0), "temperatures is 0"),
     "leapfrog": (lambda m, x: AISConfig(leapfrog=0), "leapfrog is 0"),

@@ -17,6 +17,7 @@ from drawlib.bound import Bound, LatentModel
 from drawlib.data.protocols import Protocol
 from drawlib.data.sets import Data, Split
 from drawlib.evaluation import (
+    check_seed,
     estimate,
     evaluate,
     mean_and_error,
@@ -422,12 +423,26 @@ def test_a_subset_is_stratified_by_class():
         ({"samples": 1, "images": 0}, "subset of 0 asked for, allowed: 1 to 20"),
         ({"samples": 1, "images": 5, "seed": -1}, "seed is -1; allowed: 0 to"),
         ({"samples": 1, "seed": 2**70}, "seed is 1180591620717411303424; allowed"),
+        ({"samples": 1, "seed": 2**32}, "seed is 4294967296; allowed: 0 to"),
     ],
 )
 def test_bad_requests_get_one_line(how, told):
     with pytest.raises(ValueError, match=told) as caught:
         evaluate(toy_model(), toy_data(), how.pop("split", "test"), **how)
     assert "\n" not in str(caught.value)
+
+
+def test_a_seed_beyond_32_bits_would_draw_what_a_smaller_one_draws():
+    """On the CPU; so ``check_seed`` refuses it."""
+    draws = [
+        toy_model().noise(4, torch.Generator().manual_seed(seed))
+        for seed in (0, 2**32 - 1, 2**32)
+    ]
+    assert torch.equal(draws[0], draws[2])
+    assert not torch.equal(draws[0], draws[1])
+    assert check_seed(2**32 - 1) == 2**32 - 1
+    with pytest.raises(ValueError, match="seed is 4294967296; allowed"):
+        check_seed(2**32)
 
 
 def test_an_empty_split_and_images_of_another_shape_get_one_line():

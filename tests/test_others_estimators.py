@@ -45,36 +45,53 @@ def same(theirs: Tensor, mine: Tensor) -> None:
     assert abs(theirs.mean() - mine.mean()) < 4.5 * error
 
 
-@pytest.mark.parametrize("K", [1, 5, 50])
-def test_pyro_s_renyi_elbo_at_alpha_0_is_our_importance_weighted_bound(
-    weights: Any, image: Tensor, K: int
-) -> None:
+def pyro_s(weights: Any, image: Tensor, K: int, batch: int) -> float:
+    """Pyro's bound of ``RUNS`` copies of one image, an image, from so many of them."""
     pyro = pytest.importorskip("pyro")
     import pyro.distributions as dist
 
-    x = image.expand(RUNS, -1, -1, -1)
+    x = image.expand(batch, -1, -1, -1)
     q = weights.encode(x)
 
     def model() -> None:
-        with pyro.plate("images", RUNS):
-            z = pyro.sample("z", dist.Normal(0.0, torch.ones(RUNS, 64)).to_event(1))
+        with pyro.plate("images", RUNS, subsample_size=batch):
+            z = pyro.sample("z", dist.Normal(0.0, torch.ones(batch, 64)).to_event(1))
             canvas = weights.decode(z.reshape(-1, 64)).reshape(*z.shape[:-1], -1)
             pixels = dist.Bernoulli(logits=canvas).to_event(1)
             pyro.sample("x", pixels, obs=x.flatten(1))
 
     def guide() -> None:
-        with pyro.plate("images", RUNS):
+        with pyro.plate("images", RUNS, subsample_size=batch):
             pyro.sample("z", dist.Normal(q.mu, q.sigma).to_event(1))
 
     pyro.set_rng_seed(0)
     renyi = pyro.infer.RenyiELBO(
         alpha=0, num_particles=K, max_plate_nesting=1, vectorize_particles=True
     )
-    mine = ours(weights, image, K)
     # One number for the sum over a plate: image by image inside, so no joint weight.
-    total = -renyi.loss(model, guide) / RUNS
+    return -renyi.loss(model, guide) / RUNS
+
+
+@pytest.mark.parametrize("K", [1, 5, 50])
+def test_pyro_s_renyi_elbo_at_alpha_0_is_our_importance_weighted_bound(
+    weights: Any, image: Tensor, K: int
+) -> None:
+    mine = ours(weights, image, K)
     error = mine.std().item() * math.sqrt(2 / RUNS)
-    assert abs(total - mine.mean()) < 4.5 * error
+    assert abs(pyro_s(weights, image, K, RUNS) - mine.mean()) < 4.5 * error
+
+
+def test_pyro_s_renyi_elbo_of_a_minibatch_is_too_high(
+    weights: Any, image: Tensor
+) -> None:
+    """All images are one image, so that which of them are drawn does not matter."""
+    K, batch = 50, 100
+    mine = ours(weights, image, K)
+    error = mine.std().item() * math.sqrt(1 / batch + 1 / RUNS)
+    assert pyro_s(weights, image, K, batch) > mine.mean() + 4.5 * error
+    at_one = ours(weights, image, 1)
+    error = at_one.std().item() * math.sqrt(1 / batch + 1 / RUNS)
+    assert abs(pyro_s(weights, image, 1, batch) - at_one.mean()) < 4.5 * error
 
 
 @pytest.mark.parametrize("K", [1, 5, 50])

@@ -107,8 +107,8 @@ class TrainConfig(Config):
                 f"TrainConfig.recompute is {self.recompute} and compile is False; "
                 "allowed: 0, or compile=True"
             )
-        if not self.seed < 2**63:
-            raise ValueError(f"TrainConfig.seed is {self.seed}; it must be below 2**63")
+        if not self.seed < 2**32:
+            raise ValueError(f"TrainConfig.seed is {self.seed}; it must be below 2**32")
 
     def steps_per_epoch(self, images: int) -> int:
         """Full batches in an epoch; what is left over comes up in another epoch."""

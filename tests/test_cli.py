@@ -230,7 +230,7 @@ def test_words_are_no_images(tmp_path, capsys):
     run = ["--data", f"words:{names}", "--run-dir", str(tmp_path / "run")]
     few = ["--train.epochs", "1", "--train.batch-size", "12"]
     assert main(["train", "draw:tiny", *few, *run]) == 0
-    out = ["--out", str(tmp_path / "w.gif")]
+    out = ["--n", "1", "--out", str(tmp_path / "w.gif")]
     told = one_line(capsys, ["animate", str(tmp_path / "run"), *out])
     assert "images have 27 channels (a model of words: page shows it)" in told
     told = one_line(capsys, ["data", "words:"])

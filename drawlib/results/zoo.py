@@ -96,7 +96,7 @@ def records(
     found = []
     for path in sorted(root.glob("*/*-*.json")):
         values = read_json(path)
-        if not isinstance(values, dict) or values.get("schema") != SCHEMA:
+        if values.get("schema") != SCHEMA:
             continue
         if lost := {"protocol", "row"} - set(values):
             raise ZooError(f"{path} lacks {', '.join(sorted(lost))}")
@@ -109,16 +109,19 @@ def read_json(path: Path) -> dict[str, Any]:
     """What a JSON file of a zoo holds.
 
     Raises:
-        ZooError: where it is truncated.
+        ZooError: where it is truncated, or holds no fields.
     """
     try:
         # Python's JSON knows NaN; whoever reads a record meets None in its place.
         text = path.read_text(encoding="utf-8")
-        return json.loads(text, parse_constant=lambda _: None)
+        values = json.loads(text, parse_constant=lambda _: None)
     except ValueError as error:
         what = mistaken(path.read_bytes())
         why = f"it is {what}" if what and "JSON" not in what else error
         raise ZooError(f"{path} is no whole JSON file: {why}") from None
+    if not isinstance(values, dict):
+        raise ZooError(f"{path} holds {values!r:.40}; allowed: named fields")
+    return values
 
 
 def published() -> dict[str, Any]:
@@ -166,8 +169,7 @@ def load_pretrained(name: str, *, root: Path | None = None) -> LatentModel:
         known = [r.name for r in shipped if r["kind"] in CONFIGS]
         raise ZooError(f"no record {name!r}; with weights: {', '.join(known) or '-'}")
     values = read_json(path)
-    schema = values.get("schema") if isinstance(values, dict) else None
-    if schema != SCHEMA:
+    if (schema := values.get("schema")) != SCHEMA:
         raise ZooError(f"{path.name} has the schema {schema!r}; allowed: {SCHEMA!r}")
     if lost := {"kind", "config", "weights"} - set(values):
         raise ZooError(f"{path.name} lacks {', '.join(sorted(lost))}")

@@ -255,7 +255,7 @@ def test_what_is_no_record_of_this_schema_is_refused_in_one_line(root):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda v: [v], "has the schema None"),
+        (lambda v: [v], "allowed: named fields"),
         (lambda v: {**v, "weights": "a"}, "weights are 'a', no file and sha256"),
         (lambda v: {**v, "config": None}, "VAEConfig is None; allowed: a dictionary"),
         (lambda v: {**v, "config": {"z": 3}}, "VAEConfig lacks image_shape, encoder"),

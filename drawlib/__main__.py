@@ -640,7 +640,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command(arguments[1:])
         distributed.leave()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by who called, as in a service
+            sys.stdout.flush()
     except BrokenPipeError:
         # What reads our output has ended, as in `drawlib data | head -1`. At its end
         # Python flushes once more, and would complain.

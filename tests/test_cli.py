@@ -58,6 +58,11 @@ def test_a_reader_that_leaves_early_is_no_complaint(how):
     assert (done.returncode, done.stderr) == (141, "")
 
 
+def test_a_closed_output_is_no_complaint(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["data"]) == 0
+
+
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
 def test_help_lists_every_command_and_model(capsys, arguments):
     assert main(arguments) == 0

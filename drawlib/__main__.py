@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -25,7 +26,8 @@ from drawlib.data.words import absolute, is_words, words_of
 from drawlib.evaluation import check_seed, chosen, evaluate
 from drawlib.likelihood import with_bits
 from drawlib.machine import distributed
-from drawlib.machine.device import pick_device
+from drawlib.machine.device import is_full, pick_device
+from drawlib.machine.files import check_target
 from drawlib.machine.stopping import Terminated
 from drawlib.models import CONFIGS, config_of, kind_of
 from drawlib.results import zoo
@@ -60,6 +62,7 @@ USAGE = """python -m drawlib COMMAND
 
 python -m drawlib COMMAND --help lists the options of each."""
 
+PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp")
 START = "Begin with these weights: a run directory, or the name of a shipped model."
 
 
@@ -179,6 +182,9 @@ class MakeRecord:
     """The key of the published number beside it (zoo/published.json)."""
     root: Path | None = None
     """Where to write; left out, the package's own zoo."""
+    labels: bool = False
+    """For mnist-fixed: find its labels, so that the weighted images are drawn by class,
+    as evaluate has it."""
 
 
 @dataclass(frozen=True)
@@ -272,7 +278,7 @@ def data_command(arguments: Sequence[str]) -> None:
             f"{split} {len(getattr(data, split)):,}"
             for split in ("train", "valid", "test")
         )
-        if is_own(name):
+        if is_own(name) or is_words(name):
             print(data.protocol)
         else:
             print(f"{name}: {sizes} images, verified; from {data.origin}")
@@ -320,12 +326,18 @@ def train_command(arguments: Sequence[str]) -> None:
     _, data, history = train_run(run, data=data)
     if not first:
         return
-    last = history.rows[-1]
+    last = kept = history.rows[-1]
+    if args.train.keep == "best":
+        finite = [row for row in history.rows if math.isfinite(row["valid"])]
+        kept = min(finite, key=lambda row: row["valid"])
+    epochs = f"{last['epoch']} epoch{'' if last['epoch'] == 1 else 's'}"
     told = (
-        f"{args.run_dir}: {last['epoch']} epochs, {last['seconds']:.0f} s, "
-        f"validation −ELBO {last['valid']:.2f} nats"
+        f"{args.run_dir}: {epochs}, {last['seconds']:.0f} s, "
+        f"validation −ELBO {kept['valid']:.2f} nats"
     )
-    print(with_bits(told, last["valid"], data.dimensions))
+    told = with_bits(told, kept["valid"], data.dimensions)
+    better = f" after epoch {kept['epoch']}, whose weights are kept"
+    print(told + better * (kept is not last))
 
 
 def train_form(kind: str, model: Config) -> Any:
@@ -364,7 +376,14 @@ def load_any(name: str, device: str) -> tuple[Any, str]:
         run, model = load_run(Path(name))
         protocol = run.data
     else:
-        model, protocol = zoo.load_pretrained(name), name.partition("/")[0]
+        try:
+            model, protocol = zoo.load_pretrained(name), name.partition("/")[0]
+        except zoo.ZooError as error:
+            if (zoo.ZOO / f"{name}.json").exists():
+                raise
+            raise zoo.ZooError(
+                f"there is no run directory {name}, and {error}"
+            ) from None
     return model.to(pick_device(device)).eval(), protocol
 
 
@@ -395,6 +414,8 @@ def evaluate_command(arguments: Sequence[str]) -> None:
         progress=team.first,
         team=team,
     )
+    if not math.isfinite(result.neg_elbo + result.neg_iw):
+        raise ValueError(f"{result}; allowed: a model with finite bounds")
     if team.first:
         other = args.data not in (None, protocol)
         if other and is_own(protocol) and Path(args.model).is_dir():  # moved, perhaps
@@ -416,31 +437,40 @@ def anneal_command(args: Evaluate) -> None:
         return  # the work of one process
     model, protocol = load_any(args.model, args.device)
     images = 50 if args.images is None else args.images
-    told: Annealed | Sandwich
+    found: Annealed | Sandwich
+    dimensions, shown = None, f"{images} image{'' if images == 1 else 's'}"
     if simulated:
-        told = sandwich(model, images, args.ais, seed=args.seed, progress=True)
-        shown = f"{images} images of its own"
+        found = sandwich(model, images, args.ais, seed=args.seed, progress=True)
+        shown += " of its own"
+        if model.config.likelihood == "discretised-logistic":
+            dimensions = math.prod(model.image_shape)
     else:
         data = data_of(args.model, protocol, args.data)
         x = chosen(model, data, args.split, images, args.seed)
         keep, seed = args.keep, args.seed
-        told = ais(model, x, args.ais, seed=seed, keep=keep, progress=True)
-        shown = f"{data.name} {args.split}, {images} images"
+        found = ais(model, x, args.ais, seed=seed, keep=keep, progress=True)
+        shown, dimensions = f"{data.name} {args.split}, {shown}", data.dimensions
+    if not found.finite:
+        raise ValueError(f"{args.model}: AIS on {shown} gives no finite number")
+    told = found.told(dimensions)
     print(f"{shown}, AIS from {args.ais.start}, {args.ais}: {told}")
 
 
 def sample_command(arguments: Sequence[str]) -> None:
-    from torchvision.utils import save_image
-
     args = parse(Sample, arguments, "sample")
     check_seed(args.seed)
     model, _ = load_any(args.model, args.device)
+    words = model.config.likelihood == "categorical"
+    check_target(args.out, *(() if words else PICTURES))
     generator = torch.Generator().manual_seed(args.seed)
     drawn = model.generate(args.n, generator=generator).cpu()
-    if model.config.likelihood == "categorical":
-        args.out.write_text("\n".join(words := words_of(drawn)) + "\n")
-        print(f"the likeliest letters: {', '.join(words)}")
+    if words:
+        listed = words_of(drawn)
+        args.out.write_text("\n".join(listed) + "\n", encoding="utf-8")
+        print(f"the likeliest letters: {', '.join(listed)}; {args.out}")
         return
+    from torchvision.utils import save_image
+
     save_image(drawn, args.out)
     print(f"{args.n} means of p(x given z), z from the prior: {args.out}")
 
@@ -481,6 +511,7 @@ def record_command(arguments: Sequence[str]) -> None:
         published=args.published,
         root=args.root,
         data_now=args.data,
+        labels=args.labels,
     )
     if not distributed.rank_of_process():
         test = (values := zoo.read_json(path))["bounds"]["test"]
@@ -493,10 +524,11 @@ def record_command(arguments: Sequence[str]) -> None:
 
 
 def page_command(arguments: Sequence[str]) -> None:
-    from drawlib.pages.standalone import write_page
+    from drawlib.pages.standalone import ENDINGS, write_page
 
     args = parse(MakePage, arguments, "page")
     check_seed(args.seed)
+    check_target(args.out, *ENDINGS)
     model, protocol = load_any(args.model, "cpu")
     data = data_of(args.model, protocol, args.data)
     name = args.title or Path(args.model).name
@@ -505,7 +537,7 @@ def page_command(arguments: Sequence[str]) -> None:
 
 
 def export_web_command(arguments: Sequence[str]) -> None:
-    from drawlib.pages.web import check_target, describe, export_model, export_web
+    from drawlib.pages.web import describe, export_model, export_web
 
     args = parse(ExportWeb, arguments, "export-web")
     check_target(args.out)
@@ -576,6 +608,14 @@ EXPECTED = (
 )
 
 
+def told_of(error: BaseException) -> str:
+    """What went wrong; of the system's errors without their numbers."""
+    if isinstance(error, OSError) and error.filename is not None:
+        reason = error.strerror or type(error).__name__
+        return f"{error.filename2 or error.filename}: {reason[0].lower()}{reason[1:]}"
+    return str(error)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
     for stream in (sys.stdout, sys.stderr):
@@ -600,14 +640,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command(arguments[1:])
         distributed.leave()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by who called, as in a service
+            sys.stdout.flush()
     except BrokenPipeError:
         # What reads our output has ended, as in `drawlib data | head -1`. At its end
         # Python flushes once more, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13  # SIGPIPE's, as a shell has it
     except EXPECTED as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(f"{name}: {told_of(error)}", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if not is_full(error):
+            raise
+        print(
+            f"{name}: memory does not do; allowed: a smaller model or batch, fewer "
+            "images at a time",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt as error:
         print(f"{name}: {str(error) or 'interrupted'}", file=sys.stderr)

@@ -29,9 +29,10 @@ from torch import Tensor
 from drawlib.bound import LatentModel, Noise, check_images, evaluation_mode
 from drawlib.config import Config, at_least, one_of, whole_number
 from drawlib.evaluation import mean_and_error
-from drawlib.machine.files import write_atomically
+from drawlib.likelihood import with_bits
+from drawlib.machine.files import check_target, write_atomically
 from drawlib.machine.progress import progress_bar
-from drawlib.machine.settings import default_dtype
+from drawlib.machine.settings import default_dtype, in_main_memory
 
 __all__ = ["AISConfig", "Annealed", "Sandwich", "ais", "sandwich", "simulate"]
 
@@ -76,11 +77,14 @@ class AISConfig(Config):
         return (s - s[0]) / (s[-1] - s[0])
 
     def __str__(self) -> str:
-        chains, leapfrog = (
+        return " × ".join(
             f"{n} {word}{'' if n == 1 else 's'}"
-            for n, word in ((self.chains, "chain"), (self.leapfrog, "leapfrog step"))
+            for n, word in (
+                (self.chains, "chain"),
+                (self.temperatures, "temperature"),
+                (self.leapfrog, "leapfrog step"),
+            )
         )
-        return f"{chains} × {self.temperatures} temperatures × {leapfrog}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,12 +132,27 @@ class Annealed:
         """Standard error over chains of the mean log p̂ over images."""
         return self.errors.square().sum().sqrt().item() / len(self.errors)
 
-    def __str__(self) -> str:
+    @property
+    def finite(self) -> bool:
+        """Whether every image has a number."""
+        return bool(self.log_p.isfinite().all())
+
+    def told(self, dimensions: int | None = None) -> str:
+        """In words, with bits per dimension where images of 8 bits have dimensions.
+
+        An error that nobody can know, of one image or one chain, is left out, and so is
+        the share of steps where there was none (one temperature).
+        """
         mean, over_images = mean_and_error(-self.log_p)
-        return (
-            f"{mean:.2f} nats, ± {over_images:.2f} over images, "
-            f"± {self.error:.2f} over chains, {self.accepted:.0%} of the steps accepted"
-        )
+        errors = [(over_images, "images"), (self.error, "chains")]
+        parts = [with_bits(f"{mean:.2f} nats", mean, dimensions)]
+        parts += [f"± {e:.2f} over {what}" for e, what in errors if not math.isnan(e)]
+        if not math.isnan(self.accepted):
+            parts.append(f"{self.accepted:.0%} of the steps accepted")
+        return ", ".join(parts)
+
+    def __str__(self) -> str:
+        return self.told()
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,12 +184,28 @@ class Sandwich:
         """Standard error over images of ``width``; it holds that over chains."""
         return mean_and_error(self.widths)[1]
 
-    def __str__(self) -> str:
+    @property
+    def finite(self) -> bool:
+        """Whether both bounds of every image are numbers."""
+        return self.lower.finite and self.upper.finite
+
+    def told(self, dimensions: int | None = None) -> str:
+        """In words, as ``Annealed.told``.
+
+        Chance may put the lower bound above the upper one; the words say so.
+        """
+        low, high = (-b.log_p.mean().item() for b in (self.upper, self.lower))
+        wide = f"{self.width:.3f}".replace("-", "−")
+        error = "" if math.isnan(self.error) else f" ± {self.error:.3f}"
+        crossed = ", crossed by chance: too few chains or images" * (self.width < 0)
         return (
-            f"−log p(x) between {-self.upper.log_p.mean():.2f} and "
-            f"{-self.lower.log_p.mean():.2f} nats: width {self.width:.3f} ± "
-            f"{self.error:.3f}"
+            f"−log p(x) between {with_bits(f'{low:.2f}', low, dimensions)} and "
+            f"{with_bits(f'{high:.2f} nats', high, dimensions)}: width {wide}{error}"
+            f"{crossed}"
         )
+
+    def __str__(self) -> str:
+        return self.told()
 
 
 class Point(NamedTuple):
@@ -266,7 +301,8 @@ def anneal(
     and the mean not p(x).
     """
     point = at(log_w, noise)
-    total, accepted = torch.zeros_like(point.log_w), 0.0
+    # Between one temperature and the next no step is made.
+    total, accepted = torch.zeros_like(point.log_w), 0.0 if len(steps) else math.nan
     path = betas.tolist()
     for t, (before, beta) in enumerate(zip(path[:-1], path[1:], strict=True)):
         total += (beta - before) * point.log_w
@@ -312,6 +348,7 @@ def held(model: LatentModel) -> Iterator[torch.Tensor]:
             torch.inference_mode(False),
             torch.enable_grad(),
             default_dtype(weight.dtype),
+            in_main_memory(),
         ):
             yield weight
     finally:
@@ -359,6 +396,7 @@ def randn_like(like: Tensor, generator: torch.Generator) -> Tensor:
     )
 
 
+@in_main_memory()
 def ais(
     model: LatentModel,
     x: Tensor,
@@ -388,6 +426,7 @@ def ais(
     Raises:
         TypeError, ValueError: for images as ``check_images``, a chunk below 1, steps of
             another number or not above 0, and a file that holds another run.
+        OSError: for a file to keep that cannot be written.
 
     Example:
         >>> from drawlib import VAE, VAEConfig
@@ -398,6 +437,8 @@ def ais(
     """
     config, chunk = config or AISConfig(), whole_number("chunk", chunk, lowest=1)
     check_images(x, model.image_shape)
+    if keep is not None:
+        check_target(keep)
     return run(model, x, config, steps, posterior, seed, chunk, keep, progress)
 
 
@@ -500,6 +541,7 @@ def simulate(
         return x, (noise if start == "prior" else model.noise_of(x, z))
 
 
+@in_main_memory()
 def sandwich(
     model: LatentModel,
     images: int,
@@ -548,7 +590,9 @@ def fingerprint(
     digest = hashlib.sha256(json.dumps([config.to_dict(), seed, chunk]).encode())
     for tensor in (*model.state_dict().values(), x, steps, begin):
         if tensor is not None:
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+            # As bytes: numpy has no bfloat16.
+            values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+            digest.update(values.numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -37,6 +37,8 @@ class Config:
     """
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {}
+    # Fields that files written before them lack; what they had then is the default.
+    LATER: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         names = [field.name for field in dataclasses.fields(self)]
@@ -82,6 +84,32 @@ class Config:
                 f"it has: {', '.join(known)}"
             )
         return cls(**cls.plain_fields(values))
+
+    @classmethod
+    def from_whole(cls: type[C], values: Any) -> C:
+        """Build from a dictionary that leaves nothing to a default, as files do.
+
+        Weights were trained with every field's value then: a default in the place of a
+        lost one could be another.
+
+        Raises:
+            ValueError: for anything but a dictionary, a field that is missing, or a key
+                that is no field.
+
+        Example:
+            >>> from drawlib.vae import VAEConfig
+            >>> VAEConfig.from_whole({"z": 3})
+            Traceback (most recent call last):
+            ValueError: VAEConfig lacks image_shape, encoder, decoder, ...
+        """
+        if not isinstance(values, dict):
+            raise ValueError(
+                refusal(cls.__name__, values, "a dictionary of its fields")
+            )
+        known = [field.name for field in dataclasses.fields(cls) if field.init]
+        if lost := [k for k in known if k not in values and k not in cls.LATER]:
+            raise ValueError(f"{cls.__name__} lacks {', '.join(lost)}")
+        return cls.from_dict(values)
 
     @classmethod
     def plain_fields(cls, values: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from drawlib.data.sets import Data, stratified_subset
 from drawlib.likelihood import bits_per_dimension, with_bits
 from drawlib.machine.distributed import ALONE, Team
 from drawlib.machine.progress import progress_bar
-from drawlib.machine.settings import default_dtype
+from drawlib.machine.settings import default_dtype, in_main_memory
 
 __all__ = ["Evaluation", "check_likelihood", "check_seed", "estimate", "evaluate"]
 
@@ -122,6 +122,7 @@ class Evaluation:
 
 
 @torch.no_grad()
+@in_main_memory()
 def estimate(
     model: LatentModel,
     x: Tensor,
@@ -197,6 +198,7 @@ def check_likelihood(model: Any, data: Data, *splits: str) -> None:
     data.check(*splits, likelihood=name)
 
 
+@in_main_memory()
 def chosen(
     model: LatentModel, data: Data, split: str, images: int, seed: int
 ) -> Tensor:
@@ -236,6 +238,7 @@ def check_seed(seed: int) -> int:
     return whole_number("seed", seed, below=2**32)
 
 
+@in_main_memory()
 def evaluate(
     model: LatentModel,
     data: Data,

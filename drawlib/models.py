@@ -17,7 +17,7 @@ from drawlib.glas import GLAS, GLASConfig
 from drawlib.ladder import LadderConfig, LadderVAE
 from drawlib.vae import VAE, VAEConfig
 
-__all__ = ["CONFIGS", "build", "config_of", "kind_of"]
+__all__ = ["CONFIGS", "build", "config_in", "config_of", "kind_of"]
 
 MODELS: dict[str, type[LatentModel]] = {
     "vae": VAE,
@@ -52,6 +52,25 @@ def config_of(kind: str, preset: str | None = None, **changes: Any) -> Config:
     if preset is None:
         return CONFIGS[kind].from_dict(changes)
     return CONFIGS[kind].preset(preset, **changes)
+
+
+def config_in(where: str, kind: Any, values: Any) -> Config:
+    """The configuration that a file holds, whole; ``where`` names the file.
+
+    Raises:
+        ValueError: for another model, and as ``Config.from_whole``.
+
+    Example:
+        >>> config_in("run.json", "vae", {})
+        Traceback (most recent call last):
+        ValueError: run.json: VAEConfig lacks image_shape, encoder, decoder, ...
+    """
+    if not isinstance(kind, str) or kind not in CONFIGS:
+        raise ValueError(f"{where}: model is {kind!r}; allowed: {', '.join(CONFIGS)}")
+    try:
+        return CONFIGS[kind].from_whole(values)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def build(config: Config) -> LatentModel:

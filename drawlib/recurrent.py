@@ -12,7 +12,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -54,6 +54,8 @@ class RecurrentConfig(Config):
     likelihood: str = "bernoulli"
     forget_bias: float = 1.0
     stop: Stop = "last"
+
+    LATER: ClassVar[tuple[str, ...]] = ("stop",)
 
     def check(self) -> None:
         at_least(self, 1, "image_shape", "T", "hidden", "z", "read", "write")

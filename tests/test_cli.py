@@ -5,18 +5,26 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
-from toy_runs import use_toy_data
+from toy_runs import toy_data, use_toy_data
 
 from drawlib import __main__ as cli
+from drawlib import annealing
 from drawlib.__main__ import COMMANDS, main
 from drawlib.data.protocols import DATASETS
+from drawlib.draw import DRAW
+from drawlib.evaluation import evaluate
 from drawlib.results.runs import load_run
+from drawlib.results.zoo import load_weights, save_weights
 from drawlib.training import train as trainer
 
 TINY = ["train", "vae:tiny", "--train.epochs", "1", "--train.batch-size", "16"]
@@ -48,6 +56,11 @@ def test_a_reader_that_leaves_early_is_no_complaint(how):
     done = subprocess.run(command, stdout=ours, stderr=subprocess.PIPE, text=True)
     os.close(ours)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_closed_output_is_no_complaint(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["data"]) == 0
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
@@ -86,7 +99,7 @@ def test_train_takes_its_options_from_the_configs(tmp_path, toy, capsys):
     )
     assert code == 0
     told = capsys.readouterr().out
-    assert f"{run_dir}: 1 epochs" in told and "validation −ELBO" in told
+    assert f"{run_dir}: 1 epoch," in told and "validation −ELBO" in told
     run, model = load_run(run_dir)
     assert (run.model.z, run.train.seed, run.train.epochs) == (3, 5, 1)
     assert run.model.encoder == (32,)  # the preset's
@@ -158,12 +171,83 @@ def test_evaluate_on_other_data_says_what_the_model_was_trained_on(trained, caps
         assert told.partition("; trained")[2] == more.partition("; trained")[2]
 
 
+@pytest.mark.parametrize("method", ["ais", "sandwich"])
+def test_one_annealed_image_by_one_chain_has_no_error_and_no_plural(
+    trained, capsys, method
+):
+    asked = ["--method", method, "--images", "1", "--ais.chains", "1"]
+    assert main(["evaluate", str(trained), *asked, "--ais.temperatures", "1"]) == 0
+    told = capsys.readouterr().out
+    assert "1 image" in told and "1 images" not in told
+    assert "1 chain × 1 temperature × 2 leapfrog steps" in told
+    told = told.partition("leapfrog")[2]
+    assert "nan" not in told and "accepted" not in told and "-" not in told
+
+
+@pytest.fixture
+def colour_run(tmp_path, capsys):
+    """A finished run on colour images, its directory."""
+    images = np.random.default_rng(0).integers(0, 256, (30, 6, 7, 3), dtype=np.uint8)
+    np.save(tmp_path / "c.npy", images)
+    data = ["--data", f"npy:{tmp_path / 'c.npy'}", "--run-dir", str(tmp_path / "run")]
+    few = ["--train.epochs", "1", "--train.batch-size", "12"]
+    assert main(["train", "draw:tiny", *few, *data]) == 0
+    capsys.readouterr()
+    return tmp_path / "run"
+
+
+def test_every_number_of_colour_stands_in_bits_too(colour_run, capsys):
+    for command in (
+        ["evaluate", "--samples", "2"],
+        ["evaluate", "--method", "ais", "--images", "2", *AIS],
+        ["evaluate", "--method", "sandwich", "--images", "2", *AIS],
+        ["export-web", "--out", str(colour_run / "c.js")],
+    ):
+        assert main([command[0], str(colour_run), *command[1:]]) == 0
+        told = capsys.readouterr().out
+        number, dimensions = re.search(r"([\d.]+)(?: ± [\d.]+)? nats", told), 6 * 7 * 3
+        bits = float(number[1]) / dimensions / math.log(2)
+        assert f"({bits:.3f} bits per dimension)" in told, told
+
+
+def test_train_tells_the_validation_of_the_weights_that_are_kept(
+    toy, capsys, tmp_path, monkeypatch
+):
+    values = iter([50.0, 40.0, math.inf] * 2)
+    found = lambda *_: {"valid": next(values)}  # noqa: E731
+    monkeypatch.setattr(trainer, "validate", found)
+    three = ["train", "vae:tiny", "--train.epochs", "3", "--train.batch-size", "16"]
+    assert main([*three, "--run-dir", str(tmp_path / "best")]) == 0
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert told.endswith("−ELBO 40.00 nats after epoch 2, whose weights are kept")
+    last = ["--run-dir", str(tmp_path / "last"), "--train.keep", "last"]
+    assert main([*three, *last]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("−ELBO inf nats")
+
+
+def test_words_are_no_images(tmp_path, capsys):
+    names = tmp_path / "names.txt"
+    words = "".join(f"A{a}{b}\n" for a in "BCDEFG" for b in "BCDEFG")
+    names.write_text(words, encoding="utf-8")
+    assert main(["data", f"words:{names}"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("Words of") and "verified" not in told
+    run = ["--data", f"words:{names}", "--run-dir", str(tmp_path / "run")]
+    few = ["--train.epochs", "1", "--train.batch-size", "12"]
+    assert main(["train", "draw:tiny", *few, *run]) == 0
+    out = ["--n", "1", "--out", str(tmp_path / "w.gif")]
+    told = one_line(capsys, ["animate", str(tmp_path / "run"), *out])
+    assert "images have 27 channels (a model of words: page shows it)" in told
+    told = one_line(capsys, ["data", "words:"])
+    assert "'words:' names nothing; allowed: words:PATH" in told
+
+
 def test_train_says_where_the_run_lies(toy, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main([*TINY, "--run-dir", "runs/here"]) == 0
     told = capsys.readouterr().out.splitlines()
     assert told[0] == f"training in {Path('runs/here')}, in {tmp_path}"
-    assert told[-1].startswith(f"{Path('runs/here')}: 1 epochs")
+    assert told[-1].startswith(f"{Path('runs/here')}: 1 epoch,")
     assert main([*TINY, "--run-dir", str(tmp_path / "there")]) == 0
     assert capsys.readouterr().out.startswith(f"training in {tmp_path / 'there'}\n")
 
@@ -242,6 +326,7 @@ def one_line(capsys, arguments):
         ([*TINY, "--model.z", "0"], "z is 0"),
         ([*TINY, "--model.image-shape", "1", "5", "5"], "allowed: (batch, 1, 5, 5)"),
         (["evaluate"], "model"),
+        (["evaluate", "nowhere"], "there is no run directory nowhere, and no record"),
         (["evaluate", "nowhere"], "no record 'nowhere'; with weights: "),
         (["evaluate", "nowhere", "--smaples", "3"], "--smaples"),
         (["evaluate", "published"], "published.json has the schema None; allowed"),
@@ -271,7 +356,7 @@ def test_mistakes_about_a_run_get_one_line(trained, tmp_path, capsys):
     assert "allowed: 1 to 20" in one_line(capsys, ["evaluate", run, "--images", "99"])
     assert "noise for 0 images" in one_line(capsys, ["sample", run, "--n", "0"])
     missing = ["sample", run, "--out", str(tmp_path / "no" / "a.png")]
-    assert "No such file" in one_line(capsys, missing)
+    assert "there is no folder" in one_line(capsys, missing)
     published = ["record", run, "--row", "a", "--published", "b"]
     assert "published is 'b'; allowed: " in one_line(capsys, published)
     other = [*TINY, "--run-dir", run, "--train.lr", "0.5"]
@@ -287,6 +372,93 @@ def test_wrong_shapes_get_one_line(trained, capsys, monkeypatch):
     assert "allowed: (batch, 1, 28, 28)" in one_line(
         capsys, [*TINY, "--run-dir", folder]
     )
+
+
+OUT = ["sample", "animate", "page", "export-web"]
+ENDING = {"sample": ".png", "animate": ".gif", "page": ".html", "export-web": ".js"}
+
+
+@pytest.mark.parametrize("command", OUT)
+def test_a_place_that_takes_no_file_is_refused_before_the_work(
+    colour_run, tmp_path, capsys, monkeypatch, command
+):
+    # Whatever computes is broken: the place is looked at first.
+    monkeypatch.setattr(DRAW, "bound", lambda *_: 1 / 0)
+    monkeypatch.setattr(DRAW, "generate", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(DRAW, "trace", lambda *_, **__: 1 / 0)
+    ending = ENDING[command]
+
+    def told(out):
+        return one_line(capsys, [command, str(colour_run), "--out", str(out)])
+
+    assert "there is no folder" in told(tmp_path / "no" / f"a{ending}")
+    folder = tmp_path / f"a{ending}"
+    folder.mkdir()
+    assert f"{folder} is a folder; allowed: the name of a file" in told(folder)
+    if command != "export-web":
+        assert f"allowed: a name that ends in {ending}" in told(tmp_path / "a.xyz")
+    shut = tmp_path / "shut"
+    shut.mkdir()
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != shut)
+    assert "takes no files" in told(shut / f"a{ending}")
+
+
+def test_a_place_for_annealed_blocks_is_looked_at_first(trained, capsys, monkeypatch):
+    monkeypatch.setattr(annealing, "run", lambda *_: 1 / 0)
+    asked = ["evaluate", str(trained), "--method", "ais", "--images", "2"]
+    for out, said in (("no/k.json", "there is no folder"), (".", "is a folder")):
+        told = one_line(capsys, [*asked, "--keep", str(trained / out)])
+        assert said in told
+
+
+def test_a_record_that_cannot_be_written_is_refused_before_the_work(
+    trained, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("drawlib.results.runs.evaluate", lambda *_, **__: 1 / 0)
+    file = tmp_path / "file"
+    file.write_text("")
+    told = one_line(capsys, ["record", str(trained), "--row", "a", "--root", str(file)])
+    assert "no record can be written to" in told and f"{file} is a file" in told
+    long = ["record", str(trained), "--row", "a" * 300, "--root", str(tmp_path)]
+    assert "no record can be written to" in one_line(capsys, long)
+
+
+def test_weights_that_are_no_numbers_get_one_line(trained, tmp_path, capsys):
+    path, about = trained / "model.safetensors", trained / "run.json"
+    state = load_weights(path)
+    state["encoder.0.weight"][0, 0] = math.nan
+    values = json.loads(about.read_text(encoding="utf-8"))
+    values["weights_sha256"] = save_weights(path, state, half=False)
+    about.write_text(json.dumps(values), encoding="utf-8")
+    for command in (["evaluate"], ["sample"], ["record", "--row", "a"]):
+        told = one_line(capsys, [command[0], str(trained), *command[1:]])
+        assert "model.safetensors: encoder.0.weight is not finite" in told
+
+
+def test_bounds_that_are_no_numbers_are_no_result(trained, capsys, monkeypatch):
+    found = evaluate(load_run(trained)[1], toy_data(side=28), "test", samples=1)
+    infinite = replace(found, neg_elbo=math.inf)
+    monkeypatch.setattr(cli, "evaluate", lambda *_, **__: infinite)
+    told = one_line(capsys, ["evaluate", str(trained)])
+    assert "−ELBO inf" in told and "allowed: a model with finite bounds" in told
+    none = annealing.Annealed(torch.tensor([[-math.inf]]), 0.5, False)
+    monkeypatch.setattr(cli, "ais", lambda *_, **__: none)
+    told = one_line(capsys, ["evaluate", str(trained), "--method", "ais",
+                             "--images", "1"])  # fmt: skip
+    assert "gives no finite number" in told
+
+
+def test_memory_that_does_not_do_gets_one_line(toy, tmp_path, capsys):
+    wide = ["--model.encoder", str(10**14), "--run-dir", str(tmp_path / "run")]
+    assert "memory does not do" in one_line(capsys, [*TINY, *wide])
+
+
+def test_errors_of_the_system_have_no_numbers(capsys, monkeypatch):
+    def refuse(_):
+        raise PermissionError(13, "Permission denied", "a/b")
+
+    monkeypatch.setitem(cli.COMMANDS, "data", refuse)
+    assert one_line(capsys, ["data"]) == "drawlib: a/b: permission denied\n"
 
 
 def test_altered_weights_get_one_line(trained, capsys):
@@ -307,7 +479,7 @@ def test_an_unknown_data_set_gets_one_line(tmp_path, capsys):
 def test_a_file_in_the_way_gets_one_line(toy, tmp_path, capsys):
     (tmp_path / "run").write_text("")
     told = one_line(capsys, [*TINY, "--run-dir", str(tmp_path / "run")])
-    assert str(tmp_path / "run") in told
+    assert f"{tmp_path / 'run'} cannot be a run directory: there is a file" in told
 
 
 def test_an_interrupt_outside_training_claims_no_checkpoint(capsys, monkeypatch):
@@ -346,7 +518,7 @@ def test_a_real_training_on_mnist(mnist_dynamic, tmp_path):
     sizes = ["--train.batch-size", "5000", "--train.valid-images", "200"]
     done = drawlib(*TINY[:4], *sizes, "--run-dir", "run")
     assert done.returncode == 0, done.stderr
-    assert "run: 1 epochs" in done.stdout
+    assert "run: 1 epoch," in done.stdout
     done = drawlib("evaluate", "run", "--split", "tset")
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith("drawlib: ") and done.stderr.count("\n") == 1

@@ -24,10 +24,13 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import numpy as np
+import torch
 
+from drawlib.config import Config, one_of, whole_number
 from drawlib.data.download import DataError, content_sha256
 from drawlib.data.draws import draw_bits
 from drawlib.data.protocols import Protocol
+from drawlib.machine.files import mistaken
 
 __all__ = [
     "KINDS",
@@ -55,7 +58,7 @@ TORCHVISION = ("FashionMNIST", "KMNIST", "EMNIST", "QMNIST", "USPS", "SVHN")
 
 
 @dataclass(frozen=True)
-class ImageOptions:
+class ImageOptions(Config):
     """How a data set of one's own is read; empty means: decided from the images.
 
     Raises:
@@ -66,7 +69,7 @@ class ImageOptions:
         (28, 20)
         >>> ImageOptions(fit="squeeze")
         Traceback (most recent call last):
-        ValueError: fit is 'squeeze'; allowed: crop, pad, stretch
+        ValueError: ImageOptions.fit is 'squeeze'; allowed: crop, pad, stretch
     """
 
     size: str = ""
@@ -81,18 +84,11 @@ class ImageOptions:
     seed: int = 0
     """Of the split into 80, 10 and 10 per cent, where there are no folders for it."""
 
-    def __post_init__(self) -> None:
-        for name, allowed in (
-            ("colour", ("auto", "grey", "colour")),
-            ("fit", FITS),
-            ("binarise", ("auto", *BINARISE)),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)!r}; allowed: {', '.join(allowed)}"
-                )
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; allowed: 0 or more")
+    def check(self) -> None:
+        one_of(self, "colour", ("auto", "grey", "colour"))
+        one_of(self, "fit", FITS)
+        one_of(self, "binarise", ("auto", *BINARISE))
+        whole_number("seed", self.seed, below=2**63)
         _ = self.shape
 
     @property
@@ -153,12 +149,13 @@ def parsed(name: str) -> tuple[str, str, ImageOptions]:
             f"{name!r} has the option {min(unknown)!r}; allowed: {', '.join(known)}"
         )
     if not path:
-        raise ValueError(f"{name!r} names no {kind}; allowed: {kind}:PATH")
+        what = f"NAME, of {', '.join(TORCHVISION)}" if kind == "torchvision" else "PATH"
+        raise ValueError(f"{name!r} names nothing; allowed: {kind}:{what}")
     if "seed" in values:
         if not values["seed"].isdecimal():
             raise ValueError(f"seed is {values['seed']!r}; allowed: 0 or more")
         values["seed"] = int(values["seed"])
-    return kind, path, ImageOptions(**values)
+    return kind, path, ImageOptions.from_dict(values)
 
 
 def named(name: str, options: ImageOptions) -> str:
@@ -303,13 +300,20 @@ def from_file(kind: str, path: Path) -> Found:
     """Arrays of numpy: one of images, or ``images``, ``labels``, ``train_images`` …"""
     try:
         with open(path, "rb") as file:
+            what, _ = mistaken(file.read(100)), file.seek(0)
+            if what is not None and "zip" not in what:  # an npz file is a zip archive
+                raise ValueError(f"it is {what}")
             content = np.load(file, allow_pickle=False)
             if isinstance(content, np.ndarray):
                 arrays = {"images": content}
             else:
-                arrays = {k: content[k] for k in content.files if k in KNOWN}
-                arrays = arrays or {k: np.empty(0) for k in content.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+                # Of another array the name alone is of use.
+                empty = np.empty(0)
+                arrays = {k: content[k] if k in KNOWN else empty for k in content.files}
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise DataError(f"{path} cannot be read as {kind}: {reason}") from None
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"{path} is no whole {kind} file: {reason}") from None
     return from_arrays(arrays, kind, path.stem, str(path))
@@ -363,9 +367,34 @@ def from_arrays(
         checked,
         numbers or None,
         [str(c) for c in classes],
-        (),
+        tuple(f"the array {k!r} passed over" for k in sorted(set(arrays) - KNOWN)),
         origin,
     )
+
+
+def as_array(values: Any, what: str) -> np.ndarray:
+    """Whatever numpy makes an array of, and a tensor wherever it lies.
+
+    Raises:
+        DataError: for a tensor of floats, or without content; for masked values.
+
+    Example:
+        >>> as_array(torch.ones(2, dtype=torch.bfloat16), "images")
+        Traceback (most recent call last):
+        drawlib.data.download.DataError: images are torch.bfloat16; allowed: whole ...
+    """
+    if isinstance(values, torch.Tensor):
+        if values.is_floating_point() or values.is_complex():
+            raise DataError(
+                f"{what} are {values.dtype}; allowed: whole numbers, or bool (multiply "
+                "images by 255 and round, if they are 0 to 1)"
+            )
+        if values.is_meta:
+            raise DataError(f"{what} lie on the device meta, which holds no values")
+        values = values.cpu()
+    if np.ma.is_masked(values):
+        raise DataError(f"{what} hold masked values; allowed: whole arrays")
+    return np.asarray(values)
 
 
 def as_bytes(images: np.ndarray, what: str) -> np.ndarray:
@@ -394,14 +423,14 @@ def as_bytes(images: np.ndarray, what: str) -> np.ndarray:
 
 def from_torchvision(name: str, root: str | Path | None, download: bool) -> Found:
     """A set of torchvision's, upright and with labels from 0, whatever its habit."""
-    from torchvision import datasets
-
-    from drawlib.data.download import cache_dir
-
     if name not in TORCHVISION:
         raise ValueError(
             f"torchvision set is {name!r}; allowed: {', '.join(TORCHVISION)}"
         )
+    from torchvision import datasets
+
+    from drawlib.data.download import cache_dir
+
     build = getattr(datasets, name)
     given = root or os.environ.get("DRAWLIB_DATA")
     places = [Path(given)] if given else []
@@ -594,7 +623,10 @@ def made(found: Found, options: ImageOptions) -> Own:
     content = content_sha256({**found.images})
     sizes = tuple(len(images[name]) for name in SPLITS)
     kind = "grey" if channels == 1 else "colour"
-    remarks = "".join(f"; {remark}" for remark in found.remarks)
+    told = [*found.remarks]
+    if 1 < highest < 128:
+        told.append(f"the brightest value is {highest} of 255")
+    remarks = "".join(f"; {remark}" for remark in told)
     classes = ""
     if found.classes:
         names = f" ({', '.join(found.classes)})" if len(found.classes) <= 12 else ""

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from drawlib.data.download import DataError
+from drawlib.machine.files import mistaken
 from drawlib.machine.progress import progress_bar
 
 __all__ = ["Read", "check_memory", "files_below", "read_pictures"]
@@ -39,6 +40,8 @@ def files_below(folder: Path) -> tuple[list[Path], list[Path]]:
     Raises:
         DataError: where there is no such folder, or no picture in it.
     """
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file; allowed: a folder of pictures")
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}")
     seen, files = set[str](), list[Path]()
@@ -156,6 +159,9 @@ def opened(file: Path, remarks: Counter[str]) -> Image.Image:
     except DataError as error:
         raise DataError(f"{file}: {error}") from None
     except Exception as error:  # each format's reader has errors of its own
+        with contextlib.suppress(OSError), open(file, "rb") as content:
+            if what := mistaken(content.read(100)):
+                raise DataError(f"{file} is no picture: it is {what}") from None
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise DataError(f"{file} is no whole picture: {reason}") from None
 

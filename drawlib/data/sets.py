@@ -29,6 +29,7 @@ from drawlib.data.labels import labels_of_fixed
 from drawlib.data.own import (
     ImageOptions,
     Own,
+    as_array,
     is_own,
     own_arrays,
     own_folder,
@@ -177,7 +178,8 @@ class Data:
         Traceback (most recent call last):
         drawlib.data.download.DataError: there is no folder no/such/folder
         """
-        return cls.from_own(own_folder(Path(folder), ImageOptions(**options), progress))
+        how = ImageOptions.from_dict(options)
+        return cls.from_own(own_folder(Path(folder), how, progress))
 
     @classmethod
     def from_arrays(
@@ -199,8 +201,8 @@ class Data:
         arrays = dict(images) if isinstance(images, Mapping) else {"images": images}
         if labels is not None:
             arrays["labels"] = labels
-        given = {name: np.asarray(value) for name, value in arrays.items()}
-        return cls.from_own(own_arrays(given, ImageOptions(**options)))
+        given = {name: as_array(value, name) for name, value in arrays.items()}
+        return cls.from_own(own_arrays(given, ImageOptions.from_dict(options)))
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

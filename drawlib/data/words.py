@@ -141,7 +141,10 @@ def own_words(name: str) -> Own:
     Raises:
         DataError: for a file that cannot be read or holds no words, too few for three
             splits, and as ``codes_of``.
+        ValueError: for a name without a path.
     """
+    if name == "words:":
+        raise ValueError(f"{name!r} names nothing; allowed: words:PATH")
     path = Path(os.path.expanduser(name.partition(":")[2]))
     if path.is_dir():
         parts = {s: read(path / f"{s}.txt") for s in ("train", "test")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["pick_device"]
+__all__ = ["is_full", "pick_device"]
 
 
 def pick_device(name: str | torch.device) -> torch.device:
@@ -30,3 +30,17 @@ def pick_device(name: str | torch.device) -> torch.device:
             f"device is {name!r}; allowed: auto, cpu, or a GPU of this machine"
         ) from error
     return device
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that memory, this machine's or a GPU's, did not suffice.
+
+    Example:
+        >>> is_full(MemoryError()), is_full(RuntimeError("sizes differ"))
+        (True, False)
+    """
+    said = str(error)
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or (
+        isinstance(error, RuntimeError)
+        and ("can't allocate memory" in said or "not enough memory" in said)
+    )

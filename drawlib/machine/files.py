@@ -8,7 +8,31 @@ import secrets
 import time
 from pathlib import Path
 
-__all__ = ["mistaken", "replace", "sweep", "write_atomically"]
+__all__ = ["check_target", "mistaken", "replace", "sweep", "write_atomically"]
+
+
+def check_target(out: Path, *endings: str) -> None:
+    """Refuse a file that cannot be written, before anything is computed for it.
+
+    Raises:
+        ValueError: for a name that has none of the ``endings``, where there are some.
+        OSError: for a folder that is not there or takes no files, a folder in the
+            file's place, or a name that is too long.
+
+    Example:
+        >>> check_target(Path("draw.txt"), ".gif", ".png")
+        Traceback (most recent call last):
+        ValueError: out is 'draw.txt'; allowed: a name that ends in .gif, .png
+    """
+    if endings and out.suffix.lower() not in endings:
+        allowed = ", ".join(endings)
+        raise ValueError(f"out is {str(out)!r}; allowed: a name that ends in {allowed}")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"{out}: there is no folder {out.parent}")
+    if out.is_dir():
+        raise IsADirectoryError(f"{out} is a folder; allowed: the name of a file")
+    if not os.access(out.parent, os.W_OK):
+        raise PermissionError(f"{out}: the folder {out.parent} takes no files")
 
 
 def write_atomically(path: Path, content: bytes) -> None:

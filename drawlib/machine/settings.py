@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
 
-__all__ = ["default_dtype", "for_training", "matmul_precision"]
+__all__ = ["default_dtype", "for_training", "in_main_memory", "matmul_precision"]
 
 # From PyTorch 2.9 on, each backend has a precision of its own; where it is "none", that
 # of one before it in this list counts.
@@ -29,7 +29,8 @@ def for_training(
 ) -> Iterator[None]:
     """What a training needs, whatever its caller has set: gradients, and its precision.
 
-    Weights learn inside ``torch.no_grad()`` and ``torch.inference_mode()`` too, and an
+    Weights learn inside ``torch.no_grad()`` and ``torch.inference_mode()`` too, and
+    under any ``torch.set_default_device``; an
     autocast around the call does not reach them: ``precision`` alone says how exact
     products are. Anomaly detection, deterministic algorithms, warnings and threads
     stay as the caller has them.
@@ -46,6 +47,7 @@ def for_training(
         torch.autocast("cpu", enabled=False),
         torch.autocast(device.type, enabled=False),
         default_dtype(dtype),
+        in_main_memory(),
         matmul_precision(None if precision == "float32" else "medium"),
     ):
         yield
@@ -66,6 +68,24 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
+
+
+@contextmanager
+def in_main_memory() -> Iterator[None]:
+    """New tensors that name no device lie where they usually do: on the CPU.
+
+    A caller may have set ``torch.set_default_device("cuda")``, or stand inside
+    ``with torch.device(…)``: indices and generators would then lie elsewhere than the
+    images. Nothing is done where the default is the usual one.
+
+    Example:
+        >>> with torch.device("meta"), in_main_memory():
+        ...     torch.zeros(1).device
+        device(type='cpu')
+    """
+    usual = torch.empty(0).device.type == "cpu"
+    with nullcontext() if usual else torch.device("cpu"):
+        yield
 
 
 @contextmanager

@@ -26,7 +26,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from drawlib.data.sets import Data, stratified_subset
+from drawlib.data.words import SHAPE as WORD
 from drawlib.evaluation import check_likelihood, check_seed
+from drawlib.machine import files
 from drawlib.machine.files import write_atomically
 from drawlib.plots import PALETTE
 from drawlib.recurrent import Recurrent
@@ -355,7 +357,8 @@ def animation(
     """
     T, n, channels, height, width = rows[0].images.shape
     if channels not in (1, 3):
-        raise ValueError(f"images have {channels} channels; allowed: 1 or 3")
+        letters = " (a model of words: page shows it)" if channels == WORD[0] else ""
+        raise ValueError(f"images have {channels} channels{letters}; allowed: 1 or 3")
     if not 1 <= fps <= 50:
         raise ValueError(f"fps is {fps}; allowed: 1 to 50")
     if frames is not None and not 1 <= frames <= T:
@@ -563,14 +566,10 @@ def check_target(out: Path) -> None:
     """Refuse a file that cannot be written, before anything is computed.
 
     Raises:
-        ValueError: for another suffix, a folder that is not there, or a ``.mp4``
-            where ffmpeg is not found.
+        ValueError: for another suffix, or a ``.mp4`` where ffmpeg is not found.
+        OSError: as ``files.check_target``.
     """
-    if out.suffix.lower() not in WRITERS:
-        allowed = ", ".join(WRITERS)
-        raise ValueError(f"out is {str(out)!r}; allowed: a name that ends in {allowed}")
-    if not out.parent.is_dir():
-        raise ValueError(f"out is {str(out)!r}; allowed: a folder that exists")
+    files.check_target(out, *WRITERS)
     if out.suffix.lower() == ".mp4":
         ffmpeg()
 
@@ -589,7 +588,7 @@ def save(made: Animation, out: Path) -> None:
     """Write an animation, and its description into a ``.txt`` beside it.
 
     Raises:
-        ValueError: as ``check_target``.
+        ValueError, OSError: as ``check_target``.
     """
     check_target(out)
     write_atomically(out, getattr(made, WRITERS[out.suffix.lower()])())
@@ -612,7 +611,7 @@ def animate(
     ``frames`` is not given.
 
     Raises:
-        ValueError: as ``redrawing_of``, ``dreaming``, ``animation`` and ``save``.
+        ValueError, OSError: as ``redrawing_of``, ``dreaming``, ``animation``, ``save``.
     """
     T = with_steps(model).config.T
     if frames is None and out.suffix.lower() in STRIPS:

@@ -16,7 +16,7 @@ from drawlib.bound import LatentModel
 from drawlib.data.sets import Data, stratified_subset
 from drawlib.data.words import words_of
 from drawlib.evaluation import check_likelihood
-from drawlib.machine.files import write_atomically
+from drawlib.machine.files import check_target, write_atomically
 from drawlib.pages import web
 from drawlib.pages.explorer import pad, player, words
 from drawlib.recurrent import Recurrent
@@ -43,6 +43,7 @@ padding: 0 1rem; }} h1 {{ font-size: 1.6rem; margin: 0 0 0.6rem; }}
 </body>
 </html>
 """
+ENDINGS = (".html", ".htm")
 MOST = 16_000_000  # bytes of pixels in a file that is sent around
 MEASURED = 200  # images that a pad is measured on: enough to see what rounding costs
 
@@ -65,8 +66,8 @@ def write_page(
     Raises:
         TypeError: for a model without steps.
         ValueError: for images of another kind than the model's, fewer than 1, or more
-            than the test split has.
-        OSError: whatever the disk says.
+            than the test split has; for a file that is no ``.html``.
+        OSError: whatever the disk says; as ``check_target`` before the work.
 
     Example:
         >>> import tempfile
@@ -78,6 +79,7 @@ def write_page(
         >>> out.read_text(encoding="utf-8").startswith("<!doctype html>")
         True
     """
+    check_target(out, *ENDINGS)
     if not isinstance(model, Recurrent):
         raise TypeError(
             f"{type(model).__name__} adds to no canvas; allowed: DRAW, GLAS, ConvDRAW"

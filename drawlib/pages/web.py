@@ -25,7 +25,8 @@ from drawlib.bound import LatentModel
 from drawlib.data.sets import Data, load_data, stratified_subset
 from drawlib.data.words import SHAPE as WORD
 from drawlib.evaluation import check_likelihood, estimate, mean_and_error
-from drawlib.machine.files import write_atomically
+from drawlib.likelihood import with_bits
+from drawlib.machine.files import check_target, write_atomically
 from drawlib.models import MODELS, build, config_of, kind_of
 from drawlib.results.zoo import load_pretrained, records
 
@@ -194,8 +195,8 @@ def describe(values: dict[str, Any]) -> str:
     m = values["measured"]
     return (
         f"{line}; −ELBO on {m['images']:,} seeded test images of {m['protocol']}: "
-        f"{m['shipped']:.2f} nats as shipped, {m['quantised']:.2f} in this file, "
-        f"a loss of {loss_of(m)} nats"
+        + with_bits(f"{m['shipped']:.2f} nats", m["shipped"], m.get("dimensions"))
+        + f" as shipped, {m['quantised']:.2f} in this file, a loss of {loss_of(m)} nats"
     )
 
 
@@ -323,7 +324,7 @@ def export_web(
     the same machine.
 
     Raises:
-        FileNotFoundError: where the folder to write into does not exist.
+        OSError: where the file cannot be written, as ``files.check_target``.
         ZooError: for an unknown name, or a record without weights.
         drawlib.data.download.DataError: where the test images cannot be had.
         ValueError: for a model that a page cannot run, and where no form is both small
@@ -334,7 +335,7 @@ def export_web(
         Traceback (most recent call last):
         ValueError: mnist-dynamic/vae-source-0 is of kind 'vae'; allowed: draw, glas
     """
-    check_target(out)
+    check_target(Path(out))
     kind = next((r["kind"] for r in records(root=root) if r.name == name), None)
     if kind is not None and kind not in KINDS:  # a classifier, say, cannot be loaded
         raise ValueError(f"{name} is of kind {kind!r}; allowed: {', '.join(KINDS)}")
@@ -358,7 +359,7 @@ def export_model(
     A test split of fewer than ``images`` is taken whole.
 
     Raises:
-        FileNotFoundError, ValueError: as ``export_web``.
+        OSError, ValueError: as ``export_web``.
 
     Example:
         >>> import tempfile
@@ -369,7 +370,7 @@ def export_model(
         >>> made.measured["images"]
         3
     """
-    check_target(out)
+    check_target(Path(out))
     fitting, refused = forms_that_fit(model, name)
     images = min(images, len(data.test))
     shipped = neg_elbos(model, data, images, seed)
@@ -381,6 +382,7 @@ def export_model(
             continue
         measured = {
             "protocol": data.name,
+            **({} if data.dimensions is None else {"dimensions": data.dimensions}),
             "images": images,
             "seed": seed,
             "shipped": round(shipped.mean().item(), 3),
@@ -392,16 +394,6 @@ def export_model(
         write_atomically(Path(out), text.encode())
         return read_export(Path(out))
     raise refusal(name, refused)
-
-
-def check_target(out: Path) -> None:
-    """Refuse a file whose folder does not exist, before anything is measured.
-
-    Raises:
-        FileNotFoundError: naming both.
-    """
-    if not Path(out).parent.is_dir():
-        raise FileNotFoundError(f"{out}: there is no folder {Path(out).parent}")
 
 
 def forms_that_fit(model: LatentModel, name: str) -> tuple[list[str], list[str]]:

@@ -23,7 +23,7 @@ from drawlib.machine.device import pick_device
 from drawlib.machine.distributed import join
 from drawlib.machine.files import write_atomically
 from drawlib.mistakes.planting import planted
-from drawlib.models import build, config_of, kind_of
+from drawlib.models import build, config_in, kind_of
 from drawlib.recurrent import Recurrent
 from drawlib.results import zoo
 from drawlib.training.runstate import History
@@ -76,15 +76,32 @@ def read_run(run_dir: Path) -> Run:
         FileNotFoundError: where the directory holds none.
         ValueError: where its ``run.json`` is damaged.
     """
-    values = read_json(run_dir)
-    return Run(
-        config_of(values["kind"], **values["model"]),
-        values["data"],
-        run_dir,
-        TrainConfig.from_dict(values["train"]),
-        tuple(values.get("mistakes", ())),
-        values.get("start", ""),
-    )
+    values, path = read_json(run_dir), run_dir / "run.json"
+    model = config_in(str(path), values["kind"], values["model"])
+    try:
+        return Run(
+            model,
+            values["data"],
+            run_dir,
+            TrainConfig.from_dict(values["train"]),
+            tuple(values.get("mistakes", ())),
+            values.get("start", ""),
+        )
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+# What a run.json holds, and what older ones lack.
+FIELDS: dict[str, type] = {
+    "kind": str,
+    "model": dict,
+    "data": str,
+    "train": dict,
+    "weights_sha256": str,
+    "mistakes": list,
+    "start": str,
+}
+LATER = {"mistakes", "start"}
 
 
 def read_json(run_dir: Path) -> dict[str, Any]:
@@ -98,9 +115,14 @@ def read_json(run_dir: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is no whole JSON file: {error}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path} holds {values!r:.40}, not what describes a run")
-    missing = {"kind", "model", "data", "train", "weights_sha256"} - set(values)
-    if missing:
+    if missing := FIELDS.keys() - LATER - values.keys():
         raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
+    for name, kind in FIELDS.items():
+        if not isinstance(values.get(name, kind()), kind):
+            raise ValueError(
+                f"{path}: {name} is {values[name]!r:.40}; allowed: "
+                f"{'text' if kind is str else f'a {kind.__name__}'}"
+            )
     return values
 
 
@@ -199,17 +221,20 @@ def check_same_data(run_dir: Path, data: Data) -> None:
         )
 
 
-def data_of_run(run_dir: Path, before: str, now: str | None = None) -> Data:
+def data_of_run(
+    run_dir: Path, before: str, now: str | None = None, labels: bool = False
+) -> Data:
     """The data that a finished run was trained on, also where they lie elsewhere now.
 
-    ``before`` names them as the run does, and ``now`` where they lie.
+    ``before`` names them as the run does, and ``now`` where they lie; ``labels`` is
+    that of ``load_data``.
 
     Raises:
         DataError: where they cannot be read.
         ValueError: where the content is another one, as ``check_same_data``.
     """
     try:
-        data = load_data(before if now is None else moved(before, now))
+        data = load_data(before if now is None else moved(before, now), labels=labels)
     except DataError as error:
         if now is not None or not is_own(before):
             raise
@@ -247,6 +272,7 @@ def publish(
     published: str | None = None,
     root: Path | None = None,
     data_now: str | None = None,
+    labels: bool = False,
     progress: bool = True,
 ) -> Path:
     """Evaluate a finished run on every split and write its record.
@@ -259,13 +285,15 @@ def publish(
     ``ship``, the weights go beside the record in half precision, all numbers are those
     of the rounded weights, and the change in nats is recorded. Under ``torchrun`` the
     processes share the images out, and the first one writes. ``data_now`` names the
-    data of the run where they have moved since.
+    data of the run where they have moved since. ``labels`` finds those of mnist-fixed,
+    so that subsets are drawn by class.
 
     Raises:
         ValueError: for a ``published`` that is no key of ``zoo/published.json``; for
             a ``row`` that names no file, K or images below 1, or a run without a log;
             for ``ship`` where mistakes were planted, since nobody could use the
-            weights. All of them before the work. Also for a bound that is not finite,
+            weights. All of them before the work, as the OSError of a place where no
+            record can be written. Also for a bound that is not finite,
             and then nothing is written.
         FileNotFoundError, ZooError: as ``load_run``.
     """
@@ -276,7 +304,7 @@ def publish(
     iw_images = whole_number("images", iw_images, lowest=1)
     run, model = load_run(run_dir)
     history = History.read(run_dir)
-    if not history.rows:
+    if not history.rows or not {"step", "skipped", "seconds"} <= set(history.rows[-1]):
         raise ValueError(f"{run_dir} holds no log of its training (log.jsonl)")
     if published is not None and is_own(run.data):
         raise ValueError(
@@ -286,12 +314,14 @@ def publish(
     if ship and run.mistakes:
         raise ValueError(f"ship is True for a run with mistakes {run.mistakes}")
     team = join(run.train.device)
-    data = team.in_turn(lambda: data_of_run(run_dir, run.data, data_now))
+    data = team.in_turn(lambda: data_of_run(run_dir, run.data, data_now, labels))
+    name = f"{folder_of(data)}/{row}-{run.train.seed}"
+    path = (root or zoo.ZOO) / f"{name}.json"
+    team.from_first(lambda: zoo.check_place(path))
     check_likelihood(model, data, "train", "valid", "test")
     device = pick_device(team.device(run.train.device))
     model.to(device)
     progress = progress and team.first
-    name = f"{folder_of(data)}/{row}-{run.train.seed}"
     change = 0.0
     some: dict[str, Any] = {"samples": 1, "images": images, "team": team}
     if ship:
@@ -320,8 +350,8 @@ def publish(
     zoo.check_finite(name, measured)
     shipped: dict[str, Any] | None = None
     if ship:
-        path = (root or zoo.ZOO) / f"{name}.safetensors"
-        shipped = team.from_first(lambda: ship_weights(path, model))
+        weights = path.with_suffix(".safetensors")
+        shipped = team.from_first(lambda: ship_weights(weights, model))
         shipped["rounding_nats"] = change
     values = {
         "row": row,

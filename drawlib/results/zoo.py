@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import platform
 import subprocess
 from contextlib import suppress
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from drawlib.bound import LatentModel
 from drawlib.machine.files import mistaken, write_atomically
-from drawlib.models import CONFIGS, build, config_of
+from drawlib.models import CONFIGS, build, config_in
 
 __all__ = [
     "Record",
@@ -85,7 +86,7 @@ def records(
     """All records, or those of one protocol and one row, sorted by name.
 
     Raises:
-        ZooError: for a file that is truncated.
+        ZooError: for a file that is truncated, or a record without its protocol.
 
     Example:
         >>> all(r.protocol == "mnist-dynamic" for r in records("mnist-dynamic"))
@@ -97,6 +98,8 @@ def records(
         values = read_json(path)
         if values.get("schema") != SCHEMA:
             continue
+        if lost := {"protocol", "row"} - set(values):
+            raise ZooError(f"{path} lacks {', '.join(sorted(lost))}")
         if protocol in (None, values["protocol"]) and row in (None, values["row"]):
             found.append(Record(f"{path.parent.name}/{path.stem}", values))
     return found
@@ -106,16 +109,19 @@ def read_json(path: Path) -> dict[str, Any]:
     """What a JSON file of a zoo holds.
 
     Raises:
-        ZooError: where it is truncated.
+        ZooError: where it is truncated, or holds no fields.
     """
     try:
         # Python's JSON knows NaN; whoever reads a record meets None in its place.
         text = path.read_text(encoding="utf-8")
-        return json.loads(text, parse_constant=lambda _: None)
+        values = json.loads(text, parse_constant=lambda _: None)
     except ValueError as error:
         what = mistaken(path.read_bytes())
         why = f"it is {what}" if what and "JSON" not in what else error
         raise ZooError(f"{path} is no whole JSON file: {why}") from None
+    if not isinstance(values, dict):
+        raise ZooError(f"{path} holds {values!r:.40}; allowed: named fields")
+    return values
 
 
 def published() -> dict[str, Any]:
@@ -165,10 +171,17 @@ def load_pretrained(name: str, *, root: Path | None = None) -> LatentModel:
     values = read_json(path)
     if (schema := values.get("schema")) != SCHEMA:
         raise ZooError(f"{path.name} has the schema {schema!r}; allowed: {SCHEMA!r}")
-    if not values["weights"]:
+    if lost := {"kind", "config", "weights"} - set(values):
+        raise ZooError(f"{path.name} lacks {', '.join(sorted(lost))}")
+    if not (weights := values["weights"]):
         raise ZooError(f"{name} ships no weights; one seed of each row does")
-    model = build(config_of(values["kind"], **values["config"]))
-    fill(model, path.parent / values["weights"]["file"], values["weights"]["sha256"])
+    if not isinstance(weights, dict) or not {"file", "sha256"} <= set(weights):
+        raise ZooError(f"{path.name}: weights are {weights!r:.40}, no file and sha256")
+    try:
+        model = build(config_in(path.name, values["kind"], values["config"]))
+    except ValueError as error:
+        raise ZooError(str(error)) from None
+    fill(model, path.parent / weights["file"], weights["sha256"])
     return model.eval()
 
 
@@ -185,7 +198,7 @@ def put(model: nn.Module, weights: dict[str, Tensor], told: str) -> None:
     """Put weights, which ``told`` names, into a model.
 
     Raises:
-        ZooError: for those of another model.
+        ZooError: for those of another model, or some that are no finite numbers.
     """
     own = model.state_dict()
     if other := set(weights) ^ set(own):
@@ -199,6 +212,8 @@ def put(model: nn.Module, weights: dict[str, Tensor], told: str) -> None:
                 f"{told} holds weights of another model: {name} has shape "
                 f"{tuple(weights[name].shape)}; allowed: {tuple(value.shape)}"
             )
+        if not weights[name].isfinite().all():
+            raise ZooError(f"{told}: {name} is not finite; allowed: finite weights")
     model.load_state_dict(weights)
 
 
@@ -279,6 +294,30 @@ def rounded(state: dict[str, Tensor]) -> dict[str, Tensor]:
             value = less
         found[name] = value
     return found
+
+
+def check_place(path: Path) -> None:
+    """Refuse a place for a record, before anything is measured for it.
+
+    Its folder need not be there yet.
+
+    Raises:
+        OSError: where a file stands in the way, the folder takes no files, or a name is
+            too long.
+    """
+    told = f"no record can be written to {path}"
+    there = next(p for p in path.absolute().parents if p.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{told}: {there} is a file")
+    if not os.access(there, os.W_OK):
+        raise PermissionError(f"{told}: the folder {there} takes no files")
+    for name in (path.parent.name, f".{path.name}.00000000.partial"):
+        try:
+            (there / name).stat()
+        except FileNotFoundError:
+            continue
+        except OSError as error:  # a name that is too long
+            raise type(error)(f"{told}: {error.strerror}") from None
 
 
 def write_record(

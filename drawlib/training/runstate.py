@@ -25,6 +25,9 @@ from drawlib.training.schedule import TrainConfig
 __all__ = ["History", "RunState", "TrainingStopped"]
 
 
+ROW = {"epoch", "valid"}  # in every row of a log
+
+
 class TrainingStopped(RuntimeError):
     """Training cannot go on; the message says why and what is kept.
 
@@ -51,14 +54,19 @@ class History:
         """The log of a run directory, also while it trains.
 
         Raises:
-            ValueError: where it is truncated.
+            ValueError: where it is truncated, or holds anything else.
         """
         path = Path(run_dir) / "log.jsonl"
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         try:
-            return cls(tuple(json.loads(line) for line in text.splitlines()))
+            rows = tuple(json.loads(line) for line in text.splitlines())
         except ValueError as error:
             raise ValueError(f"{path} is no whole log: {error}") from None
+        for row in rows:
+            if not isinstance(row, dict) or not ROW <= set(row):
+                needed = ", ".join(sorted(ROW))
+                raise ValueError(f"{path} holds {row!r:.40}; allowed: {needed} …")
+        return cls(rows)
 
     def column(self, name: str) -> list[float]:
         """One number of every row."""
@@ -128,6 +136,13 @@ class RunState:
             if self.team.first:
                 self.log_path.unlink(missing_ok=True)
             return
+        lost = {"config", "model", "optimiser", "rows", "best", "rng"} - set(state)
+        if lost or not {"train", "data"} <= set(state["config"]):
+            raise checkpoint.CheckpointError(
+                f"{self.path} holds no training: it lacks "
+                f"{', '.join(sorted(lost)) or 'its configuration'}; allowed: another "
+                "run directory"
+            )
         # What an older checkpoint does not name had its default then.
         plain = TrainConfig().to_dict()
         defaults = {k: v for k, v in plain.items() if k not in MAY_CHANGE}
@@ -147,7 +162,15 @@ class RunState:
                 f"{differences(state['config'], self.config)}; "
                 "choose another run directory, or the old config"
             )
-        model.load_state_dict(state["model"])
+        own, weights = model.state_dict(), state["model"]
+        if {k: v.shape for k, v in own.items()} != {
+            k: v.shape for k, v in weights.items()
+        }:
+            raise checkpoint.CheckpointError(
+                f"{self.path} holds weights of another model; allowed: another run "
+                "directory"
+            )
+        model.load_state_dict(weights)
         optimisers.load_state_dict(state["optimiser"])
         if average is not None:
             average.load_state_dict(state["average"])

@@ -130,7 +130,11 @@ def fit(
 
 def claim(run_dir: Path, lock: FileLock) -> None:
     """Make the run directory, and keep every other training out of it."""
-    run_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "there is a file" if run_dir.is_file() else error.strerror
+        raise type(error)(f"{run_dir} cannot be a run directory: {reason}") from None
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -341,6 +345,11 @@ def dtype_of(model: nn.Module) -> torch.dtype:
     weights = list(model.parameters())
     if not weights:
         raise ValueError(f"{type(model).__name__} has no weights that could be trained")
+    if any(p.is_meta for p in weights):
+        raise ValueError(
+            f"{type(model).__name__} was built on the device meta, so its weights have "
+            "no values; build it on another"
+        )
     if any(p.is_inference() for p in weights):
         raise ValueError(
             f"{type(model).__name__} was built under torch.inference_mode(), so its "

@@ -313,11 +313,98 @@ def test_fewer_images_than_splits(tmp_path, n):
     refused(lambda: one(tmp_path), f"holds {n} image", "3 or more")
 
 
-@pytest.mark.parametrize("content", [b"", b"not a picture", None])
-def test_a_broken_file_is_named(folder, content):
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "is no picture: it is empty"),
+        (POINTER, "it is a Git LFS pointer"),
+        (b"<!doctype html>", "it is a page of HTML"),
+        (b"not a picture", "is no whole picture"),
+        (None, "is no whole picture"),
+    ],
+)
+def test_a_broken_file_is_named(folder, content, told):
     path = folder / "bee" / "4.png"
     path.write_bytes(path.read_bytes()[:60] if content is None else content)
-    refused(lambda: Data.from_folder(folder), str(path), "is no whole picture")
+    refused(lambda: Data.from_folder(folder), str(path), told)
+
+
+def test_a_file_in_place_of_a_folder_is_told_as_one(folder):
+    file = folder / "bee" / "4.png"
+    refused(lambda: Data.from_folder(file), f"{file} is a file; allowed: a folder")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (POINTER, "it is a Git LFS pointer"),
+        (b"<html>", "it is a page of HTML"),
+        (b"", "it is empty"),
+        (None, "cannot be read as npz: is a directory"),
+    ],
+)
+def test_what_lies_in_place_of_arrays_is_named(tmp_path, content, told):
+    path = tmp_path / "a.npz"
+    path.mkdir() if content is None else path.write_bytes(content)
+    said = refused(lambda: load_data(f"npz:{path}"), str(path), told)
+    assert "pickle" not in said
+    refused(lambda: load_data(f"npy:{path}x"), "cannot be read as npy: no such file")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"seed": 2**70}, f"seed is {2**70}; allowed: 0 to 2**63 - 1"),
+        ({"seed": 1.5}, "ImageOptions.seed is 1.5; allowed: a whole number"),
+        ({"seed": True}, "ImageOptions.seed is True; allowed: a whole number"),
+        ({"seed": "3"}, "ImageOptions.seed is '3'; allowed: a whole number"),
+        ({"size": (8, 8)}, "ImageOptions.size is (8, 8); allowed: text"),
+        ({"sise": "8x8"}, "ImageOptions has no field sise; it has: size, colour"),
+    ],
+)
+def test_options_are_plain_values_or_refused_by_name(options, told):
+    refused(lambda: Data.from_arrays(np.zeros((9, 8, 8), "u1"), **options), told)
+
+
+def test_a_seed_of_numpy_is_a_seed():
+    images = RNG(0).integers(0, 256, (30, 5, 5), dtype=np.uint8)
+    theirs = Data.from_arrays(images, seed=np.int64(3))
+    assert theirs.name == Data.from_arrays(images, seed=3).name
+
+
+@pytest.mark.parametrize(
+    ("images", "told"),
+    [
+        (torch.rand(9, 8, 8).bfloat16(), "images are torch.bfloat16; allowed: whole"),
+        (torch.rand(9, 8, 8, requires_grad=True), "images are torch.float32"),
+        (torch.zeros(9, 8, 8, dtype=torch.uint8, device="meta"), "device meta"),
+        (np.ma.masked_array(np.zeros((9, 8, 8), "u1"), mask=True), "masked values"),
+    ],
+)
+def test_tensors_that_are_no_images_are_refused_in_one_line(images, told):
+    refused(lambda: Data.from_arrays(images), told)
+
+
+def test_arrays_that_are_not_read_are_told(tmp_path):
+    images = RNG(0).integers(0, 256, (9, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", images=images, lables=np.zeros(9, int))
+    data = load_data(f"npz:{tmp_path / 'a.npz'}")
+    assert "the array 'lables' passed over" in data.protocol.sentence
+
+
+def test_dim_images_are_told():
+    dim = RNG(0).integers(0, 4, (30, 8, 8), dtype=np.uint8)
+    told = Data.from_arrays(dim).protocol.sentence
+    assert "the brightest value is 3 of 255" in told
+    assert "brightest" not in Data.from_arrays(dim // 2).protocol.sentence  # bits
+    assert "brightest" not in Data.from_arrays(60 * dim).protocol.sentence
+
+
+def test_a_name_of_torchvision_without_a_set_lists_the_sets():
+    refused(lambda: load_data("torchvision:"), "torchvision:NAME, of FashionMNIST")
 
 
 def test_sizes_that_differ_ask_for_one(folder):
@@ -592,7 +679,7 @@ def test_a_name_keeps_its_options_and_its_path_becomes_absolute(tmp_path, monkey
     assert own.parsed(f"folder:{asked}?size=8x8")[1] == str(asked)
     assert own.parsed(f"folder:{asked}")[1] == str(asked)
     refused(lambda: own.parsed("folder:a?width=3"), "'width'", "size")
-    refused(lambda: own.parsed("folder:"), "names no folder")
+    refused(lambda: own.parsed("folder:"), "allowed: folder:PATH")
 
 
 def test_train_evaluate_sample_and_record_know_your_own_images(

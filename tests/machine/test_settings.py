@@ -15,6 +15,7 @@ from toy_runs import (
     weights,
 )
 
+from drawlib.annealing import AISConfig, ais, sandwich
 from drawlib.evaluation import evaluate
 from drawlib.machine.settings import PLACES, matmul_precision
 from drawlib.training.train import fit
@@ -198,3 +199,39 @@ def test_a_model_that_cannot_be_trained_is_refused_in_one_line(tmp_path):
         fit(model, toy_data(), toy_config(), tmp_path, progress=False)
     with pytest.raises(ValueError, match="Flatten has no weights"):
         fit(torch.nn.Flatten(), toy_data(), toy_config(), tmp_path, progress=False)
+
+
+@pytest.mark.parametrize("how", ["context", "default"])
+def test_any_default_device_of_others_is_no_obstacle_and_stays(tmp_path, how):
+    data, config = toy_data(), toy_config(epochs=1)
+    model = toy_model()
+    fit(model, data, config, tmp_path / "usual", progress=False)
+    usual = evaluate(model, data, samples=2, images=7)
+    low = ais(model, torch.zeros(2, *model.image_shape), AISConfig(2, 3)).log_p
+    # "meta" stands for a GPU: whatever lands on it by default meets no image.
+    x, other = torch.zeros(2, *model.image_shape), toy_model()
+    try:
+        with torch.device("meta") if how == "context" else nullcontext():
+            if how == "default":
+                torch.set_default_device("meta")
+            fit(other, data, config, tmp_path / "theirs", progress=False)
+            assert evaluate(other, data, samples=2, images=7) == usual
+            assert torch.equal(ais(other, x, AISConfig(2, 3)).log_p, low)
+            assert sandwich(other, 2, AISConfig(2, 3)).finite
+            assert torch.zeros(1).is_meta
+    finally:
+        torch.set_default_device(None)
+    assert_same_bits(weights(other), weights(model))
+
+
+def test_a_model_without_values_is_refused_in_one_line(tmp_path):
+    with torch.device("meta"):
+        model = toy_model()
+    with pytest.raises(ValueError, match="built on the device meta, so its weights"):
+        fit(model, toy_data(), toy_config(), tmp_path, progress=False)
+
+
+def test_bfloat16_is_annealed_too():
+    model = toy_model().to(torch.bfloat16)
+    x = torch.zeros(2, *model.image_shape, dtype=torch.bfloat16)
+    assert ais(model, x, AISConfig(2, 3)).finite

@@ -345,7 +345,7 @@ def test_film_of_a_real_ffmpeg_is_one(tmp_path):
         (["nowhere"], "no record 'nowhere'; with weights: "),
         (["run", "--out", "a.webp"], "a name that ends in .gif, .mp4, .png, .svg"),
         (["run", "--out", "a"], "a name that ends in .gif"),
-        (["run", "--out", "no/a.gif"], "'no/a.gif'; allowed: a folder that exists"),
+        (["run", "--out", "no/a.gif"], "no/a.gif: there is no folder no"),
         (["run", "--out", "a.mp4"], "needs ffmpeg, which is not found; allowed: .gif"),
         (
             ["mnist-dynamic/vae-source-0"],

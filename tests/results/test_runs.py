@@ -153,6 +153,50 @@ def test_a_damaged_run_json_gets_one_line(tmp_path, content, told):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("data", None, "data is None; allowed: text"),
+        ("data", {"x": 1}, r"data is \{'x': 1\}; allowed: text"),
+        ("kind", [], r"kind is \[\]; allowed: text"),
+        ("kind", "zz", "model is 'zz'; allowed: vae"),
+        ("model", [], r"model is \[\]; allowed: a dict"),
+        ("train", "zz", "train is 'zz'; allowed: a dict"),
+        ("train", {"x": 1}, "TrainConfig has no field x"),
+        ("weights_sha256", None, "weights_sha256 is None; allowed: text"),
+        ("mistakes", 3, "mistakes is 3; allowed: a list"),
+        ("start", 3, "start is 3; allowed: text"),
+    ],
+)
+def test_a_field_of_run_json_that_is_another_thing_is_named(done, name, value, told):
+    path = done.run_dir / "run.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**values, name: value}), encoding="utf-8")
+    with pytest.raises(ValueError, match=f"run.json.*{told}"):
+        load_run(done.run_dir)
+
+
+def test_a_lost_field_of_the_model_is_no_default(done):
+    path = done.run_dir / "run.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    del values["model"]["z"]
+    path.write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"run.json: \w+ lacks z"):
+        load_run(done.run_dir)
+
+
+def test_weights_that_are_drawn_by_class_are_asked_for(done, tmp_path, monkeypatch):
+    asked = []
+    load = runs.load_data
+    monkeypatch.setattr(
+        runs, "load_data", lambda name, labels: asked.append(labels) or load(name)
+    )
+    for labels in (False, True):
+        publish(done.run_dir, "toy", iw_samples=2, iw_images=4, root=tmp_path,
+                labels=labels, progress=False)  # fmt: skip
+    assert asked == [False, True]
+
+
 def test_altered_weights_of_a_run_are_refused(done):
     path = done.run_dir / "model.safetensors"
     content = bytearray(path.read_bytes())
@@ -193,7 +237,7 @@ def test_a_bad_image_of_any_split_is_found_before_the_work(done, monkeypatch):
     images = data.test.images.clone()
     images[-1] = 3
     bad = replace(data, test=replace(data.test, images=images))
-    monkeypatch.setattr(runs, "load_data", lambda *_: bad)
+    monkeypatch.setattr(runs, "load_data", lambda *_, **__: bad)
     monkeypatch.setattr(runs, "evaluate", lambda *_, **options: 1 / 0)
     with pytest.raises(
         ValueError, match="the test split .* holds 3 where visit='bits'"

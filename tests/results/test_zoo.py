@@ -252,6 +252,34 @@ def test_what_is_no_record_of_this_schema_is_refused_in_one_line(root):
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda v: [v], "allowed: named fields"),
+        (lambda v: {**v, "weights": "a"}, "weights are 'a', no file and sha256"),
+        (lambda v: {**v, "config": None}, "VAEConfig is None; allowed: a dictionary"),
+        (lambda v: {**v, "config": {"z": 3}}, "VAEConfig lacks image_shape, encoder"),
+        (lambda v: {**v, "kind": "xx"}, "model is 'xx'; allowed: vae"),
+        (lambda v: {k: v[k] for k in v if k != "kind"}, "vae-tiny-0.json lacks kind"),
+    ],
+)
+def test_a_record_that_lacks_or_mistakes_a_field_is_named(root, change, told):
+    path = root / f"{NAME}.json"
+    values = change(json.loads(path.read_text(encoding="utf-8")))
+    path.write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(ZooError, match=told):
+        load_pretrained(NAME, root=root)
+
+
+def test_a_record_without_a_protocol_is_named(root):
+    path = root / f"{NAME}.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    del values["protocol"]
+    path.write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(ZooError, match="vae-tiny-0.json lacks protocol"):
+        records(root=root)
+
+
 def test_a_classifier_is_not_listed_among_the_latent_variable_models():
     with pytest.raises(ZooError, match="no record 'nowhere'") as caught:
         load_pretrained("nowhere")

@@ -42,6 +42,33 @@ def test_a_history_gives_columns_and_keeps_nan(tmp_path):
         history.column("vaild")
 
 
+@pytest.mark.parametrize("line", ["[1]", "3", '{"a": 1}', '{"epoch": 1}'])
+def test_a_log_of_something_else_is_refused(tmp_path, line):
+    (tmp_path / "log.jsonl").write_text(f"{line}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="log.jsonl holds .*; allowed: epoch, valid"):
+        History.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("lost", "told"),
+    [
+        ("config", "holds no training: it lacks config"),
+        ("optimiser", "holds no training: it lacks optimiser"),
+        ("weight", "holds weights of another model"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_refused_in_one_line(tmp_path, lost, told):
+    trained(tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    kept = checkpoint.load(path)
+    part = kept["model"] if lost == "weight" else kept
+    del part[next(iter(part)) if lost == "weight" else lost]
+    checkpoint.save(path, kept)
+    with pytest.raises(checkpoint.CheckpointError, match=told) as caught:
+        trained(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

@@ -90,6 +90,7 @@ def measure(
 
     from benchmarks.limit import rates
     from benchmarks.memory import peak_memory
+    from benchmarks.profile import by_library
     from benchmarks.start import first_step
     from benchmarks.turns import more_threads
     from benchmarks.works import all_works
@@ -111,7 +112,10 @@ def measure(
     for name, build in all_works(quick).items():
         if only and name not in only:
             continue
-        found.append(run(build(), turns, limit))
+        work = build()
+        found.append(run(work, turns, limit))
+        if work.flops is not None and not quick:
+            found[-1]["where"] = by_library(work.rivals[found[-1]["best"]])
         say(f"{found[-1]['title']}: {found[-1]['measured']:.2f} times")
         torch._dynamo.reset()  # Each row has room for its own graphs.
     if not quick and (not only or "first-step" in only):

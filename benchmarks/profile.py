@@ -2,12 +2,22 @@
 
 On a machine that others use too, single times scatter: of several steps the one that
 took least is shown.
+
+PyTorch's profiler counts a compiled piece as one thing. ``by_library`` asks Linux's
+``perf``, which looks at the processor 2,000 times a second, whose code is running.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +28,7 @@ from benchmarks.works import bits, precision, spread
 from drawlib.draw import DRAW, DRAWConfig
 from drawlib.fast.loop import accelerate
 
-__all__ = ["parts_of_a_step", "show_parts"]
+__all__ = ["by_library", "parts_of_a_step", "shares", "show_parts"]
 
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
 
@@ -70,3 +80,59 @@ def show_parts(parts: dict[str, float]) -> None:
     for kind, spent in sorted(parts.items(), key=lambda part: -part[1]):
         print(f"{kind:44} {spent:7.1f} ms {spent / total:5.0%}")
     print(f"{'together':44} {total:7.1f} ms")
+
+
+def by_library(call: Callable[[], Any], least: float = 5.0) -> dict[str, float] | None:
+    """Shares of a call's time by whose code ran, or None where there is no ``perf``."""
+    if shutil.which("perf") is None:
+        return None
+    call()  # compiled
+    with tempfile.TemporaryDirectory() as folder:
+        data = str(Path(folder, "perf.data"))
+        watch = ["perf", "record", "-e", "cpu-clock", "-F", "2000", "-o", data]
+        silent: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        watcher = subprocess.Popen([*watch, "-p", str(os.getpid())], **silent)
+        try:
+            time.sleep(0.5)
+            start = time.process_time()
+            while time.process_time() - start < least:
+                call()
+        finally:
+            watcher.send_signal(signal.SIGINT)
+            watcher.wait()
+        report = ["perf", "report", "--stdio", "-t", ";", "--sort", "dso,sym"]
+        told = subprocess.run(
+            [*report, "-i", data], capture_output=True, text=True, check=False
+        )
+    return shares(told.stdout) or None
+
+
+def shares(report: str) -> dict[str, float]:
+    """Of lines "per cent; library; symbol", the share of each kind of code.
+
+    >>> shares("60.0;[JIT] tid 7;[.] 0x7f\\n20.0;libc.so.6;[.] _int_malloc")
+    {'products': 0.75, 'memory': 0.25}
+    """
+    found: Counter[str] = Counter()
+    for line in report.splitlines():
+        cells = [cell.strip() for cell in line.split(";", 2)]
+        share = cells[0].removesuffix("%")
+        if len(cells) == 3 and share.replace(".", "", 1).isdigit():
+            found[whose(*cells[1:])] += float(share)
+    total = sum(found.values())
+    return {kind: round(share / total, 3) for kind, share in found.most_common()}
+
+
+def whose(library: str, symbol: str) -> str:
+    """What code is for: the product library writes its loops when it is called."""
+    if library.startswith(("[JIT]", "[anon")) or "mkl_blas" in symbol:
+        return "products"
+    if library.endswith(".main.so") or "Sleef" in symbol:
+        return "compiled loops"
+    if any(name in symbol for name in ("alloc", "free", "unlink_chunk", "memalign")):
+        return "memory"
+    if library.startswith(("libpython", "python", "libtorch_python")):
+        return "Python"
+    if library.startswith(("libtorch", "libc10")):
+        return "PyTorch's calls"
+    return "other"

@@ -33,7 +33,12 @@ from benchmarks.layered import PlainLadder, PlainVAE  # noqa: E402
 from benchmarks.limit import forward_products, training_flops  # noqa: E402
 from benchmarks.memory import GOALS, peak  # noqa: E402
 from benchmarks.plain import TextbookDRAW  # noqa: E402
-from benchmarks.profile import parts_of_a_step, show_parts  # noqa: E402
+from benchmarks.profile import (  # noqa: E402
+    by_library,
+    parts_of_a_step,
+    shares,
+    show_parts,
+)
 from benchmarks.works import bits, spread  # noqa: E402
 
 ROWS = {"draw-attention", "draw-t10", "draw-t64", "glas", "vae", "ladder",
@@ -107,6 +112,39 @@ def test_the_parts_of_a_step_are_told_apart(monkeypatch, capsys):
     assert parts["products, weight gradients"] > 0
     show_parts(parts)
     assert "together" in capsys.readouterr().out
+
+
+REPORT = """
+# Samples: 24K of event 'cpu-clock'
+# Overhead;Shared Object       ;Symbol
+50.00%   ;[JIT] tid 12         ;[.] 0x00007f7969cc08c3
+ 12.00%  ;cwlyny5.main.so      ;[.] kernel
+ 3.00%   ;libtorch_cpu.so      ;[.] Sleef_finz_expf16_u10avx512f
+ 9.00%   ;libtorch_cpu.so      ;[.] dnnl::impl::primitive_create
+ 1.00%   ;libc10.so            ;[.] c10::TensorImpl::autograd_meta
+ 9.00%   ;libc.so.6            ;[.] _int_malloc
+ 1.00%   ;libc.so.6            ;[.] unlink_chunk.constprop.0
+ 10.00%  ;libpython3.11.so.1.0 ;[.] _PyEval_EvalFrameDefault
+ 5.00%   ;[kernel.kallsyms]    ;[k] finish_task_switch.isra.0
+"""
+
+
+def test_code_is_told_apart_by_the_library_that_it_is_in():
+    found = shares(REPORT)
+    assert found == {
+        "products": 0.5,
+        "compiled loops": 0.15,
+        "PyTorch's calls": 0.1,
+        "memory": 0.1,
+        "Python": 0.1,
+        "other": 0.05,
+    }
+    assert shares("no report") == {}
+
+
+def test_where_no_perf_is_found_nothing_is_told(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert by_library(lambda: None) is None
 
 
 @pytest.mark.parametrize("kind", ["vae", "ladder"])

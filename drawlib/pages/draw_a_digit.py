@@ -92,22 +92,13 @@ def page_html(prefix: str = "", models: dict[str, str] = MODELS) -> str:
     )
 
 
-def some_test_digits(
-    n: int, seed: int = 0, root: Path | None = None, protocol: str = DIGITS.protocol
-) -> Split:
+def some_test_digits(n: int, protocol: str = DIGITS.protocol) -> Split:
     """Genuine test digits: a seeded draw from test bits, stratified by class."""
-    split = load_data(protocol, root=root).test
-    return split.subset(stratified_subset(split, n, seed))
+    split = load_data(protocol).test
+    return split.subset(stratified_subset(split, n, seed=0))
 
 
-def write_assets(
-    folder: Path,
-    *,
-    models: dict[str, str] = MODELS,
-    images: int = 1000,
-    seed: int = 0,
-    data_root: Path | None = None,
-) -> dict[str, web.WebModel]:
+def write_assets(folder: Path, *, images: int = 1000) -> dict[str, web.WebModel]:
     """Write the scripts, the digits and the models that ``page_html`` names.
 
     Each model is exported by ``export_web``: at most 4 MB, at most 0.2 nats lost, which
@@ -121,19 +112,17 @@ def write_assets(
     for name in SCRIPTS:
         text = Path(__file__).with_name(name).read_text(encoding="utf-8")
         write_atomically(folder / name, text.encode())
-    some = some_test_digits(10, seed, data_root)
+    some = some_test_digits(10)
     assert some.labels is not None
     offered = first_of_each(some.images, some.labels.tolist(), DIGITS.offered)
     text = f"window.drawlibExamples = {json.dumps([offered])};\n"
     write_atomically(folder / "digits.js", text.encode())
     written = {}
-    for name in models.values():
+    for name in MODELS.values():
         path, (protocol, what, offer) = folder / file_of(name), source_of(name)
-        one = web.export_web(
-            name, path, images=images, seed=seed, protocol=protocol, data_root=data_root
-        )
-        test = some_test_digits(images, seed, data_root, protocol)
-        live = describe_live(one.build(), test.images.float(), told(one), seed, what)
+        one = web.export_web(name, path, images=images, protocol=protocol)
+        test = some_test_digits(images, protocol)
+        live = describe_live(one.build(), test.images.float(), told(one), what=what)
         text = path.read_text(encoding="utf-8")
         text += f"window.drawlibModels[{json.dumps(name)}].live = {json.dumps(live)};\n"
         if test.parts is not None:
@@ -166,22 +155,20 @@ def told(model: web.WebModel) -> str:
 
 
 @torch.no_grad()
-def picture(
-    path: Path, *, name: str = "", label: int = 5, seed: int = 0, columns: int = 6
-) -> str:
-    """Draw a test digit, and how a model looks at it and redraws it; the alt text.
+def picture(path: Path) -> str:
+    """Draw a test digit, and how the page's first model looks at it and redraws it.
 
     One column a step, evenly chosen: the digit with the window that reads, the canvas
-    with the window that writes. Without a ``name`` the page's first model draws.
+    with the window that writes. Returns the alt text.
     """
     from matplotlib.figure import Figure
 
-    name = name or next(iter(MODELS.values()))
-    model: Any = load_pretrained(name)
-    some = some_test_digits(10, seed)
+    label, columns = 5, 6
+    model: Any = load_pretrained(next(iter(MODELS.values())))
+    some = some_test_digits(10)
     assert some.labels is not None
     x = some.images[some.labels == label][:1].float()
-    seen = model.trace(x, generator=torch.Generator().manual_seed(seed))
+    seen = model.trace(x, generator=torch.Generator().manual_seed(0))
     steps = [round(k * (model.config.T - 1) / (columns - 1)) for k in range(columns)]
     figure = Figure(figsize=(1.2 * columns, 2.7), layout="constrained")
     axes = figure.subplots(2, columns)

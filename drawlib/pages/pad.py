@@ -87,7 +87,7 @@ def costs(model: Any, x: Tensor, seed: int = 0) -> Float[Tensor, " percentiles"]
 
 
 def describe_live(
-    model: LatentModel, x: Tensor, about: str, seed: int = 0, what: str = "test images"
+    model: LatentModel, x: Tensor, about: str, what: str = "test images"
 ) -> dict[str, Any]:
     """What the page shows of a model beside its weights.
 
@@ -100,7 +100,7 @@ def describe_live(
     return {
         "costs": {
             "of": f"{len(x):,} {what}",
-            "values": [round(v, 2) for v in costs(model, x, seed).tolist()],
+            "values": [round(v, 2) for v in costs(model, x, seed=0).tolist()],
         },
         "directions": base64_of(found),
         "about": f"{about} The directions: the first {len(found)} principal components "

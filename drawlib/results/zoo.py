@@ -93,7 +93,7 @@ def records(
     """
     root = root or ZOO
     found = []
-    for path in sorted(root.glob("*/*-*.json")):
+    for path in sorted(root.glob(f"{protocol or '*'}/{row or '*'}-*.json")):
         values = read_json(path)
         if values.get("schema") != SCHEMA:
             continue

@@ -365,6 +365,24 @@ def test_an_epoch_with_muon_is_worth_what_chapter_9_says():
     assert validation_gain(f"{T16}-muon-64", f"{T16}-muon", "batch_size").mean < -2
 
 
+def test_most_of_what_muon_gains_a_vae_is_worth_three_times_the_rate_of_adam():
+    vae, ladder = (f"mnist-dynamic/{kind}-source-search" for kind in ("vae", "ladder"))
+    optimiser = ("optimiser", "muon_lr", "muon_momentum")
+    assert validation_gain(f"{vae}-muon", vae, *optimiser).mean < -7
+    assert validation_gain(f"{vae}-rate", vae, "lr").mean < -7
+    between = validation_gain(f"{vae}-muon", f"{vae}-rate", *optimiser, "lr")
+    assert verdicts({"Muon − rate": between})["Muon − rate"] == "open"
+    muon, rate = (
+        [
+            r["bounds"]["valid"]["neg_elbo"]
+            for r in records("mnist-dynamic", f"vae-source-search-{end}")
+        ]
+        for end in ("muon", "rate")
+    )
+    assert [a < b for a, b in zip(muon, rate, strict=True)] == [True, False]
+    assert round(validation_gain(f"{ladder}-rate", ladder, "lr").mean) == -3
+
+
 def test_the_curves_of_muon_and_adam_never_meet_at_16_steps():
     known: dict[str, list[dict[int, float]]] = {}
     for end in ("", "-muon"):

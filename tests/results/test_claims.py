@@ -368,8 +368,13 @@ def test_an_epoch_with_muon_is_worth_what_chapter_9_says():
 def test_most_of_what_muon_gains_a_vae_is_worth_three_times_the_rate_of_adam():
     vae, ladder = (f"mnist-dynamic/{kind}-source-search" for kind in ("vae", "ladder"))
     optimiser = ("optimiser", "muon_lr", "muon_momentum")
-    assert validation_gain(f"{vae}-muon", vae, *optimiser).mean < -7
-    assert validation_gain(f"{vae}-rate", vae, "lr").mean < -7
+    with_muon = validation_gain(f"{vae}-muon", vae, *optimiser)
+    faster = validation_gain(f"{vae}-rate", vae, "lr")
+    climbs = validation_gain(f"{ladder}-rate", ladder, "lr")
+    assert max(with_muon.mean, faster.mean) < -7 and round(climbs.mean) == -3
+    # The intervals of the rate leave out zero, and that of Muon does not.
+    highs = [d.high for d in (faster, climbs, with_muon) if d.high is not None]
+    assert [high < 0 for high in highs] == [True, True, False]
     between = validation_gain(f"{vae}-muon", f"{vae}-rate", *optimiser, "lr")
     assert verdicts({"Muon − rate": between})["Muon − rate"] == "open"
     muon, rate = (
@@ -380,7 +385,6 @@ def test_most_of_what_muon_gains_a_vae_is_worth_three_times_the_rate_of_adam():
         for end in ("muon", "rate")
     )
     assert [a < b for a, b in zip(muon, rate, strict=True)] == [True, False]
-    assert round(validation_gain(f"{ladder}-rate", ladder, "lr").mean) == -3
 
 
 def test_the_curves_of_muon_and_adam_never_meet_at_16_steps():

@@ -435,6 +435,13 @@ def test_the_loosest_bound_of_chapter_17_is_of_the_shortest_training():
     assert loosest == min(off, key=epochs.get) == "mnist-fixed/draw-attention-t16-0"
 
 
+def test_full_mode_of_chapter_4_trains_thirteen_networks_in_an_hour_and_a_quarter():
+    runs = plan("04")
+    assert len(runs) == 13
+    seconds = sum(p.train.epochs * p.seconds_an_epoch for p in runs.values())
+    assert 65 < seconds / 60 < 80
+
+
 @pytest.mark.parametrize(
     ("chapter", "longest"), [("09", (240, 600)), ("16", (0, 30)), ("18", (30, 60))]
 )

@@ -156,3 +156,13 @@ def test_pythae_s_get_nll_is_a_log_likelihood_of_as_many_samples_as_fill_batches
         few = ours(weights, image, asked)
         apart = abs(theirs.mean() - few.mean())
         assert asked > K or apart > 4.5 * few.std() / math.sqrt(RUNS)
+
+
+def test_at_one_draw_the_log_weight_scatters_less_than_the_elbo_with_an_analytic_kl(
+    weights: Any, image: Tensor
+) -> None:
+    """As *Paper against code* says of the packages at K = 1, which take the former."""
+    x, generator = image.expand(RUNS, -1, -1, -1), torch.Generator().manual_seed(0)
+    bound = weights.bound(x, weights.noise(RUNS, generator))
+    same(bound.log_weight, bound.elbo)
+    assert bound.log_weight.std() < 0.9 * bound.elbo.std()

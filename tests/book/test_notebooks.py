@@ -21,7 +21,6 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FIGURES = ("image/png", "image/jpeg", "image/svg+xml")
 CHECKED = "check_parameters(globals()"
-STILL_WITHOUT = {"14"}  # chapters without a hard exercise
 EXERCISE = ("exercise-stub", "exercise-solution", "exercise-check")
 # A machine's paths, and hosts that packages come from. Split, so that this file does
 # not hold what it forbids.
@@ -222,15 +221,19 @@ def test_every_assert_of_a_check_says_what_is_wrong(path: Path) -> None:
                 assert node.msg is not None, ast.unparse(node)
 
 
-def test_most_chapters_have_a_hard_exercise() -> None:
+@each_notebook
+def test_each_chapter_has_a_hard_exercise(path: Path) -> None:
     """One that trains, decides between readings or finds an unnamed mistake."""
     hard = re.compile(r"\{exercise\} .* \(hard\)")
-    without = {
-        path.name[:2]
-        for path in NOTEBOOKS
-        if not any(hard.search(source(cell)) for cell in cells(path))
-    }
-    assert without <= STILL_WITHOUT
+    assert any(hard.search(source(cell)) for cell in cells(path))
+
+
+@each_notebook
+def test_each_exercise_has_hints_in_two_stages(path: Path) -> None:
+    for cell in cells(path):
+        if cell["cell_type"] == "markdown" and "{exercise}" in source(cell):
+            hints = re.findall(r"\{admonition\} (.*[Hh]int)", source(cell))
+            assert hints == ["First hint", "Second hint"], source(cell)[:80]
 
 
 def solves(cell: dict[str, Any]) -> bool:

@@ -6,6 +6,7 @@ Their numbers are those of records that ship, or of a ladder whose log p(x) is k
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from statistics import fmean, stdev
@@ -15,6 +16,10 @@ import torch
 from exact_models import TwoLayerLinearGaussian, affine_head, hermite_grid, seeded
 from torch.distributions import MultivariateNormal
 
+from drawlib.data.download import DataError
+from drawlib.data.sets import load_data
+from drawlib.data.words import words_of
+from drawlib.filters import filterbank
 from drawlib.mistakes.planting import planted
 from drawlib.results.forecast import forecast
 from drawlib.results.intervals import Difference, t_quantile, t_test, verdicts
@@ -372,6 +377,8 @@ def test_most_of_what_muon_gains_a_vae_is_worth_three_times_the_rate_of_adam():
     faster = validation_gain(f"{vae}-rate", vae, "lr")
     climbs = validation_gain(f"{ladder}-rate", ladder, "lr")
     assert max(with_muon.mean, faster.mean) < -7 and round(climbs.mean) == -3
+    one = validation_gain(f"{ladder}-muon", f"{ladder}-rate", *optimiser, "lr")
+    assert round(one.mean) == -1 and one.seeds == 1
     # The intervals of the rate leave out zero, and that of Muon does not.
     highs = [d.high for d in (faster, climbs, with_muon) if d.high is not None]
     assert [high < 0 for high in highs] == [True, True, False]
@@ -450,3 +457,55 @@ def test_full_mode_takes_as_long_as_the_chapter_says(chapter, longest):
     minutes = sorted(p.train.epochs * p.seconds_an_epoch / 60 for p in runs)
     assert longest[0] < minutes[-1] < longest[1]
     assert minutes[-2] < 65  # "about an hour at most"
+
+
+# Figures in the folded solutions
+
+
+def solution(number: str, cell: str) -> str:
+    """The text of a folded solution, on one line."""
+    (path,) = (ROOT / "notebooks").glob(f"{number}-*.ipynb")
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    (found,) = ("".join(c["source"]) for c in cells if c["id"] == cell)
+    assert "{solution}" in found
+    return " ".join(found.split())
+
+
+def test_a_kl_of_full_weight_makes_the_start_of_chapter_9_seven_times_as_long():
+    """The rate of leaving is minus the least eigenvalue of the loss at (m, w) = 0."""
+    assert "about seven times as long" in solution("09", "ex-slow-3")
+    a, rates = 1.2, []
+    for beta in (0.0, 1.0):
+        hessian = torch.tensor([[beta, -a], [-a, a]], dtype=torch.float64)
+        rates.append(-torch.linalg.eigvalsh(hessian)[0].item())
+    assert round(rates[0] / rates[1]) == 7
+
+
+def test_names_have_seven_letters_and_an_end_as_chapter_16_counts_them():
+    text = solution("16", "ex-bits-3")
+    assert "A name has about seven letters" in text
+    assert "3.10 bits per sign are more than 3.5 bits per letter" in text
+    try:
+        names = words_of(load_data("surnames", download=False).test.images)
+    except DataError:
+        pytest.skip("surnames is neither in DRAWLIB_DATA nor in the cache")
+    lengths = [len(name) for name in names]
+    assert abs(fmean(lengths) - 7) < 0.5
+    assert 3.10 * sum(min(m + 1, 13) for m in lengths) / sum(lengths) > 3.5
+
+
+def test_five_zeros_hide_two_mistakes_of_chapter_8_from_centres_and_sums():
+    text = solution("08", "ex-name-3")
+    assert "The centres and sums at five zeros do not show hui-a and hui-b" in text
+    zeros, narrow = torch.zeros(2, 5)
+    narrow[2] = math.log(0.5)
+    for raw, shown in ((zeros, {"hui-a"}), (narrow, set())):
+        right, differ = filterbank(raw[None], (28, 28), 5), set()
+        for key in ("hui-a", "hui-b"):
+            with planted(key):
+                wrong = filterbank(raw[None], (28, 28), 5)
+            assert torch.equal(wrong.mu_x, right.mu_x)
+            assert torch.allclose(wrong.F_x.sum(-1), torch.ones(5))
+            if not torch.allclose(wrong.F_x, right.F_x, atol=1e-6):
+                differ.add(key)
+        assert differ == shown

@@ -24,7 +24,7 @@ __all__ = ["MODELS", "page_html", "picture", "some_test_digits", "write_assets"]
 
 # The one place that names the models of the book's page; the first is shown first.
 MODELS = {
-    "DRAW with attention": "mnist-fixed/draw-attention-t64-muon-0",
+    "DRAW with attention": "mnist-fixed/draw-attention-t64-muon-long-0",
     "DRAW that may stop early": "mnist-fixed/draw-attention-t16-anytime-0",
     "DRAW without attention": "mnist-fixed/draw-no-attention-t16-0",
     "GLAS, its window on L": "mnist-fixed/glas-cauchy-t16-0",

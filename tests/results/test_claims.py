@@ -378,8 +378,8 @@ def test_most_of_what_muon_gains_a_vae_is_worth_three_times_the_rate_of_adam():
     climbs = validation_gain(f"{ladder}-rate", ladder, "lr")
     assert max(with_muon.mean, faster.mean) < -7 and round(climbs.mean) == -3
     one = validation_gain(f"{ladder}-muon", f"{ladder}-rate", *optimiser, "lr")
-    assert round(one.mean) == -1 and one.seeds == 1
-    # The intervals of the rate leave out zero, and that of Muon does not.
+    assert round(one.mean) == -1 and one.high is not None and one.high < 0
+    # The intervals of the rate leave out zero, that of the VAE with Muon does not.
     highs = [d.high for d in (faster, climbs, with_muon) if d.high is not None]
     assert [high < 0 for high in highs] == [True, True, False]
     between = validation_gain(f"{vae}-muon", f"{vae}-rate", *optimiser, "lr")

@@ -370,6 +370,30 @@ def test_an_epoch_with_muon_is_worth_what_chapter_9_says():
     assert validation_gain(f"{T16}-muon-64", f"{T16}-muon", "batch_size").mean < -2
 
 
+def test_most_of_what_muon_gains_a_vae_is_worth_three_times_the_rate_of_adam():
+    vae, ladder = (f"mnist-dynamic/{kind}-source-search" for kind in ("vae", "ladder"))
+    optimiser = ("optimiser", "muon_lr", "muon_momentum")
+    with_muon = validation_gain(f"{vae}-muon", vae, *optimiser)
+    faster = validation_gain(f"{vae}-rate", vae, "lr")
+    climbs = validation_gain(f"{ladder}-rate", ladder, "lr")
+    assert max(with_muon.mean, faster.mean) < -7 and round(climbs.mean) == -3
+    one = validation_gain(f"{ladder}-muon", f"{ladder}-rate", *optimiser, "lr")
+    assert round(one.mean) == -1 and one.high is not None and one.high < 0
+    # The intervals of the rate leave out zero, that of the VAE with Muon does not.
+    highs = [d.high for d in (faster, climbs, with_muon) if d.high is not None]
+    assert [high < 0 for high in highs] == [True, True, False]
+    between = validation_gain(f"{vae}-muon", f"{vae}-rate", *optimiser, "lr")
+    assert verdicts({"Muon − rate": between})["Muon − rate"] == "open"
+    muon, rate = (
+        [
+            r["bounds"]["valid"]["neg_elbo"]
+            for r in records("mnist-dynamic", f"vae-source-search-{end}")
+        ]
+        for end in ("muon", "rate")
+    )
+    assert [a < b for a, b in zip(muon, rate, strict=True)] == [True, False]
+
+
 def test_the_curves_of_muon_and_adam_never_meet_at_16_steps():
     known: dict[str, list[dict[int, float]]] = {}
     for end in ("", "-muon"):
@@ -416,6 +440,13 @@ def test_the_loosest_bound_of_chapter_17_is_of_the_shortest_training():
     }
     loosest = max(off, key=off.get)
     assert loosest == min(off, key=epochs.get) == "mnist-fixed/draw-attention-t16-0"
+
+
+def test_full_mode_of_chapter_4_trains_thirteen_networks_in_an_hour_and_a_quarter():
+    runs = plan("04")
+    assert len(runs) == 13
+    seconds = sum(p.train.epochs * p.seconds_an_epoch for p in runs.values())
+    assert 65 < seconds / 60 < 80
 
 
 @pytest.mark.parametrize(

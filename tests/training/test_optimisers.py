@@ -42,6 +42,21 @@ def test_each_weight_has_one_optimiser_and_muon_has_matrices_alone(model):
     assert sorted(together) == sorted(id(p) for p in model.parameters())
 
 
+@pytest.mark.parametrize(
+    ("model", "first"),
+    [
+        (VAE(VAEConfig.preset("tiny")), "encoder.0.weight"),
+        (LadderVAE(LadderConfig.preset("tiny")), "up.0.0.weight"),
+    ],
+    ids=["vae", "ladder"],
+)
+def test_maps_from_and_to_the_pixels_stay_with_adam(model, first):
+    named = {name: p for name, p in model.named_parameters() if p.ndim == 2}
+    taken = {id(p) for p in model.matrices()}
+    left = {name for name, p in named.items() if id(p) not in taken}
+    assert left == {first, "output.weight"} and len(named) > 3
+
+
 def test_the_windows_heads_and_the_biases_stay_with_adam():
     model = DRAW(DRAWConfig.preset("tiny", attention="gaussian"))
     names = {id(p): name for name, p in model.named_parameters()}

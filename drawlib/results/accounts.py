@@ -224,8 +224,7 @@ def provenance(found: Sequence[Record]) -> Folded:
             [
                 (
                     r.name,
-                    (f"{r.began['epochs']} + " if r.began else "")
-                    + f"{r['epochs']}{of_planned(r, planned)}",
+                    f"{r.epochs}{of_planned(r, planned)}",
                     f"{r['seconds'] / 60:,.0f}",
                     f"{r['parameters']:,}",
                 )

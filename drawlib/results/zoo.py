@@ -79,6 +79,12 @@ class Record:
         """The training with whose weights this one began: its name, all its epochs."""
         return self.values.get("began")
 
+    @property
+    def epochs(self) -> str:
+        """Its epochs, after those of the training that it goes on from: "24 + 30"."""
+        before = f"{self.began['epochs']} + " if self.began else ""
+        return f"{before}{self['epochs']}"
+
 
 def records(
     protocol: str | None = None, row: str | None = None, *, root: Path | None = None

@@ -509,3 +509,17 @@ def test_five_zeros_hide_two_mistakes_of_chapter_8_from_centres_and_sums():
             if not torch.allclose(wrong.F_x, right.F_x, atol=1e-6):
                 differ.add(key)
         assert differ == shown
+
+
+@pytest.mark.parametrize("row", ["draw-attention-t64-muon", "draw-learned-prior-t64"])
+def test_training_on_gains_less_than_a_nat_and_first_gets_worse(row):
+    (first,), (second,) = (records("mnist-fixed", r) for r in (row, f"{row}-long"))
+    assert second.began["name"] == first.name
+    ends = [r["bounds"]["valid"]["neg_elbo"] for r in (first, second)]
+    assert 0.5 < ends[0] - ends[1] < 1
+    before = first["curve"][-1]["valid"]
+    on_the_way = [c["valid"] for c in second["curve"] if c["valid"] is not None]
+    assert on_the_way[0] > before + 1 and on_the_way == sorted(on_the_way)[::-1]
+    worse = sum(v > before for v in on_the_way)
+    assert worse / len(on_the_way) >= 0.5  # "at least half of it goes by"
+    assert 0.6 < second["epochs"] / first["epochs"]

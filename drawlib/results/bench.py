@@ -1,7 +1,8 @@
 """The benchmark's records: how fast each piece of work is, and beside what limit.
 
-``python -m benchmarks`` writes ``zoo/bench/cpu-threads-N.json``; README and chapter 10
-read them here, so no time is typed by hand.
+``python -m benchmarks`` writes ``zoo/bench/cpu-threads-N.json``; a folder within, given
+with ``--out``, holds those of another machine. Chapter 10 reads them, so no time is
+typed by hand.
 """
 
 from __future__ import annotations
@@ -19,18 +20,21 @@ SCHEMA = "drawlib-bench-1"
 
 
 def bench_records(root: Path | None = None) -> list[dict[str, Any]]:
-    """All benchmark records, one for each number of threads, the fewest first.
+    """All benchmark records, one for each machine and number of threads.
+
+    Those of the folder itself come first, and of each machine those of fewest threads.
 
     Example:
         >>> all(record["schema"] == SCHEMA for record in bench_records())
         True
     """
+    root = root or BENCH
     found = [
-        json.loads(path.read_text(encoding="utf-8"))
-        for path in (root or BENCH).glob("*.json")
+        (path.parent.relative_to(root).parts, json.loads(path.read_text("utf-8")))
+        for path in root.rglob("*.json")
     ]
-    found = [record for record in found if record.get("schema") == SCHEMA]
-    return sorted(found, key=lambda record: record["threads"])
+    found = [(machine, r) for machine, r in found if r.get("schema") == SCHEMA]
+    return [r for _, r in sorted(found, key=lambda f: (f[0], f[1]["threads"]))]
 
 
 def bench_table(record: dict[str, Any]) -> list[dict[str, str]]:

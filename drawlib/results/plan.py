@@ -229,7 +229,15 @@ def train_rows(
 def train_row(
     planned: Planned, folder: Path, seed: int, device: str, *, progress: bool = True
 ) -> Path:
-    """Train one row, or go on with it, and write its record unless it is there."""
+    """Train one row, or go on with it, and write its record unless it is there.
+
+    A row that begins with the weights of another one, which do not ship, has that one
+    trained before.
+    """
+    if (first := planned.start) is not None:
+        trained = (folder / first / "run.json").exists()
+        if not trained and not (zoo.ZOO / f"{first}-{seed}.safetensors").exists():
+            train_row(plan_of(first), folder, seed, device, progress=progress)
     run, record = planned.run(folder, seed, device), record_path(planned, folder, seed)
     train_run(run, progress=progress)
     if not record.exists():

@@ -394,6 +394,27 @@ def test_most_of_what_muon_gains_a_vae_is_worth_three_times_the_rate_of_adam():
     assert [a < b for a, b in zip(muon, rate, strict=True)] == [True, False]
 
 
+def test_batches_of_64_gain_a_vae_five_nats_and_a_constant_rate_loses_two_to_four():
+    vae, ladder = (f"mnist-dynamic/{kind}-source-search" for kind in ("vae", "ladder"))
+    assert round(validation_gain(f"{vae}-64", vae, "batch_size").mean) == -5
+    for row in (vae, ladder):
+        lost = validation_gain(f"{row}-mean", row, "schedule", "ema")
+        assert 2 < lost.mean < 4
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_after_150_epochs_the_higher_rate_serves_the_ladder_and_not_the_vae(split):
+    gains = {}
+    for kind in ("vae", "ladder"):
+        slow, (fast,) = (
+            [r["bounds"][split]["neg_elbo"] for r in records("mnist-dynamic", row)]
+            for row in (f"{kind}-source", f"{kind}-source-rate")
+        )
+        assert len(slow) == 3 and not min(slow) < fast < max(slow)
+        gains[kind] = fast - fmean(slow)
+    assert round(gains["vae"]) == 1 and round(2 * gains["ladder"]) / 2 == -0.5
+
+
 def test_the_curves_of_muon_and_adam_never_meet_at_16_steps():
     known: dict[str, list[dict[int, float]]] = {}
     for end in ("", "-muon"):

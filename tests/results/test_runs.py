@@ -21,7 +21,7 @@ from toy_runs import (
 
 from drawlib.evaluation import evaluate
 from drawlib.mistakes.planting import planted
-from drawlib.results import runs, zoo
+from drawlib.results import plan, runs, zoo
 from drawlib.results.runs import Run, load_run, publish, read_run, train_run
 from drawlib.results.zoo import ZooError, load_pretrained, load_weights, records
 from drawlib.training.runstate import TrainingStopped
@@ -324,6 +324,20 @@ def lasting(run: Run, folder, **changes) -> Run:
     """A run that begins where ``run`` ended."""
     config = toy_config(epochs=1, **changes)
     return Run(TOY, "mnist-dynamic", folder, config, start=str(run.run_dir))
+
+
+def test_a_row_whose_start_does_not_ship_has_it_trained_before(
+    tmp_path, toy, monkeypatch
+):
+    first = plan.Planned(
+        "mnist-dynamic/toy", "04", TOY, toy_config(epochs=1), (), None, False, (2, 5),
+        None, 1.0,
+    )  # fmt: skip
+    monkeypatch.setattr(plan, "plan_of", {first.name: first}.__getitem__)
+    second = replace(first, name="mnist-dynamic/toy-on", start=first.name)
+    record = plan.train_row(second, tmp_path, 0, "cpu", progress=False)
+    assert json.loads(record.read_text())["began"]["name"] == "toy"
+    assert plan.record_path(first, tmp_path, 0).exists()
 
 
 def test_a_run_begins_with_the_weights_of_another_one(done, tmp_path):

@@ -16,48 +16,43 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+WORKERS = ["-n", "2", "--dist", "loadfile"]
+# A worker that has nothing left takes over what the other one has not begun.
+SHARED = ["-n", "2", "--dist", "worksteal"]
 APART = "not colab and not browser and not built and not network"
 FAST = f"{APART} and not slow and not faults"
 
 STAGES: dict[str, list[str]] = {
     "ruff": [sys.executable, "-m", "ruff", "check", "."],
     "mypy": [sys.executable, "-m", "mypy"],
-    "unit": [*PYTEST, "tests", "-m", APART, "--durations", "25"],
-    "unit-fast": [*PYTEST, "tests", "-m", FAST],
+    "unit": [*PYTEST, "tests", "-m", APART, *SHARED, "--durations", "25"],
+    "unit-fast": [*PYTEST, "tests", "-m", FAST, *SHARED],
     "doctests": [*PYTEST, "drawlib", "--doctest-modules"],
     "notebooks": [
         *[*PYTEST, "notebooks", "--nbval", "--nbval-current-env"],
         *["--nbval-sanitize-with", "tests/nbval_sanitize.cfg"],
-        *["--nbval-cell-timeout", "1200"],
+        *["--nbval-cell-timeout", "1200", *WORKERS],
     ],
     "book": [sys.executable, "tools/build_book.py"],
     "pdf": [sys.executable, "tools/make_pdf.py"],
     "links": [sys.executable, "tools/check_links.py"],
     "pages": [*PYTEST, "tests/book/test_book.py", "-m", "built"],
-    "browser": [*PYTEST, "tests/pages/test_pages.py", "-m", "browser"],
+    "browser": [*PYTEST, "tests/pages/test_pages.py", "-m", "browser", "-n", "2"],
+    # Each file drives a browser of its own, so each has a worker of its own.
     "live": [
         *[*PYTEST, "tests/pages/test_explorer.py", "tests/pages/test_web.py"],
         *["tests/pages/test_live_draw.py", "tests/pages/test_standalone.py"],
         *["tests/pages/test_side_by_side.py", "tests/pages/test_words_page.py"],
-        *["tests/pages/test_slides.py", "-m", "browser"],
+        "tests/pages/test_slides.py",
+        *["-m", "browser", *WORKERS],
     ],
     "faults": [*PYTEST, "tests", "-m", "faults"],
     "colab": [*PYTEST, "tests", "-m", "colab"],
 }
-# A stage that runs alone has two workers. One that has nothing left takes over what the
-# other has not begun, but for files that drive a kernel or a browser of their own.
-WORKERS = {
-    **dict.fromkeys(["unit", "unit-fast"], ["-n", "2", "--dist", "worksteal"]),
-    **dict.fromkeys(["notebooks", "live"], ["-n", "2", "--dist", "loadfile"]),
-    "browser": ["-n", "2"],
-}
 # One after the other; a row's chains run beside each other, since each takes one core.
 PLAN: list[list[list[str]]] = [
-    [
-        ["book", "pdf", "links", "pages", "browser", "live"],
-        ["ruff", "mypy", "doctests", "unit"],
-    ],
-    [["notebooks"]],
+    [["book", "pdf", "links", "pages"], ["ruff", "mypy", "doctests"]],
+    *[[[name]] for name in ("unit", "notebooks", "browser", "live")],
 ]
 ALL = [name for row in PLAN for chain in row for name in chain]
 NOTHING_COLLECTED = 5
@@ -69,7 +64,7 @@ def run(name: str, alone: bool = True) -> tuple[str, float]:
 
     What it prints is shown at once where it runs alone, else in one piece at its end.
     """
-    # Two processes on two cores: more threads would only get in each other's way.
+    # Two workers on two cores: more threads would only get in each other's way.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
     if name == "notebooks":
         del environment["MPLBACKEND"]  # the kernel's own shows the figures
@@ -79,7 +74,7 @@ def run(name: str, alone: bool = True) -> tuple[str, float]:
         print(headline, end="", flush=True)
     start = time.time()
     done = subprocess.run(
-        [*STAGES[name], *(WORKERS.get(name, []) if alone else [])],
+        STAGES[name],
         cwd=ROOT,
         env=environment,
         stdout=None if alone else subprocess.PIPE,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
+import zipfile
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -211,7 +213,7 @@ def line_html(line: Sequence[str], under: str, sides: Sequence[str]) -> str:
         for text, side in zip(rest, sides[1:], strict=True)
     )
     row = f"<tr>{head}{cells}</tr>"
-    style = "text-align:left;font-size:smaller;border-top:0"
+    style = "text-align:left;font-size:.8em;border:0"
     if under:
         row += f'<tr><td colspan="{len(rest)}" style="{style}">{under}</td></tr>'
     return row
@@ -237,23 +239,35 @@ class Folded:
 
 @dataclass(frozen=True)
 class Files:
-    """Text files inside the page, to take along: by name, what each is and its text.
+    """Text files inside the page, to take along in one archive.
+
+    By name, what each is and its text.
 
     Example:
-        >>> Files({"table-A.csv": ("MNIST", "row,ours")})
+        >>> Files("tables.zip", {"table-A.csv": ("MNIST", "row,ours")})
+        tables.zip, with
         table-A.csv: MNIST
     """
 
+    archive: str
     files: Mapping[str, tuple[str, str]]
 
     def __repr__(self) -> str:
-        return "\n".join(f"{name}: {about}" for name, (about, _) in self.files.items())
+        told = [f"{name}: {about}" for name, (about, _) in self.files.items()]
+        return "\n".join([f"{self.archive}, with", *told])
 
     def _repr_html_(self) -> str:
-        links = "".join(
-            f'<li><a download="{escape(name)}" href="data:text/plain;base64,'
-            f'{b64encode(text.encode()).decode()}">{escape(name)}</a>: '
-            f"{escape(about)}</li>"
-            for name, (about, text) in self.files.items()
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as z:
+            for name, (_, text) in self.files.items():
+                # A name alone has no date: the same files are the same bytes.
+                z.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED)
+        link = (
+            f'<a download="{escape(self.archive)}" href="data:application/zip;base64,'
+            f'{b64encode(packed.getvalue()).decode()}">{escape(self.archive)}</a>'
         )
-        return f"<ul>{links}</ul>"
+        inside = "".join(
+            f"<li>{escape(name)}: {escape(about)}</li>"
+            for name, (about, _) in self.files.items()
+        )
+        return f"<p>{link}, with</p><ul>{inside}</ul>"

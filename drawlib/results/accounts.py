@@ -145,7 +145,8 @@ def below(row: Row, texts: Mapping[str, str]) -> Below:
         if theirs is not None:
             said[key] = f"{said.get(key, '')} (published {theirs:.2f})".strip()
     if row.seconds is not None:
-        said["budget"] += f", {row.seconds / 60:,.0f} min a seed on {row.device}"
+        minutes = f"{row.seconds / 60:,.0f} min a seed"
+        said["budget"] += f", {minutes} on {of_one(row.device)}"
     said = {head: text for head, text in said.items() if text}
     if not row.name:  # somebody else's: all there is
         return Below(said)
@@ -236,6 +237,11 @@ def provenance(found: Sequence[Record]) -> Folded:
     return Folded(parts)
 
 
+def of_one(device: str | None) -> str:
+    """A device in words: what has one thread has no "thread(s)"."""
+    return (device or "").replace(" 1 thread(s)", " 1 thread")
+
+
 def of_planned(record: Record, planned: Mapping[str, Planned]) -> str:
     its = planned.get(f"{record.protocol}/{record.model}")
     return "" if its is None else f" of {its.train.epochs}"
@@ -247,7 +253,7 @@ def made_of(r: Record) -> dict[str, str]:
     rounding = abs((weights or {}).get("rounding_nats") or 0.0)
     texts = {
         "steps": f"{r['steps']:,}",
-        "device": r["device"],
+        "device": of_one(r["device"]),
         "commit": (r["commit"] or "unknown")[:8]
         + (", changed" if r.values.get("commit_dirty") else ""),
         "data": r["data_sha256"].get("content", "")[:8],
@@ -294,7 +300,7 @@ def card(r: Record, planned: Mapping[str, Planned]) -> Shown:
             else ""
         )
         + f"{r['skipped_steps']:g} steps skipped; seed {r['seed']}; "
-        f"{r['seconds'] / 60:,.0f} minutes on {r['device']}",
+        f"{r['seconds'] / 60:,.0f} minutes on {of_one(r['device'])}",
         "train": numbers(r, "train"),
         "validation": numbers(r, "valid"),
         "test": numbers(r, "test"),
@@ -352,8 +358,9 @@ def table_files(found: Sequence[Record]) -> Files:
         'table-A.csv'
     """
     return Files(
+        "tables.zip",
         {
             f"table-{name}.csv": (title, table(name, found).to_csv())
             for name, title in table_names().items()
-        }
+        },
     )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import re
+import zipfile
 from dataclasses import replace
 
 from drawlib import records
@@ -75,4 +79,9 @@ def test_a_card_and_its_provenance_come_from_the_record():
 def test_the_files_to_take_along_are_the_tables_unrounded():
     files = table_files(FOUND)
     assert files.files["table-A.csv"][1] == table("A", FOUND).to_csv()
-    assert files._repr_html_().count('download="table-') == len(files.files)
+    html = files._repr_html_()
+    (packed,) = re.findall(r'download="tables.zip" href="data:[^,]*,([^"]*)"', html)
+    with zipfile.ZipFile(io.BytesIO(base64.b64decode(packed))) as inside:
+        texts = {name: inside.read(name).decode() for name in inside.namelist()}
+    assert texts == {name: text for name, (_, text) in files.files.items()}
+    assert html == files._repr_html_()

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from drawlib.bound import LatentModel, Noise, check_images, evaluation_mode
 from drawlib.config import Config, at_least, one_of, whole_number
-from drawlib.evaluation import mean_and_error
+from drawlib.evaluation import check_seed, mean_and_error
 from drawlib.likelihood import with_bits
 from drawlib.machine.files import check_target, write_atomically
 from drawlib.machine.progress import progress_bar
@@ -454,7 +454,7 @@ def run(
     progress: bool,
 ) -> Annealed:
     """``ais`` without the look at the images: simulated ones may be any numbers."""
-    seed = whole_number("seed", seed, below=2**32)
+    seed = check_seed(seed)
     betas, reverse = config.betas(), posterior is not None
     with held(model) as weight:
         generator = torch.Generator(weight.device)
@@ -532,7 +532,7 @@ def simulate(
     """
     n = whole_number("images", n, lowest=1)
     with held(model) as weight, torch.no_grad():
-        seed = whole_number("seed", seed, below=2**32)
+        seed = check_seed(seed)
         generator = torch.Generator(weight.device).manual_seed(seed)
         noise = model.noise(n, generator)
         canvas, z = model.latents(noise)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -161,13 +160,11 @@ class LatentModel(nn.Module):
     def matrices(self) -> list[Tensor]:
         """The weights that an optimiser for matrices (Muon) may take.
 
-        Here those of all affine maps between features: a map from or to the pixels
-        stays with Adam. It is the largest by far, and Muon's step costs the more the
-        larger a matrix is, whatever the batch.
+        Here those of all affine maps; a model leaves out what is no matrix between
+        two layers of features.
         """
-        pixels = math.prod(self.image_shape)
-        maps = (m.weight for m in self.modules() if isinstance(m, nn.Linear))
-        return [weight for weight in maps if pixels not in weight.shape]
+        maps = (m for m in self.modules() if isinstance(m, nn.Linear))
+        return [m.weight for m in maps]
 
     def begin_epoch(self, fraction: float) -> None:
         """What a model changes about itself in training; most models change nothing.

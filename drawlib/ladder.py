@@ -172,6 +172,14 @@ class LadderVAE(LatentModel):
         self.output = linear(widths[-1], pixels)
         self.likelihood = likelihood(config.likelihood, config.image_shape[0])
 
+    def matrices(self) -> list[Tensor]:
+        """All but the map from the pixels, the first, and that to them, the last.
+
+        These stay with Adam: they are the largest by far, and Muon's step costs the
+        more the larger a matrix is, whatever the batch.
+        """
+        return super().matrices()[1:-1]
+
     def noise_shapes(self, n: int) -> tuple[tuple[int, ...], ...]:
         return tuple((n, z) for z in self.config.z)
 

@@ -206,8 +206,8 @@ def line_html(line: Sequence[str], under: str, sides: Sequence[str]) -> str:
     first, *rest = line
     # A long name may break behind its protocol.
     name = escape(first).replace("/", "/<wbr>")
-    rows = 2 if under else 1
-    head = f'<th scope="row" rowspan="{rows}">{name}</th>'
+    both = ' rowspan="2"' if under else ""
+    head = f'<th scope="row"{both}>{name}</th>'
     cells = "".join(
         f'<td style="{side}">{escape(text)}</td>'
         for text, side in zip(rest, sides[1:], strict=True)

@@ -92,6 +92,14 @@ class VAE(LatentModel):
         self.output = linear(config.decoder[-1], pixels)
         self.likelihood = likelihood(config.likelihood, config.image_shape[0])
 
+    def matrices(self) -> list[Tensor]:
+        """All but the map from the pixels, the first, and that to them, the last.
+
+        These stay with Adam: they are the largest by far, and Muon's step costs the
+        more the larger a matrix is, whatever the batch.
+        """
+        return super().matrices()[1:-1]
+
     def noise_shapes(self, n: int) -> tuple[tuple[int, ...], ...]:
         return ((n, self.config.z),)
 

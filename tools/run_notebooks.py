@@ -45,7 +45,7 @@ def lighter(figure: bytes) -> bytes:
         return figure
     image = stored.convert("RGB")
     # No pixel may move, or few colours do where the eye sees none move.
-    for colours, moved in ((256, 0.0), (64, 0.2), (256, 0.2)):
+    for colours, moved in ((256, 0.0), (32, 0.2), (64, 0.2), (256, 0.2)):
         fewer = image.quantize(
             colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
         )

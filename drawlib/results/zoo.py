@@ -100,7 +100,7 @@ def records(
     """
     root = root or ZOO
     found = []
-    for path in sorted(root.glob(f"{protocol or '*'}/{row or '*'}-*.json")):
+    for path in sorted(root.glob("*/*-*.json")):
         values = read_json(path)
         if values.get("schema") != SCHEMA:
             continue

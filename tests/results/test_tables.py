@@ -324,7 +324,7 @@ def test_html_is_escaped_and_has_headings_for_screen_readers():
     found = [record(VAE, 0, 90.0, note="<b>a & b</b>")]
     text = table("A", found).to_html()
     assert "&lt;b&gt;a &amp; b" in text and "<b>" not in text
-    assert '<th scope="col"' in text and '<th scope="row" rowspan="1">VAE</th>' in text
+    assert '<th scope="col"' in text and '<th scope="row">VAE</th>' in text
     assert text.startswith('<table class="table"><caption>Table A. ')
     assert table("A", found)._repr_html_() == text
 

@@ -294,6 +294,14 @@ def test_altered_shipped_weights_are_refused(root):
         load_pretrained(NAME, root=root)
 
 
+def test_records_of_ones_own_images_are_found_by_their_protocol(root):
+    """It holds a path, which no folder of a zoo is named after."""
+    own = {"row": "mine", "kind": "vae", "protocol": "folder:a/b?size=28x28"}
+    write_record("folder-b/mine-0", {**own, "config": {}, "weights": None}, root=root)
+    (found,) = records(own["protocol"], "mine", root=root)
+    assert found.name == "folder-b/mine-0"
+
+
 def test_records_are_found_by_protocol_and_row(root):
     (root / "mnist-dynamic" / "not-a-record.json").write_text("{}")
     assert [r.name for r in records(root=root)] == [NAME, NAME[:-1] + "1"]

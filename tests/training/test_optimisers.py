@@ -47,8 +47,10 @@ def test_each_weight_has_one_optimiser_and_muon_has_matrices_alone(model):
     [
         (VAE(VAEConfig.preset("tiny")), "encoder.0.weight"),
         (LadderVAE(LadderConfig.preset("tiny")), "up.0.0.weight"),
+        # As many pixels as hidden units.
+        (VAE(VAEConfig((1, 4, 4), (16, 16), (16, 16), z=16)), "encoder.0.weight"),
     ],
-    ids=["vae", "ladder"],
+    ids=["vae", "ladder", "square"],
 )
 def test_maps_from_and_to_the_pixels_stay_with_adam(model, first):
     named = {name: p for name, p in model.named_parameters() if p.ndim == 2}

@@ -1,9 +1,11 @@
 """Your own images: folders, arrays, torchvision's sets, and the habits of files."""
 
+import copy
 import inspect
 import json
 import math
 import os
+import pickle
 import re
 import struct
 from pathlib import Path
@@ -510,6 +512,14 @@ def test_images_are_the_same_in_whatever_order_and_holder_they_come(how):
     images = np.random.default_rng(0).integers(0, 256, (40, 5, 6), "u1")
     found = Data.from_arrays({"images": how(images)})
     assert found.sha256 == Data.from_arrays(images).sha256
+
+
+def test_data_travel_to_other_processes():
+    """A pool that spawns, Dask, a copy: a mapping that cannot be changed could not."""
+    data = Data.from_arrays(np.zeros((30, 5, 6), "u1"), np.arange(30) % 3)
+    for there in (pickle.loads(pickle.dumps(data)), copy.deepcopy(data)):
+        assert there.sha256 == data.sha256 and there.protocol == data.protocol
+        assert torch.equal(there.train.images, data.train.images)
 
 
 @pytest.mark.parametrize("name", [None, 3, Path("npz:a.npz"), b"mnist-fixed"])

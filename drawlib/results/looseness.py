@@ -1,7 +1,7 @@
 """How loose the bounds of shipped models are: measured once, read by the chapter.
 
 ``tools/measure_looseness.py`` writes ``zoo/loose/<protocol>/<model>.json``. A file
-holds the same few images under every bound, one number an image, so that what they
+holds the same few images under every bound, one number per image, so that what they
 share, the luck of the images, falls out of each difference.
 """
 

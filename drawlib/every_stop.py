@@ -17,7 +17,7 @@ from drawlib.evaluation import (
     check_seed,
     error_in_general,
 )
-from drawlib.machine.settings import default_dtype
+from drawlib.machine.settings import default_dtype, in_main_memory
 from drawlib.recurrent import Recurrent
 from drawlib.stops import elbo_at_stops
 
@@ -48,6 +48,7 @@ class EveryStop:
 
 
 @torch.no_grad()
+@in_main_memory()
 def every_stop(
     model: Recurrent,
     data: Data,

@@ -128,7 +128,7 @@ def page(
     for label, model in models.items():
         check_images(x, model.image_shape)
         noise = model.noise(len(x), torch.Generator().manual_seed(seed))
-        made = drawing(model, x, noise)
+        made = drawing(model, x.to(next(model.parameters())), noise)
         parts.append(
             {
                 "label": label,

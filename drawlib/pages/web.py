@@ -373,7 +373,7 @@ def export_model(
     check_target(Path(out))
     fitting, refused = forms_that_fit(model, name)
     images = min(images, len(data.test))
-    shipped = neg_elbos(model, data, images, seed)
+    shipped = neg_elbos(as_in_page(model, None), data, images, seed)
     for form in fitting:
         quantised = neg_elbos(as_in_page(model, form), data, images, seed)
         loss, error = mean_and_error(quantised - shipped)

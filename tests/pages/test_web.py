@@ -189,6 +189,16 @@ def test_export_measures_what_evaluate_does(monkeypatch):
     assert each.mean().item() == pytest.approx(found.neg_elbo, abs=1e-6)
 
 
+def test_a_model_of_another_type_is_measured_as_the_page_has_it(monkeypatch, tmp_path):
+    """In float32, on the CPU, wherever the model at hand is."""
+    model = some_model(DRAWConfig.preset("tiny", hidden=64)).double()
+    shipping(monkeypatch, model)
+    data = web.load_data("toy")
+    made = web.export_model(model, data, tmp_path / "a.js", name="a", images=3)
+    want = web.neg_elbos(model.float(), data, 3, seed=0).mean().item()
+    assert made.measured["shipped"] == pytest.approx(want, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("limit", "value", "said"),
     [("MOST_BYTES", 20_000, "int8 takes 0."), ("MOST_LOSS", -1e9, "float16 loses")],

@@ -66,10 +66,8 @@ def every_stop(
         ValueError: as ``evaluate``.
 
     Example:
-        >>> from drawlib import DRAW, DRAWConfig, Split
-        >>> from drawlib.data.protocols import Protocol
-        >>> empty = Split(torch.zeros(4, 1, 28, 28, dtype=torch.uint8))
-        >>> data = Data("toy", Protocol("toy", "Empty."), empty, empty, empty)
+        >>> from drawlib import DRAW, DRAWConfig
+        >>> data = Data.from_arrays(torch.zeros(40, 28, 28, dtype=torch.bool))
         >>> found = every_stop(DRAW(DRAWConfig.preset("tiny")), data)
         >>> found.images, len(found.neg_elbo)
         (4, 4)

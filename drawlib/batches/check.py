@@ -1,7 +1,8 @@
 r"""Are the recorded numbers those of the shipped weights? Recomputed without training.
 
 For each record with weights whose data can be reached: −ELBO of the test images that
-the record took (all, or a seeded part) with one posterior sample, and the importance-weighted bound L_K on a seeded 200 of them.
+the record took (all, or a seeded part) with one posterior sample, and the
+importance-weighted bound L_K on a seeded 200.
 Both are means of random numbers, so each is allowed four standard errors of the
 difference between two honest measurements, and 0.01 nats and two millionths of the
 number for the arithmetic of another processor (a colour image has 15,000 nats):

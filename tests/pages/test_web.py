@@ -31,6 +31,7 @@ from drawlib import (
 from drawlib.__main__ import main
 from drawlib.data.protocols import Protocol
 from drawlib.pages import draw_a_digit, web
+from drawlib.pages.embedded import script
 from drawlib.results import zoo
 from drawlib.stops import elbo_at_stops
 
@@ -129,7 +130,7 @@ def test_export_is_the_same_text_each_time_and_one_statement_of_a_classic_script
     assert first.startswith("// a/b-0: int8") and nothing == ""
     assert second.startswith('(window.drawlibModels ??= {})["a/b-0"] = {')
     for forbidden in ("import ", "http", "fetch", "</"):
-        assert forbidden not in text + web.script().split("const waiting")[0]
+        assert forbidden not in text + script(web.SCRIPTS).split("const waiting")[0]
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -388,7 +389,7 @@ class Opened:
         page = folder / "page.html"
         page.write_text(
             "<!doctype html><meta charset=utf-8><title>Models</title>"
-            f"<script>{web.script()}\n{TEXT}\nwindow.models = {{}};</script>",
+            f"<script>{script(web.SCRIPTS)}\n{TEXT}\nwindow.models = {{}};</script>",
             encoding="utf-8",
         )
         self.context = browser.new_context()

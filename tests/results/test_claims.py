@@ -22,6 +22,7 @@ from drawlib.data.words import words_of
 from drawlib.filters import filterbank
 from drawlib.mistakes.planting import planted
 from drawlib.results.forecast import forecast
+from drawlib.results.glance import glance
 from drawlib.results.intervals import Difference, t_quantile, t_test, verdicts
 from drawlib.results.looseness import loose_records
 from drawlib.results.plan import plan
@@ -293,6 +294,26 @@ def test_the_page_calls_settled_what_is_and_nothing_else():
     assert "L1 alone is suggestive among the pairs of chapter 14" in text
     assert len(re.findall(r"\bsettled\b", text)) == 1
     assert len(re.findall(r"\bsuggestive\b", text)) == 2
+
+
+def test_bounds_at_a_glance_are_of_one_sample_and_all_images_unless_they_say_so():
+    for line in glance(records()).lines:
+        row = line.row
+        if row.bound == "−ELBO" and row.ours is not None:
+            whole = 8115 if row.protocol == "omniglot-ours" else 10_000
+            assert row.K == 1 and (row.images == whole) != line.part, row.name
+    text = text_of("14", "in-one-table")
+    assert "one sample per image ($K = 1$)" in text
+    assert "10,000 of MNIST and 8,115 of OMNIGLOT" in text
+
+
+def test_how_far_seeds_scatter_stands_beside_what_the_right_to_stop_costs():
+    seeds = records("mnist-fixed", "draw-attention-t16-muon")
+    scatter = stdev(r["bounds"]["test"]["neg_elbo"] for r in seeds)
+    assert len(seeds) == 3
+    assert f"three seeds of the first network scatter by {scatter:.1f}," in text_of(
+        "16", "ch16-25"
+    )
 
 
 def test_in_the_sizes_of_the_settings_file_the_faults_make_either_filter_seem_ahead():

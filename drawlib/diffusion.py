@@ -388,7 +388,7 @@ def alpha(log_snr: Tensor) -> Tensor:
 
 
 def per_pixel(value: Float[Tensor, "batch"]) -> Float[Tensor, "batch 1 1 1"]:
-    """A number an image, for all its pixels."""
+    """One number per image, for all its pixels."""
     return value[:, None, None, None]
 
 

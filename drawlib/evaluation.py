@@ -387,7 +387,7 @@ def whole_split(
     from image to image than either, so the luck of the subset cancels.
 
     Args:
-        all_elbo: −ELBO of every image of the split, one sample an image; nats.
+        all_elbo: −ELBO of every image of the split, one sample per image; nats.
         elbo, iw: −ELBO and −log p̂_K of the subset.
         labels: of the subset, if it was stratified by them.
         noise: the variance over z of one entry of ``all_elbo``; nats².

@@ -26,10 +26,10 @@ __all__ = ["EveryStop", "every_stop"]
 
 @dataclass(frozen=True)
 class EveryStop:
-    """For t = 1 … T, nats an image, with standard errors over images in general.
+    """For t = 1 … T, nats per image, with standard errors over images in general.
 
     Attributes:
-        neg_elbo: −E log D(x given c_t) + Σ_{s≤t} KL_s, one posterior draw an image.
+        neg_elbo: −E log D(x given c_t) + Σ_{s≤t} KL_s, one posterior draw per image.
         neg_elbo_se: its standard errors; those of neighbouring steps go together.
         reconstruction: −E log D(x given c_t), its first part.
     """

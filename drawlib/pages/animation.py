@@ -281,7 +281,7 @@ def redrawing(
         below = "At the bottom lies the latent space L"
         rows.append(Row("L", below, L, trace.latent, "where it is read", "green"))
     draws = f"draws {'it' if n == 1 else 'them'} again in {T} steps."
-    nats = f"The KL of all steps is {trace.kl.sum(1).mean():.1f} nats an image."
+    nats = f"The KL of all steps is {trace.kl.sum(1).mean():.1f} nats per image."
     words = [f"{name} looks at {counted(n, what)} and {draws}"]
     words += [*(row.sentence for row in rows), nats]
     return animation(rows, " ".join(words), **look)

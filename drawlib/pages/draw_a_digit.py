@@ -158,7 +158,7 @@ def told(model: web.WebModel) -> str:
 def picture(path: Path) -> str:
     """Draw a test digit, and how the page's first model looks at it and redraws it.
 
-    One column a step, evenly chosen: the digit with the window that reads, the canvas
+    One column per step, evenly chosen: the digit with the window that reads, the canvas
     with the window that writes. Returns the alt text.
     """
     from matplotlib.figure import Figure

@@ -59,7 +59,7 @@ def filterbank_explorer(digits: Any, labels: Sequence[str] | None = None) -> Liv
 
     Raises:
         TypeError: for images that are not uint8.
-        ValueError: for another shape, or labels that are not one an image.
+        ValueError: for another shape, or labels that are not one per image.
 
     Example:
         >>> filterbank_explorer(torch.zeros(2, 28, 28, dtype=torch.uint8))
@@ -82,7 +82,7 @@ def filterbank_explorer(digits: Any, labels: Sequence[str] | None = None) -> Liv
         labels = [f"digit {k + 1}" for k in range(len(images))]
     if len(labels) != len(images):
         raise ValueError(
-            f"{len(labels)} labels for {len(images)} digits; allowed: one a digit"
+            f"{len(labels)} labels for {len(images)} digits; allowed: one per digit"
         )
     return LivePage(
         "filterbank",

@@ -159,7 +159,7 @@ def first_of_each(
         names = [str(getattr(label, "item", lambda v=label: v)()) for label in labels]
     if len(names) != len(images):
         raise ValueError(
-            f"{len(names)} labels for {len(images)} images; allowed: one an image"
+            f"{len(names)} labels for {len(images)} images; allowed: one per image"
         )
     first: dict[str, int] = {}
     for k, label in enumerate(names):

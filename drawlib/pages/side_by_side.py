@@ -122,7 +122,7 @@ def page(
     named = [f"image {k + 1}" for k in range(len(x))] if labels is None else labels
     if len(named) != len(x) or not len(x):
         raise ValueError(
-            f"{len(named)} labels for {len(x)} images; allowed: one an image"
+            f"{len(named)} labels for {len(x)} images; allowed: one per image"
         )
     parts = []
     for label, model in models.items():

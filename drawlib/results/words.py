@@ -25,7 +25,7 @@ ORDERS = (1, 2, 3, 4, 5, 6)
 
 @dataclass(frozen=True)
 class ExactRow:
-    """−log p of a test word: nats a word with its standard error over words."""
+    """−log p of a test word: nats per word with its standard error over words."""
 
     label: str
     nats: float
@@ -34,7 +34,7 @@ class ExactRow:
 
 
 def bits_a_letter(nats: float, images: Tensor) -> float:
-    """Nats a word as bits for each of its letters; the end is paid, not counted.
+    """Nats per word as bits for each of its letters; the end is paid, not counted.
 
     Example:
         >>> from drawlib.data.words import codes_of, images_of

@@ -204,7 +204,7 @@ def test_description_says_what_there_is_to_see():
     x = data.binarise(data.test.images[chosen], split="test")
     torch.testing.assert_close(made.rows[0].images[0], x)
     kl = model(x, generator=torch.Generator().manual_seed(0)).kl.sum(1).mean()
-    nats = re.search(r"KL of all steps is ([\d.]+) nats an image", made.alt)
+    nats = re.search(r"KL of all steps is ([\d.]+) nats per image", made.alt)
     assert nats and float(nats[1]) == pytest.approx(float(kl.detach()), abs=0.051)
     assert explorer.animation(model, 1).alt.startswith("The model draws 1 image of")
 

@@ -18,6 +18,10 @@ number for the arithmetic of another processor (a colour image has 15,000 nats):
 - K is that of the record, unless that would take too long; it is then lowered, and
   said so. L_K falls with K in ever smaller steps, so over log₂(K/K′) doublings it falls
   at most by so many times the last step; that is added below.
+
+Of each measurement of looseness (chapter 17) the same few images are put through −ELBO,
+L_K and the shortest AIS again; what the draws and the chains may change is 4 √2 of the
+standard error of their mean.
 """
 
 from __future__ import annotations
@@ -26,24 +30,27 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from drawlib.annealing import AISConfig, ais
 from drawlib.batches.batch import say_at_once
 from drawlib.batches.jobs import BatchFailed
 from drawlib.bound import LatentModel
 from drawlib.data.download import DataError
 from drawlib.data.sets import Data, load_data, stratified_subset
-from drawlib.evaluation import per_image
+from drawlib.evaluation import chosen, per_image
 from drawlib.mistakes.planting import planted
 from drawlib.models import CONFIGS
 from drawlib.results import tables
+from drawlib.results.looseness import log_p_hat, loose_records, step_sizes, weights
 from drawlib.results.zoo import Record, ZooError, load_pretrained, records
 
-__all__ = ["Finding", "check", "check_record"]
+__all__ = ["Finding", "check", "check_looseness", "check_record"]
 
 IMAGES = 200
 MINUTES = 20.0
@@ -135,8 +142,8 @@ def check_record(
         value = ours["iw"].mean().item()
     else:
         gap = ours["elbo"] - ours["iw"]
-        chosen = stratified_subset(data.test, theirs, 0)
-        value = (one[chosen].mean() - gap.mean()).item()
+        same = stratified_subset(data.test, theirs, 0)
+        value = (one[same].mean() - gap.mean()).item()
         noise += v / theirs + gap.var().item() * (1 / n + 1 / theirs)
     reach = arithmetic(value) + 4 * math.sqrt(noise)
     low = value - reach
@@ -152,6 +159,51 @@ def check_record(
         )
     )
     return findings
+
+
+def check_looseness(
+    record: dict[str, Any], model: LatentModel, data: Data
+) -> list[Finding]:
+    """The findings of one measurement of looseness, image by image the same."""
+    x = chosen(model, data, "test", record["images"], record["seed"])
+    K = max(map(int, record["iw"]))
+    log_w, elbo = weights(model, x, K, record["seed"])
+    share = log_w.softmax(1)
+    shortest = record["ais"][0]
+    config = AISConfig(**{f.name: shortest[f.name] for f in fields(AISConfig)})
+    (steps,) = step_sizes(model, x, [config], record["seed"])
+    annealed = ais(model, x, config, steps=steps, seed=record["seed"], chunk=400)
+    # What, the recorded mean, each image's value, and its variance over draws.
+    parts = (
+        ("−ELBO", record["neg_elbo"], -elbo.mean(1), elbo.var(1) / K),
+        (
+            f"importance-weighted, K {K:,}",
+            record["iw"][str(K)],
+            -log_p_hat(log_w, K).mean(1),
+            (share.square().sum(1) - 1 / K).clamp(min=0),
+        ),
+        (
+            f"AIS, {config}",
+            shortest["neg_log_p"],
+            -annealed.log_p,
+            annealed.errors.square(),
+        ),
+    )
+    found = []
+    for what, recorded, values, variance in parts:
+        value = values.mean().item()
+        reach = arithmetic(value) + 4 * math.sqrt(2 * variance.sum().item()) / len(x)
+        found.append(
+            Finding(
+                f"loose/{record['model']}",
+                f"{what}, {len(x)} images",
+                sum(recorded) / len(recorded),
+                value,
+                value - reach,
+                value + reach,
+            )
+        )
+    return found
 
 
 def arithmetic(value: float) -> float:
@@ -206,6 +258,9 @@ def check(
             left.append(f"{record.name}: {reason}")
         else:
             todo.append(record)
+    loose = {} if names else loose_records(root and root / "loose")
+    for name in sorted(loose.keys() - {record.name for record in todo}):
+        left.append(f"loose/{name}: its weights or its data cannot be had")
     for record in todo:
         its_data = data[record.protocol]
         assert isinstance(its_data, Data)
@@ -216,6 +271,8 @@ def check(
                 # Half the time for L_K, half for −ELBO of every image.
                 seconds = 60 * minutes / 2 / len(todo)
                 findings = check_record(record, model, its_data, seconds=seconds)
+                if record.name in loose:
+                    findings += check_looseness(loose[record.name], model, its_data)
         except (ZooError, OSError) as error:
             say(f"OFF {record.name}: {error}")
             off.append(f"{record.name} ({error})")

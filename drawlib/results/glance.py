@@ -23,8 +23,9 @@ MARKS = (
     "± is the standard error over test images, for images in general (of several "
     "seeds: the mean of theirs); in B-weighted, where it follows from a subset by the "
     "difference estimator, the error for this very split stands in brackets.",
-    "† a short training, ‡ from memory, § split unverified, ¶ fewer epochs than the "
-    "row that it stands beside, so no comparison with it.",
+    "† a short training, which gets no verdict; ‡ from memory: check it before you "
+    "quote it; § split unverified; ¶ fewer epochs than the row that it stands beside, "
+    "so no comparison with it.",
 )
 
 

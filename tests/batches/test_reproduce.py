@@ -591,6 +591,69 @@ def test_check_says_what_it_could_not_check_and_why(shipped, checked, tmp_path):
     assert told[-1].endswith("0 off, 1 not checked")
 
 
+@pytest.fixture(scope="module")
+def loose_record(shipped):
+    """How loose the bounds of the toy are, measured once."""
+    from drawlib.results import looseness
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(looseness, "load_data", lambda name: toy_data())
+        model = zoo.load_pretrained("mnist-dynamic/same-0", root=shipped)
+        patch.setattr(looseness, "load_pretrained", lambda name: model)
+        patch.setattr(looseness, "accelerate", lambda model: None)
+        *_, record = looseness.measure_looseness(
+            "mnist-dynamic/same-0", 4, 2, (2, 4), 2, seed=0
+        )
+    return record
+
+
+@pytest.fixture
+def measured(shipped, loose_record, tmp_path):
+    """The zoo with a measurement of looseness, changed by what it is called with."""
+
+    def change(part: str, nats: float) -> Path:
+        root = altered(shipped, tmp_path / "zoo", "same", lambda values: None)
+        values = json.loads(json.dumps(loose_record))
+        where = {
+            "elbo": values["neg_elbo"],
+            "iw": values["iw"]["5000"],
+            "ais": values["ais"][0]["neg_log_p"],
+        }
+        where[part][:] = [value + nats for value in where[part]]
+        path = root / "loose" / "mnist-dynamic" / "same-0.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(values))
+        return root
+
+    return change
+
+
+def test_check_recomputes_how_loose_a_bound_was_measured_to_be(measured, checked):
+    told, error = checked(measured("iw", 0.0))
+    loose = [line for line in told if "loose/mnist-dynamic/same-0" in line]
+    assert not error and len(loose) == 3
+    assert all(line.startswith("ok ") for line in loose)
+    assert "AIS, 2 chains × 2 temperatures × 2 leapfrog steps, 4 images" in loose[2]
+
+
+@pytest.mark.parametrize("part", ["elbo", "iw", "ais"])
+def test_check_fails_where_a_measured_looseness_is_wrong(measured, checked, part):
+    _, error = checked(measured(part, 3.0))
+    assert error.startswith("1 recorded numbers are off") and "loose/" in error
+
+
+def test_check_names_a_measurement_whose_model_does_not_ship(measured, checked):
+    root = measured("iw", 0.0)
+    (root / "loose/mnist-dynamic/same-0.json").rename(
+        root / "loose/mnist-dynamic/x.json"
+    )
+    path = root / "loose/mnist-dynamic/x.json"
+    path.write_text(path.read_text().replace("/same-0", "/gone-0"))
+    told, error = checked(root)
+    assert not error
+    assert "loose/mnist-dynamic/gone-0: its weights or its data" in told[-2]
+
+
 def test_check_refuses_altered_weights(shipped, checked, tmp_path):
     root = altered(shipped, tmp_path / "zoo", "same", lambda values: None)
     file = root / "mnist-dynamic" / "same-0.safetensors"

@@ -86,18 +86,13 @@ def measured(
 
 
 def check_record(
-    record: Record,
-    model: LatentModel,
-    data: Data,
-    *,
-    images: int = IMAGES,
-    seconds: float = math.inf,
+    record: Record, model: LatentModel, data: Data, seconds: float = math.inf
 ) -> list[Finding]:
     """The findings of one record; ``seconds`` is what L_K may take."""
     test, bound = data.test, record["bounds"]["test"]
     weighted = record["importance_weighted"]
     # Those of the record's −ELBO, those that are weighted here, and there.
-    counts = (bound["images"], images, weighted["images"])
+    counts = (bound["images"], IMAGES, weighted["images"])
     own, subset, theirs = (
         stratified_subset(test, min(count, len(test)), 0) for count in counts
     )
@@ -205,7 +200,7 @@ def check(
                 model = load_pretrained(record.name, root=root)
                 # Half the time for L_K, half for −ELBO of every image.
                 seconds = 60 * minutes / 2 / len(todo)
-                findings = check_record(record, model, its_data, seconds=seconds)
+                findings = check_record(record, model, its_data, seconds)
         except (ZooError, OSError) as error:
             say(f"OFF {record.name}: {error}")
             off.append(f"{record.name} ({error})")

@@ -307,7 +307,7 @@ def dreaming(
     placed = None
     if model.config.attention != "none":
         heads = [s.h_dec for s in states]
-        placed = windows((model.write_window(h), model.write_head(h)) for h in heads)
+        placed = windows(model.write_window, model.write_head, heads)
     canvases = torch.stack([model.mean(s.canvas) for s in states])
     row = Row("canvas", "The canvas is seen growing", canvases, placed, *WRITTEN)
     draws = f"{name} draws {counted(n, 'images')} of its own in {len(states)} steps."

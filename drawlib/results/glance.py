@@ -118,13 +118,6 @@ class Glance:
 
     lines: tuple[Line, ...]
 
-    def groups(self) -> list[tuple[str, list[list[str]]]]:
-        """Each heading with the cells below it."""
-        by_table = groupby(self.lines, lambda line: line.heading)
-        return [
-            (heading, [line.cells() for line in part]) for heading, part in by_table
-        ]
-
     def to_markdown(self) -> str:
         """For a README: the headings are lines of their own, in bold."""
         marks = "\n".join(wrap(" ".join(MARKS), 88))
@@ -132,7 +125,12 @@ class Glance:
 
     def shown(self) -> Shown:
         """The table as a notebook shows it."""
-        lines = [line for heading, part in self.groups() for line in ([heading], *part)]
+        by_table = groupby(self.lines, lambda line: line.heading)
+        lines = [
+            cells
+            for heading, part in by_table
+            for cells in ([heading], *(line.cells() for line in part))
+        ]
         about = "In one table: nats per image, lower is better; D: per cent of errors. "
         return Shown(HEADS, lines, about + " ".join(MARKS))
 

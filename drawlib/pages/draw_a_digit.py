@@ -167,7 +167,7 @@ def picture(path: Path) -> str:
     assert some.labels is not None
     x = some.images[some.labels == label][:1].float()
     seen = model.trace(x, generator=torch.Generator().manual_seed(0))
-    what = f"test images (labels {label})"
+    what = f"images of a handwritten {label}"
     made = redrawing(seen, name="the network", what=what, frames=6)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, made.png())

@@ -173,7 +173,7 @@ def check(
     todo: list[Record] = []
     data: dict[str, Data | str] = {}
     for record in records(root=root):
-        if names and f"{record.protocol}/{record.model}" not in wanted:
+        if names and record.line not in wanted:
             continue
         if record["kind"] not in CONFIGS:
             left.append(f"{record.name}: a {record['kind']} has no bound")

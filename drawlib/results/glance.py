@@ -41,7 +41,7 @@ def is_short(record: Record, planned: Mapping[str, Planned] | None = None) -> bo
     if any(word in record["note"].lower() for word in ("provisional", "ablation")):
         return True
     known = plan() if planned is None else planned
-    its = known.get(f"{record.protocol}/{record.model}")
+    its = known.get(record.line)
     return its is not None and record["epochs"] < its.train.epochs
 
 
@@ -57,8 +57,7 @@ def has_short(
     return any(
         is_short(record, planned)
         for record in found
-        if f"{record.protocol}/{record.model}" == row.name
-        and record["seed"] in row.seeds
+        if record.line == row.name and record["seed"] in row.seeds
     )
 
 

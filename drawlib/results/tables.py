@@ -59,7 +59,7 @@ def definitions() -> dict[str, Any]:
 
 def of_name(found: Sequence[Record], name: str) -> list[Record]:
     """The records of one row, ``protocol/row``."""
-    return [r for r in found if f"{r.protocol}/{r.model}" == name]
+    return [r for r in found if r.line == name]
 
 
 def recipe(record: Record, apart_from: Sequence[str] = ()) -> dict[str, Any]:

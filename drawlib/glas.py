@@ -222,7 +222,7 @@ class GLAS(Recurrent):
                 self.posterior(h_enc).sample(eps)
                 for h_enc, eps in zip(looks, noise.unbind(1), strict=True)
             ]
-        return windows((self.latent_window(f), self.latent_head(f)) for f in looks)
+        return windows(self.latent_window, self.latent_head, looks)
 
 
 def content(

@@ -93,18 +93,13 @@ def measured(
 
 
 def check_record(
-    record: Record,
-    model: LatentModel,
-    data: Data,
-    *,
-    images: int = IMAGES,
-    seconds: float = math.inf,
+    record: Record, model: LatentModel, data: Data, seconds: float = math.inf
 ) -> list[Finding]:
     """The findings of one record; ``seconds`` is what L_K may take."""
     test, bound = data.test, record["bounds"]["test"]
     weighted = record["importance_weighted"]
     # Those of the record's −ELBO, those that are weighted here, and there.
-    counts = (bound["images"], images, weighted["images"])
+    counts = (bound["images"], IMAGES, weighted["images"])
     own, subset, theirs = (
         stratified_subset(test, min(count, len(test)), 0) for count in counts
     )
@@ -230,7 +225,7 @@ def check(
     todo: list[Record] = []
     data: dict[str, Data | str] = {}
     for record in records(root=root):
-        if names and f"{record.protocol}/{record.model}" not in wanted:
+        if names and record.line not in wanted:
             continue
         if record["kind"] not in CONFIGS:
             left.append(f"{record.name}: a {record['kind']} has no bound")
@@ -260,7 +255,7 @@ def check(
                 model = load_pretrained(record.name, root=root)
                 # Half the time for L_K, half for −ELBO of every image.
                 seconds = 60 * minutes / 2 / len(todo)
-                findings = check_record(record, model, its_data, seconds=seconds)
+                findings = check_record(record, model, its_data, seconds)
                 if record.name in loose:
                     findings += check_looseness(loose[record.name], model, its_data)
         except (ZooError, OSError) as error:

@@ -63,9 +63,10 @@ def directions(
     # The images' Gram matrix is the smaller one.
     values, vectors = torch.linalg.eigh(centred @ centred.T)
     found = (centred.T @ vectors.flip(1)[:, :count]).T
-    found /= found.norm(dim=1, keepdim=True)
+    # Where all images are alike nothing varies, and there is nothing to divide by.
+    found /= found.norm(dim=1, keepdim=True).clamp(min=1e-30)
     largest = found.gather(1, found.abs().argmax(1, keepdim=True))
-    shares = values.flip(0)[:count] / values.sum()
+    shares = values.flip(0)[:count] / values.sum().clamp(min=1e-30)
     return (found * largest.sign()).float(), shares.float()
 
 

@@ -293,10 +293,7 @@ def export_web(
     out: Path,
     *,
     images: int = 1000,
-    seed: int = 0,
     protocol: str | None = None,
-    root: Path | None = None,
-    data_root: Path | None = None,
 ) -> WebModel:
     """Write a shipped model for the page, in the smallest form that is good enough.
 
@@ -319,13 +316,13 @@ def export_web(
         ValueError: mnist-dynamic/vae-source-0 is of kind 'vae'; allowed: draw, glas
     """
     check_target(Path(out))
-    kind = next((r["kind"] for r in records(root=root) if r.name == name), None)
+    kind = next((r["kind"] for r in records() if r.name == name), None)
     if kind is not None:  # a classifier, say, cannot be loaded
         check_kind(kind, name)
-    model = load_pretrained(name, root=root)
+    model = load_pretrained(name)
     forms_that_fit(model, name)  # refused before its images are looked for
-    data = load_data(protocol or name.partition("/")[0], root=data_root)
-    return export_model(model, data, out, name=name, images=images, seed=seed)
+    data = load_data(protocol or name.partition("/")[0])
+    return export_model(model, data, out, name=name, images=images)
 
 
 def export_model(

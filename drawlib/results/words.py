@@ -53,7 +53,6 @@ def measure_exact(
     *,
     orders: Iterable[int] = ORDERS,
     hidden: int = 128,
-    root: Path | None = None,
 ) -> Path:
     """Fit every exact model to the training words, and write what the test words cost.
 
@@ -68,7 +67,7 @@ def measure_exact(
         >>> _ = (where / "words.txt").write_text(text)
         >>> data = load_data(f"words:{where / 'words.txt'}")
         >>> config = TrainConfig(epochs=1, batch_size=50)
-        >>> path = measure_exact(data, where, config, orders=(2,), hidden=4, root=where)
+        >>> path = measure_exact(data, where, config, orders=(2,), hidden=4)
         >>> [row.label for row in exact_rows(path)]
         ['letters by place', '2-gram, Kneser–Ney', 'LSTM, 4 units']
     """
@@ -101,7 +100,7 @@ def measure_exact(
         "data_sha256": dict(data.sha256),
         **zoo.describe_environment(weight.device),
     }
-    return zoo.write_json((root or run_dir) / "exact.json", values)
+    return zoo.write_json(run_dir / "exact.json", values)
 
 
 def exact_rows(path: Path | None = None) -> list[ExactRow]:

@@ -76,6 +76,11 @@ class Record:
         return self.values["row"]
 
     @property
+    def line(self) -> str:
+        """``protocol/row``: what the plan and the tables call it."""
+        return f"{self.protocol}/{self.model}"
+
+    @property
     def began(self) -> dict[str, Any] | None:
         """The training with whose weights this one began: its name, all its epochs."""
         return self.values.get("began")

@@ -254,8 +254,11 @@ class Training:
         config, step = self.config, self.state.step
         if step % self.per_epoch == 0:
             self.order = epoch_order(config, self.epoch, self.n)
-            if isinstance(self.model, LatentModel):
-                self.model.begin_epoch((self.epoch + 1) / config.epochs)
+            # What the model shows of itself is no weight: an average would blur it.
+            average = [] if self.average is None else [self.average.module]
+            for model in (self.model, *average):
+                if isinstance(model, LatentModel):
+                    model.begin_epoch((self.epoch + 1) / config.epochs)
         at = step % self.per_epoch * config.batch_size
         index = self.order[at : at + config.batch_size].to(self.device)
         self.generator.manual_seed(derived_seed(config.seed, "step", step))

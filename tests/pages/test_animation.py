@@ -398,3 +398,9 @@ def test_images_of_another_likelihood_are_refused():
     model = tiny(likelihood="discretised-logistic")
     with pytest.raises(ValueError, match="likelihood"):
         animation.redrawing_of(model, toy_data(side=28), 2)
+
+
+def test_a_model_of_another_type_looks_at_images_of_its_type():
+    model = tiny().double()
+    made = animation.redrawing_of(model, toy_data(side=28), 1)
+    assert made.rows[1].images.dtype == torch.float64

@@ -50,6 +50,7 @@ class Evaluation:
             of mnist-fixed are plain draws, those of other data are drawn by class.
         dimensions: pixels times channels of 8-bit images, whose bounds are given in
             bits per dimension too; None for images of bits.
+        noun: ``word`` where each image is one; None for pictures.
 
     Example:
         >>> from drawlib import records
@@ -80,6 +81,7 @@ class Evaluation:
     whole_neg_iw_split_se: float | None = None
     draw: str | None = None
     dimensions: int | None = None
+    noun: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it, without what was not measured.
@@ -97,6 +99,7 @@ class Evaluation:
 
     def __str__(self) -> str:
         one = self.images == 1  # a single image has no standard error
+        noun = self.noun or "image"
 
         def told(nats: float, error: float | None, unit: str = "") -> str:
             text = f"{nats:.2f}" + ("" if one else f" ± {error:.2f}") + unit
@@ -104,7 +107,7 @@ class Evaluation:
 
         drawn = f", drawn {DRAWN[self.draw]}" if self.draw else ""
         text = (
-            f"{self.protocol} {self.split}, {self.images} image{'' if one else 's'}"
+            f"{self.protocol} {self.split}, {counted(self.images, noun)}"
             f"{drawn}, "
             f"K {self.samples}: −ELBO {told(self.neg_elbo, self.neg_elbo_se, ' nats')} "
             f"(reconstruction {self.reconstruction:.2f} + KL {self.kl:.2f}), "
@@ -114,11 +117,31 @@ class Evaluation:
             return text
         iw = told(self.whole_neg_iw, self.whole_neg_iw_split_se, " for this split")
         return (
-            f"{text}; all images of the split: "
+            f"{text}; all {noun}s of the split: "
             f"−ELBO {told(self.whole_neg_elbo, self.whole_neg_elbo_se)}, "
             f"importance-weighted by the difference {iw}, "
-            f"± {self.whole_neg_iw_se:.2f} for images in general"
+            f"± {self.whole_neg_iw_se:.2f} for {noun}s in general"
         )
+
+
+def noun_of(data: Data) -> str:
+    """What an image of these data is called: a word where its places are letters.
+
+    Example:
+        >>> noun_of(Data.from_arrays(torch.zeros(9, 4, 4, dtype=torch.uint8)))
+        'image'
+    """
+    return "word" if data.likelihood == "categorical" else "image"
+
+
+def counted(n: int, noun: str) -> str:
+    """So many of them.
+
+    Example:
+        >>> counted(1, "word"), counted(0, "image")
+        ('1 word', '0 images')
+    """
+    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 @torch.no_grad()
@@ -322,6 +345,7 @@ def evaluate(
         ess=values["ess"].mean().item(),
         draw=draw,
         dimensions=data.dimensions,
+        noun=None if noun_of(data) == "image" else noun_of(data),
         **means,
         **errors,
         **of_whole,

@@ -228,14 +228,21 @@ class Animation:
         plain = "-fflags +bitexact -flags:v +bitexact -threads 1 -pix_fmt yuv420p"
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / SCRATCH
-            done = subprocess.run(
-                [program, "-loglevel", "error", *raw.split(), *plain.split(), str(out)],
-                input=b"".join(frame.tobytes() for frame in frames),
-                capture_output=True,
-            )
+            try:
+                done = subprocess.run(
+                    [program, *LOUD, *raw.split(), *plain.split(), str(out)],
+                    input=b"".join(frame.tobytes() for frame in frames),
+                    capture_output=True,
+                    timeout=PATIENCE,
+                )
+            except (OSError, subprocess.TimeoutExpired) as error:
+                reason = getattr(error, "strerror", None) or "it did not end"
+                raise failed(f"{program} ({reason.lower()})") from None
+            said = done.stderr.decode(errors="replace").strip().split("\n")[0]
             if done.returncode:
-                said = done.stderr.decode(errors="replace").split("\n")[0]
-                raise ValueError(f"ffmpeg failed: {said}; a .gif needs no ffmpeg")
+                raise failed(said or f"exit status {done.returncode}")
+            if not out.exists():
+                raise failed(said or "it wrote no file")
             return out.read_bytes()
 
     def png(self) -> bytes:
@@ -548,6 +555,15 @@ def font() -> Any:
 
 
 # Files
+
+
+LOUD = ("-loglevel", "error")
+PATIENCE = 600.0  # seconds; a film takes a few
+
+
+def failed(reason: str) -> ValueError:
+    """Why there is no film."""
+    return ValueError(f"ffmpeg failed: {reason}; a .gif needs no ffmpeg")
 
 
 def ffmpeg() -> str:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from drawlib.bound import LatentModel
 from drawlib.machine.files import mistaken, write_atomically
+from drawlib.machine.settings import in_main_memory
 from drawlib.models import CONFIGS, build, config_in
 
 __all__ = [
@@ -190,7 +191,8 @@ def load_pretrained(name: str, *, root: Path | None = None) -> LatentModel:
     if not isinstance(weights, dict) or not {"file", "sha256"} <= set(weights):
         raise ZooError(f"{path.name}: weights are {weights!r:.40}, no file and sha256")
     try:
-        model = build(config_in(path.name, values["kind"], values["config"]))
+        with in_main_memory():
+            model = build(config_in(path.name, values["kind"], values["config"]))
     except ValueError as error:
         raise ZooError(str(error)) from None
     fill(model, path.parent / weights["file"], weights["sha256"])

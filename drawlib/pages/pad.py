@@ -22,7 +22,7 @@ from drawlib.models import kind_of
 from drawlib.pages import web
 from drawlib.pages.embedded import LivePage, base64_of
 
-__all__ = ["describe_live", "directions", "first_of_each", "page"]
+__all__ = ["describe_live", "directions", "first_of_each", "pad"]
 
 SCRIPTS = (*web.SCRIPTS[:1], "explorer_parts.js", *web.SCRIPTS[1:], "pad.js")
 DIRECTIONS = 4
@@ -189,7 +189,7 @@ def texts(what: str) -> dict[str, str]:
     }
 
 
-def page(
+def pad(
     model: LatentModel,
     images: Any = None,
     labels: Any = None,
@@ -197,7 +197,28 @@ def page(
     name: str = "your model",
     what: str = "picture",
 ) -> LivePage:
-    """The page with one model in it: what ``explorer.pad`` returns."""
+    """Draw, and watch ``model``, a DRAW or a GLAS, look at it and draw it again.
+
+    The page of the book's "Draw a digit", for a model that was just trained: weights
+    (rounded to int8, or to float16 where that costs less than 0.2 nats only so), images
+    and script are in it, and it runs without the kernel.
+    ``images``, (n, channels, height, width), or (n, height, width) of one channel, are
+    bits, 0 or 1, or for a model of levels 8-bit, 0 to 255. ``labels`` is a list, an
+    array or a tensor of n: one of each, at most ten, is offered to begin with. All
+    images measure what the rounding costs, how a −ELBO compares (nats), and along which
+    directions z varies; a few hundred are enough. ``what`` the page calls an image:
+    "digit", say, where all of them are.
+
+    Raises:
+        TypeError: for what is neither a DRAW nor a GLAS.
+        ValueError: for neither one nor three channels, a side above 64, or images of
+            another shape or with other values than the model's.
+
+    Example:
+        >>> from drawlib.draw import DRAW, DRAWConfig
+        >>> pad(DRAW(DRAWConfig.preset("tiny")))
+        <pad explorer>
+    """
     config: Any = model.config
     if (kind := kind_of(config)) not in web.KINDS:
         raise TypeError(f"model is of kind {kind!r}; allowed: {', '.join(web.KINDS)}")

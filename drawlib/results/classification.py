@@ -19,6 +19,7 @@ from drawlib.data.sets import Data, load_data, stratified_subset
 from drawlib.evaluation import blocks_of
 from drawlib.machine.device import pick_device
 from drawlib.machine.files import write_atomically
+from drawlib.machine.settings import in_main_memory
 from drawlib.results import zoo
 from drawlib.results.runs import of_training, read_json, ship_weights
 from drawlib.results.zoo import ZooError
@@ -69,6 +70,7 @@ class Errors:
 
 
 @torch.no_grad()
+@in_main_memory()
 def measure_errors(
     model: Classifier, data: Data, split: str, images: int | None = None, seed: int = 0
 ) -> Errors:

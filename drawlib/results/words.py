@@ -84,8 +84,9 @@ def measure_exact(
     history = fit(
         reader, data, train, run_dir / "letters", loss=letter_loss, progress=False
     )
+    weight = next(reader.parameters())
     with torch.no_grad():
-        each = [reader(part).cpu() for part in test.split(2000)]
+        each = [reader(part.to(weight)).cpu() for part in test.split(2000)]
     found[f"LSTM, {hidden} units"] = torch.cat(each)
     rows = []
     for label, nats in found.items():
@@ -98,7 +99,7 @@ def measure_exact(
         "train_config": train.to_dict(),
         "seconds": history.rows[-1]["seconds"],
         "data_sha256": dict(data.sha256),
-        **zoo.describe_environment(torch.device("cpu")),
+        **zoo.describe_environment(weight.device),
     }
     return zoo.write_json((root or run_dir) / "exact.json", values)
 

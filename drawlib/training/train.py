@@ -101,11 +101,8 @@ def fit(
 
     Example:
         >>> import tempfile
-        >>> from drawlib import VAE, Data, Split, VAEConfig
-        >>> from drawlib.data.protocols import Protocol
-        >>> empty = Split(torch.zeros(4, 1, 28, 28, dtype=torch.uint8))
-        >>> toy = Protocol("toy", "Four empty images.")
-        >>> data = Data("toy", toy, empty, empty, empty)
+        >>> from drawlib import VAE, VAEConfig
+        >>> data = Data.from_arrays(torch.zeros(40, 28, 28, dtype=torch.bool))
         >>> model = VAE(VAEConfig.preset("tiny"))
         >>> config = TrainConfig(epochs=2, batch_size=2)
         >>> history = fit(model, data, config, tempfile.mkdtemp(), progress=False)

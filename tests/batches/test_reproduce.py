@@ -23,6 +23,7 @@ from toy_runs import toy_data, use_toy_data
 from drawlib.__main__ import main
 from drawlib.batches.jobs import BatchFailed, Job, adopt, describe, gather, jobs_for
 from drawlib.batches.reproduce import reproduce
+from drawlib.data.sets import stratified_subset
 from drawlib.results import plan as planning
 from drawlib.results import zoo
 from drawlib.results.plan import find_records, load_row, plan, train_rows
@@ -504,12 +505,17 @@ def shipped(tmp_path_factory):
         use_toy_data(patch.setattr)
         run = Run(TOY, "mnist-dynamic", folder / "run", toy_config())
         train_run(run, progress=False)
-        for row, images in (("same", 20), ("other", 12)):
+        for row, images, some in (
+            ("same", 20, None),
+            ("other", 12, None),
+            ("few", 9, 8),
+        ):
             publish(
                 run.run_dir,
                 row,
                 iw_samples=40,
                 iw_images=images,
+                images=some,
                 ship=True,
                 root=folder / "zoo",
                 progress=False,
@@ -550,11 +556,31 @@ def checked(monkeypatch):
 
 def test_check_finds_the_recorded_bounds_again(shipped, checked):
     told, error = checked(shipped)
-    assert not error and sum(line.startswith("ok ") for line in told) == 6
-    assert told[-1].startswith("6 numbers of 2 records checked")
+    assert not error and sum(line.startswith("ok ") for line in told) == 9
+    assert told[-1].startswith("9 numbers of 3 records checked")
     # On the same processor the same noise gives the same number.
     same = next(line for line in told if "same-0, −ELBO, 20 test images" in line)
     assert same.split("recorded ")[1].split(",")[0] in same.split("found ")[1]
+
+
+def test_a_record_of_some_images_is_checked_on_these(shipped, checked, monkeypatch):
+    """Those images are easier than the others: their bound is not the split's."""
+    import drawlib.batches.check as module
+
+    chosen = stratified_subset(toy_data().test, 8, 0)
+    exact = module.measured
+
+    def with_hard_images(model, data, index, samples):
+        found = exact(model, data, index, samples)
+        hard = torch.isin(index, chosen, invert=True)
+        return found | {k: found[k] + 50.0 * hard for k in ("elbo", "iw")}
+
+    monkeypatch.setattr(module, "measured", with_hard_images)
+    told, _ = checked(shipped)
+    few = next(line for line in told if "few-0, −ELBO" in line)
+    assert few.startswith("ok  mnist-dynamic/few-0, −ELBO, 8 test images: ")
+    same = next(line for line in told if "same-0, −ELBO" in line)
+    assert same.startswith("OFF")
 
 
 @pytest.mark.parametrize(

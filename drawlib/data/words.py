@@ -2,8 +2,8 @@
 
 A word is an image of 27 channels, 1 × 13: at each place one channel is 1, of A to Z or,
 after the last letter, of the end. ``surnames`` are the last names of the US census of
-1990; ``words:PATH`` is any text file, one word per line, or a folder with ``train.txt``,
-``test.txt`` and, where there is one, ``valid.txt``.
+1990; ``words:PATH`` is any text file, one word per line, or a folder with
+``train.txt``, ``test.txt`` and, where there is one, ``valid.txt``.
 """
 
 from __future__ import annotations

@@ -554,6 +554,11 @@ def test_neither_many_steps_nor_a_short_training_alone_makes_a_bound_loose():
     width = looseness.loose_records()[deeper]["sandwich"]
     half = looseness.paired(width["lower"]["neg_log_p"], width["upper"]["neg_log_p"])[0]
     assert 0.4 < half < 0.8
+    text, summary = text_of("17", "c017"), text_of("17", "c037")
+    assert f"nats (± {off[loosest][1]:.1f}, over eight images)" in text
+    assert off[shorter][0] < off[shorter][1]
+    assert "a few tenths, no more than their error" in text
+    assert f"be seen on four images (± {off[deeper][1]:.1f})" in summary
 
 
 def test_full_mode_of_chapter_4_trains_thirteen_networks_in_an_hour_and_a_quarter():

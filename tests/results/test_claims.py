@@ -316,6 +316,18 @@ def test_how_far_seeds_scatter_stands_beside_what_the_right_to_stop_costs():
     )
 
 
+def test_chapter_9_tells_the_widths_and_strides_that_it_prints():
+    path = ROOT / "notebooks" / "09-draw-with-attention.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    (outputs,) = (c["outputs"] for c in cells if c["id"] == "ch9-016")
+    printed = "".join("".join(o.get("text", "")) for o in outputs)
+    line = r"(read|write) *: medians: stride δ ([\d.]+), σ ([\d.]+)"
+    medians = {name: (sigma, d) for name, d, sigma in re.findall(line, printed)}
+    text = text_of("09", "ch9-017")
+    assert "the two are close ({} and {} pixels)".format(*medians["write"]) in text
+    assert "half of the stride ({} and {})".format(*medians["read"]) in text
+
+
 def test_in_the_sizes_of_the_settings_file_the_faults_make_either_filter_seem_ahead():
     lead = {"config-cauchy-legacy-floor": 1, "config-gaussian-legacy-floor": -1}
     pairs = glas_pairs(lead)
@@ -542,6 +554,11 @@ def test_neither_many_steps_nor_a_short_training_alone_makes_a_bound_loose():
     width = looseness.loose_records()[deeper]["sandwich"]
     half = looseness.paired(width["lower"]["neg_log_p"], width["upper"]["neg_log_p"])[0]
     assert 0.4 < half < 0.8
+    text, summary = text_of("17", "c017"), text_of("17", "c037")
+    assert f"nats (± {off[loosest][1]:.1f}, over eight images)" in text
+    assert off[shorter][0] < off[shorter][1]
+    assert "a few tenths, no more than their error" in text
+    assert f"be seen on four images (± {off[deeper][1]:.1f})" in summary
 
 
 def test_full_mode_of_chapter_4_trains_thirteen_networks_in_an_hour_and_a_quarter():

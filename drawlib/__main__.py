@@ -47,7 +47,7 @@ USAGE = """python -m drawlib COMMAND
 
   data [NAME …]         get and verify data sets; without a name, list them
                         your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME,
-                        and words:PATH, a text file with one word a line
+                        and words:PATH, a text file with one word per line
   train MODEL[:PRESET]  train a model, or go on where RUN was cut
                         models: {models}
   evaluate RUN|NAME     bounds of a run directory, or of a shipped model; with
@@ -89,7 +89,7 @@ class Evaluate:
     """The protocol; left out, the one that the model was trained on."""
     split: str = "test"
     samples: int = 1
-    """K: posterior samples an image."""
+    """K: posterior samples per image."""
     images: int | None = None
     """A seeded subset of so many images, drawn by class; left out, all, annealed 50."""
     labels: bool = False

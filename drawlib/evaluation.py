@@ -296,11 +296,8 @@ def evaluate(
             model's, and as ``check_likelihood``.
 
     Example:
-        >>> from drawlib import VAE, Data, Split, VAEConfig
-        >>> from drawlib.data.protocols import Protocol
-        >>> empty = Split(torch.zeros(4, 1, 28, 28, dtype=torch.uint8))
-        >>> toy = Protocol("toy", "Four empty images.")
-        >>> data = Data("toy", toy, empty, empty, empty)
+        >>> from drawlib import VAE, VAEConfig
+        >>> data = Data.from_arrays(torch.zeros(40, 28, 28, dtype=torch.bool))
         >>> model = VAE(VAEConfig.preset("tiny"))
         >>> result = evaluate(model, data, "test", samples=3)
         >>> result.images, result.neg_elbo > 300
@@ -322,16 +319,16 @@ def evaluate(
             model, data, split, index, samples, seed, chunk, progress, team
         )
 
-    def summary(values: Tensor) -> tuple[float, float]:
-        return values.mean().item(), error_in_general(values, labels, len(part))
-
     values = measure(index, samples)
-    kl = values["kl"].sum(1)
-    elbo, iw = values["reconstruction"] + kl, -values["log_iw"]
-    neg_elbo, neg_elbo_se = summary(elbo)
-    reconstruction, reconstruction_se = summary(values["reconstruction"])
-    kl_mean, kl_se = summary(kl)
-    neg_iw, neg_iw_se = summary(iw)
+    kl, iw = values["kl"].sum(1), -values["log_iw"]
+    reconstruction = values["reconstruction"]
+    elbo = reconstruction + kl
+    terms = {"neg_elbo": elbo, "reconstruction": reconstruction, "kl": kl, "neg_iw": iw}
+    means = {name: term.mean().item() for name, term in terms.items()}
+    errors = {
+        f"{name}_se": error_in_general(term, labels, len(part))
+        for name, term in terms.items()
+    }
     of_whole: dict[str, float] = {}
     if whole and samples > 1 and len(index) < len(part):
         one = measure(everything, 1)
@@ -344,19 +341,13 @@ def evaluate(
         images=len(index),
         samples=samples,
         seed=seed,
-        neg_elbo=neg_elbo,
-        neg_elbo_se=neg_elbo_se,
-        reconstruction=reconstruction,
-        reconstruction_se=reconstruction_se,
-        kl=kl_mean,
-        kl_se=kl_se,
         kl_groups=tuple(values["kl"].mean(0).tolist()),
-        neg_iw=neg_iw,
-        neg_iw_se=neg_iw_se,
         ess=values["ess"].mean().item(),
         draw=draw,
         dimensions=data.dimensions,
         noun=None if noun_of(data) == "image" else noun_of(data),
+        **means,
+        **errors,
         **of_whole,
     )
 
@@ -411,7 +402,7 @@ def whole_split(
     from image to image than either, so the luck of the subset cancels.
 
     Args:
-        all_elbo: −ELBO of every image of the split, one sample an image; nats.
+        all_elbo: −ELBO of every image of the split, one sample per image; nats.
         elbo, iw: −ELBO and −log p̂_K of the subset.
         labels: of the subset, if it was stratified by them.
         noise: the variance over z of one entry of ``all_elbo``; nats².

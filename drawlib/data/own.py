@@ -534,7 +534,8 @@ def split_shares(n: int) -> tuple[int, int, int]:
 def by_content(images: np.ndarray, seed: int) -> np.ndarray:
     """Positions in an order that each image's own pixels and the seed decide.
 
-    So an image keeps its split when others come or go, and equal ones stay together.
+    So an image keeps its split when others come or go, unless it lies at a cut, and
+    equal ones lie side by side: those of one kind at most are parted by a cut.
     """
     keys = [
         hashlib.blake2b(image.tobytes(), digest_size=8, salt=seed.to_bytes(8)).digest()

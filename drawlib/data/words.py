@@ -2,8 +2,8 @@
 
 A word is an image of 27 channels, 1 × 13: at each place one channel is 1, of A to Z or,
 after the last letter, of the end. ``surnames`` are the last names of the US census of
-1990; ``words:PATH`` is any text file, one word a line, or a folder with ``train.txt``,
-``test.txt`` and, where there is one, ``valid.txt``.
+1990; ``words:PATH`` is any text file, one word per line, or a folder with
+``train.txt``, ``test.txt`` and, where there is one, ``valid.txt``.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ def read(path: Path) -> list[str]:
         ) from None
     words = [line.strip() for line in lines if line.strip()]
     if not words:
-        raise DataError(f"{path} holds no words; allowed: one word a line")
+        raise DataError(f"{path} holds no words; allowed: one word per line")
     return words
 
 

@@ -288,7 +288,7 @@ def redrawing(
         below = "At the bottom lies the latent space L"
         rows.append(Row("L", below, L, trace.latent, "where it is read", "green"))
     draws = f"draws {'it' if n == 1 else 'them'} again in {T} steps."
-    nats = f"The KL of all steps is {trace.kl.sum(1).mean():.1f} nats an image."
+    nats = f"The KL of all steps is {trace.kl.sum(1).mean():.1f} nats per image."
     words = [f"{name} looks at {counted(n, what)} and {draws}"]
     words += [*(row.sentence for row in rows), nats]
     return animation(rows, " ".join(words), **look)
@@ -314,7 +314,7 @@ def dreaming(
     placed = None
     if model.config.attention != "none":
         heads = [s.h_dec for s in states]
-        placed = windows((model.write_window(h), model.write_head(h)) for h in heads)
+        placed = windows(model.write_window, model.write_head, heads)
     canvases = torch.stack([model.mean(s.canvas) for s in states])
     row = Row("canvas", "The canvas is seen growing", canvases, placed, *WRITTEN)
     draws = f"{name} draws {counted(n, 'images')} of its own in {len(states)} steps."
@@ -334,8 +334,8 @@ def redrawing_of(
     check_likelihood(with_steps(model), data)
     chosen = stratified_subset(data.test, n, seed)
     x = data.binarise(data.test.images[chosen], split="test")
-    weight = next(model.parameters())
-    seen = model.trace(x.to(weight), generator=torch.Generator().manual_seed(seed))
+    x = x.to(next(model.parameters()))
+    seen = model.trace(x, generator=torch.Generator().manual_seed(seed))
     # Of a name like "folder:shapes (28x28 grey, …)" the part that is short.
     what = f"test images of {data.name.partition(' (')[0]}"
     if data.test.labels is not None:

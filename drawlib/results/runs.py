@@ -251,17 +251,18 @@ def data_of_run(
 def write_run(
     run: Run, model: LatentModel, data: Data, began: dict[str, Any] | None
 ) -> None:
+    """Write what ``finish`` does, of a run of any model with a bound."""
+    content = data.sha256.get("content")
+    values = {**run.to_dict(), "data_content": content, "began": began}
+    finish(run.run_dir, model, values)
+
+
+def finish(run_dir: Path, model: nn.Module, values: dict[str, Any]) -> None:
     """Write the weights and, last, ``run.json``: what has one is a finished run."""
-    weights = run.run_dir / "model.safetensors"
+    weights = run_dir / "model.safetensors"
     sha256 = zoo.save_weights(weights, model.state_dict(), half=False)
-    values = {
-        **run.to_dict(),
-        "data_content": data.sha256.get("content"),
-        "weights_sha256": sha256,
-        "began": began,
-    }
-    content = json.dumps(values, indent=1)
-    write_atomically(run.run_dir / "run.json", content.encode())
+    content = json.dumps({**values, "weights_sha256": sha256}, indent=1)
+    write_atomically(run_dir / "run.json", content.encode())
 
 
 def publish(

@@ -37,7 +37,8 @@ __all__ = [
     "write_record",
 ]
 
-PY = "*.py"  # records, which are written one after another, change no number
+# The whole library, seen from this file. Records change no number.
+PY = "../*.py"
 ZOO = Path(str(resources.files("drawlib"))) / "zoo"
 SCHEMA = "drawlib-record-1"
 
@@ -74,6 +75,11 @@ class Record:
     def model(self) -> str:
         """The row's name, without the seed."""
         return self.values["row"]
+
+    @property
+    def line(self) -> str:
+        """``protocol/row``: what the plan and the tables call it."""
+        return f"{self.protocol}/{self.model}"
 
     @property
     def began(self) -> dict[str, Any] | None:

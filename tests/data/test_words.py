@@ -94,7 +94,7 @@ def test_a_folder_keeps_its_splits_and_words_in_two_of_them_are_counted(tmp_path
         (["MÜLLER"], "word 1 is 'MÜLLER'; allowed: the letters A to Z"),
         (["straße"], "word 1 is 'straße'; allowed: the letters A to Z"),
         (["DE LA"], "word 1 is 'DE LA'; allowed: the letters A to Z"),
-        (["", " "], "holds no words; allowed: one word a line"),
+        (["", " "], "holds no words; allowed: one word per line"),
         (["AB", "AC", "AB"], "holds 2 different words, none for valid; allowed: 10"),
     ],
 )

@@ -204,7 +204,7 @@ def test_description_says_what_there_is_to_see():
     x = data.binarise(data.test.images[chosen], split="test")
     torch.testing.assert_close(made.rows[0].images[0], x)
     kl = model(x, generator=torch.Generator().manual_seed(0)).kl.sum(1).mean()
-    nats = re.search(r"KL of all steps is ([\d.]+) nats an image", made.alt)
+    nats = re.search(r"KL of all steps is ([\d.]+) nats per image", made.alt)
     assert nats and float(nats[1]) == pytest.approx(float(kl.detach()), abs=0.051)
     assert explorer.animation(model, 1).alt.startswith("The model draws 1 image of")
 
@@ -424,3 +424,9 @@ def test_images_of_another_likelihood_are_refused():
     model = tiny(likelihood="discretised-logistic")
     with pytest.raises(ValueError, match="likelihood"):
         animation.redrawing_of(model, toy_data(side=28), 2)
+
+
+def test_a_model_of_another_type_looks_at_images_of_its_type():
+    model = tiny().double()
+    made = animation.redrawing_of(model, toy_data(side=28), 1)
+    assert made.rows[1].images.dtype == torch.float64

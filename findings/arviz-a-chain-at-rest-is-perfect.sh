@@ -8,9 +8,9 @@
 #   chains at rest where the fourth has its centre, 4030, and r_hat alone, 3.2, tells.
 #   Chains at rest in four places do give 4. (For chains at rest NumPyro 0.22 says NaN
 #   and BlackJAX 1.7.1 says 0.)
-# Why it matters: HMC with too large a step refuses everything, and annealed
-#   importance sampling starts all its chains from one prior; the step with the best
-#   sample size is then the one that moves nothing. Look at the acceptance rate too.
+# Why it matters: HMC with too large a step refuses everything. Where all chains start
+#   at one point, such as an encoder's mean, the step size with the best sample size is
+#   the one that moves nothing. Look at the acceptance rate too.
 #
 # PYTHON=... reuses an environment that already has the pinned versions below.
 set -euo pipefail

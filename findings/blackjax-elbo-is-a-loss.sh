@@ -6,7 +6,7 @@
 #   better, as it is for pathfinder in the same package.
 # Seen: meanfield_vi and fullrank_vi put the loss there, the negative bound: for a
 #   target with log Z = -10 that q meets exactly, both give elbo = +10.0, pathfinder
-#   -10.0. The docstring says "containing the ELBO value".
+#   -10.0. The docstrings, too, call it the ELBO.
 # Why it matters: -10 and +10 differ by 20 nats in a table, and by everything in a
 #   rule such as "keep the state with the largest elbo", which keeps the worst one.
 #   Compare the sign on a target whose log Z is known, once.

@@ -3,10 +3,10 @@
 #
 # Packages: torch 2.15.0
 # Expected: q lives on [0, 1] and the uniform density there is 1, so KL(q, uniform) is
-#   minus the entropy of q: 0.029 nats at p = 0.3. For a Beta q it is.
-# Seen: inf, silently. It is inf for every uniform whose ends are 0 or 1, and finite
-#   for one that reaches beyond both, as if touching an end were leaving it. The
-#   opposite order, KL(uniform, q), is right.
+#   minus the entropy of q: 0.029 nats at p = 0.3.
+# Seen: inf, silently. It is inf for each uniform that begins at 0 or ends at 1, and
+#   finite for one that reaches beyond both, as if touching an end were leaving it. The
+#   KL of a Beta is right.
 # Why it matters: the continuous Bernoulli is the answer to grey pixels sold as bits,
 #   and the uniform on [0, 1] is what its pixels are compared with, or its prior. One
 #   such term makes the ELBO -inf and the gradient useless. Use -entropy().

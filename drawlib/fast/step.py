@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import platform
 import shutil
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -93,6 +95,36 @@ def keep_activations() -> dict[str, Any]:
     return {"custom_partitioner_fn": KeepActivations()}
 
 
+def trust_processor() -> dict[str, Any]:
+    """The compiler option that takes a processor's own word for the vectors it has.
+
+    In place of programs that are compiled to try them, on a new machine a ninth of all
+    the work before the first step. Elsewhere than on x86 the trial decides more.
+
+    Example:
+        >>> set(trust_processor().values()) <= {True}
+        True
+    """
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return {"cpp.vec_isa_ok": True} if x86 else {}
+
+
+def keep_gradients() -> AbstractContextManager[Any]:
+    """While this holds, PyTorch keeps on disk what it traces of own autograd functions.
+
+    It does not unless asked, since such a function may depend on more than what is
+    traced. Those of ``parts`` do not: a second process need not trace them again.
+
+    Example:
+        >>> with keep_gradients():
+        ...     torch._functorch.config.autograd_cache_allow_custom_autograd_functions
+        True
+    """
+    return torch._functorch.config.patch(
+        autograd_cache_allow_custom_autograd_functions=True
+    )
+
+
 @lru_cache(1)
 def keep_memory() -> None:
     """Ask the C library to keep freed blocks, where it has a word for that.
@@ -160,7 +192,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     keep_memory()
     # It would tell every user that a CUDA compiler is there and no GPU.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    options = keep_activations()
+    options = keep_activations() | trust_processor()
     made: dict[Any, Callable[..., Any]] = {}
 
     def run(*given: Any, **named: Any) -> Any:
@@ -168,7 +200,8 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         if now not in made:
             own = own_code(function)
             made[now] = torch.compile(own, dynamic=False, options=options)
-        return made[now](*given, **named)
+        with keep_gradients():
+            return made[now](*given, **named)
 
     return run
 

@@ -637,7 +637,7 @@ def test_the_compiled_step_in_float32_and_bfloat16_equals_the_plain_one():
 
 PLANTED = """
 import torch
-from drawlib import GLAS, GLASConfig, accelerate, planted
+from drawlib import DRAW, GLAS, DRAWConfig, GLASConfig, accelerate, planted
 
 right = torch.compile
 torch.compile = lambda f, dynamic, options: right(f, backend="eager", dynamic=dynamic)
@@ -659,7 +659,17 @@ wanted = list(bounds())
 accelerate(model)
 for key, a, b in zip(keys, bounds(), wanted, strict=True):
     assert torch.allclose(a, b, rtol=1e-10), (key, a, b)
-assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == len(set(keys))
+stats = torch._dynamo.utils.counters["stats"]
+assert stats["unique_graphs"] == len(set(keys))
+
+sizes = dict(image_shape=(1, 6, 5), hidden=6, z=2, attention="gaussian")
+for T in (3, 2, 5):
+    model = DRAW(DRAWConfig(T=T, **sizes)).double()
+    noise = model.noise(3)
+    wanted = model.bound(x, noise).elbo
+    accelerate(model)
+    assert torch.allclose(model.bound(x, noise).elbo, wanted, rtol=1e-10), T
+    assert stats["unique_graphs"] == len(set(keys)) + 1, T  # one for all T
 """
 
 
@@ -668,7 +678,10 @@ assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == len(set(keys))
     not faststep.has_compiler(), reason="torch.compile needs a compiler"
 )
 def test_a_compiled_step_makes_the_planted_mistakes_and_no_others():
-    """Nor one of a block that is over. In a process of its own: as above."""
+    """Nor one of a block that is over; and one program does for all T.
+
+    In a process of its own: as above.
+    """
     env = {**os.environ, "DRAWLIB_NO_TYPECHECK": "1", "OMP_NUM_THREADS": "1"}
     run = subprocess.run(
         [sys.executable, "-c", PLANTED], capture_output=True, text=True, env=env

@@ -23,7 +23,7 @@ from drawlib.data.own import ImageOptions, is_own, moved, named
 from drawlib.data.protocols import DATASETS
 from drawlib.data.sets import Data, load_data
 from drawlib.data.words import absolute, is_words, words_of
-from drawlib.evaluation import check_seed, chosen, evaluate
+from drawlib.evaluation import check_seed, chosen, counted, evaluate, noun_of
 from drawlib.likelihood import with_bits
 from drawlib.machine import distributed
 from drawlib.machine.device import is_full, pick_device
@@ -47,7 +47,7 @@ USAGE = """python -m drawlib COMMAND
 
   data [NAME …]         get and verify data sets; without a name, list them
                         your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME,
-                        and words:PATH, a text file with one word a line
+                        and words:PATH, a text file with one word per line
   train MODEL[:PRESET]  train a model, or go on where RUN was cut
                         models: {models}
   evaluate RUN|NAME     bounds of a run directory, or of a shipped model; with
@@ -89,7 +89,7 @@ class Evaluate:
     """The protocol; left out, the one that the model was trained on."""
     split: str = "test"
     samples: int = 1
-    """K: posterior samples an image."""
+    """K: posterior samples per image."""
     images: int | None = None
     """A seeded subset of so many images, drawn by class; left out, all, annealed 50."""
     labels: bool = False
@@ -130,8 +130,9 @@ class MakePage:
     """What stands on top; left out, the model's name."""
     data: str | None = None
     """The protocol; left out, the one that the model was trained on."""
-    images: int = 4
-    """Test images that are drawn step by step: a seeded, stratified draw."""
+    images: int | None = None
+    """Test images that are drawn step by step: a seeded, stratified draw; left out, 4,
+    or all where there are fewer."""
     seed: int = 0
 
 
@@ -150,8 +151,9 @@ class Animate:
     """Images from the prior; otherwise test images, looked at and drawn again."""
     data: str | None = None
     """The protocol; left out, the one that the model was trained on."""
-    images: Annotated[int, tyro.conf.arg(aliases=("--n",))] = 4
-    """How many images: for test images a seeded, stratified draw."""
+    images: Annotated[int | None, tyro.conf.arg(aliases=("--n",))] = None
+    """How many images: for test images a seeded, stratified draw; left out, 4, or all
+    where there are fewer."""
     frames: int | None = None
     """How many of the steps, spread evenly; left out, all, in a strip at most 8."""
     scale: int | None = None
@@ -281,7 +283,8 @@ def data_command(arguments: Sequence[str]) -> None:
         if is_own(name) or is_words(name):
             print(data.protocol)
         else:
-            print(f"{name}: {sizes} images, verified; from {data.origin}")
+            what = f"{noun_of(data)}s"
+            print(f"{name}: {sizes} {what}, verified; from {data.origin}")
         if args.labels:
             print(f"labels of {name}, {data.told_of_labels}")
 
@@ -290,7 +293,7 @@ def train_command(arguments: Sequence[str]) -> None:
     """The options of ``train`` come from the two configuration dataclasses."""
     chosen, *rest = arguments or [""]
     if chosen in ("-h", "--help"):
-        print(USAGE.format(models=", ".join(CONFIGS)))
+        usage_command(rest)
         return
     if not chosen or chosen.startswith("-"):
         raise ValueError(
@@ -438,7 +441,8 @@ def anneal_command(args: Evaluate) -> None:
     model, protocol = load_any(args.model, args.device)
     images = 50 if args.images is None else args.images
     found: Annealed | Sandwich
-    dimensions, shown = None, f"{images} image{'' if images == 1 else 's'}"
+    noun = "word" if model.config.likelihood == "categorical" else "image"
+    dimensions, shown = None, counted(images, noun)
     if simulated:
         found = sandwich(model, images, args.ais, seed=args.seed, progress=True)
         shown += " of its own"
@@ -454,6 +458,13 @@ def anneal_command(args: Evaluate) -> None:
         raise ValueError(f"{args.model}: AIS on {shown} gives no finite number")
     told = found.told(dimensions)
     print(f"{shown}, AIS from {args.ais.start}, {args.ais}: {told}")
+
+
+def some(asked: int | None, data: Data | None) -> int:
+    """How many test images are drawn: 4, or all of fewer, where nobody asks."""
+    if asked is not None:
+        return asked
+    return 4 if data is None else min(4, len(data.test))
 
 
 def sample_command(arguments: Sequence[str]) -> None:
@@ -483,11 +494,12 @@ def animate_command(arguments: Sequence[str]) -> None:
         raise ValueError(f"data is {args.data!r} for a dream; allowed: none")
     animation.check_target(args.out)
     model, protocol = load_any(args.model, args.device)
+    data = None if args.dream else data_of(args.model, protocol, args.data)
     made = animation.animate(
         model,
-        None if args.dream else data_of(args.model, protocol, args.data),
+        data,
         args.out,
-        args.images,
+        some(args.images, data),
         seed=args.seed,
         name=Path(args.model).name,
         frames=args.frames,
@@ -515,9 +527,13 @@ def record_command(arguments: Sequence[str]) -> None:
     )
     if not distributed.rank_of_process():
         test = (values := zoo.read_json(path))["bounds"]["test"]
+        error = test["neg_elbo_se"]  # none of a single image
         told = (
-            f"{values['protocol']} test, {test['images']} images: "
-            f"−ELBO {test['neg_elbo']:.2f} ± {test['neg_elbo_se']:.2f} nats"
+            f"{values['protocol']} test, "
+            f"{counted(test['images'], test.get('noun', 'image'))}: "
+            f"−ELBO {test['neg_elbo']:.2f}"
+            + ("" if error is None else f" ± {error:.2f}")
+            + " nats"
         )
         print(with_bits(told, test["neg_elbo"], test.get("dimensions")))
         print(path)
@@ -532,7 +548,8 @@ def page_command(arguments: Sequence[str]) -> None:
     model, protocol = load_any(args.model, "cpu")
     data = data_of(args.model, protocol, args.data)
     name = args.title or Path(args.model).name
-    write_page(model, data, args.out, name=name, images=args.images, seed=args.seed)
+    images = some(args.images, data)
+    write_page(model, data, args.out, name=name, images=images, seed=args.seed)
     print(f"{args.out}, {args.out.stat().st_size / 1e6:.2f} MB; open it in a browser")
 
 
@@ -582,6 +599,11 @@ def reproduce_command(arguments: Sequence[str]) -> None:
     )
 
 
+def usage_command(arguments: Sequence[str]) -> None:
+    """What the commands are; of what follows --help nothing is read."""
+    print(USAGE.format(models=", ".join(CONFIGS)))
+
+
 COMMANDS = {
     "data": data_command,
     "train": train_command,
@@ -622,13 +644,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A terminal without the minus sign of "−ELBO" must not end a training.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE.format(models=", ".join(CONFIGS)))
-        return 0
+    arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     rank = distributed.rank_of_process()
     name = f"drawlib, process {rank}" if rank else "drawlib"
-    command = COMMANDS.get(arguments[0])
+    usage = arguments[0] in ("-h", "--help")
+    command = usage_command if usage else COMMANDS.get(arguments[0])
     if command is None:
         print(
             f"{name}: {arguments[0]!r} is no command; allowed: {', '.join(COMMANDS)}",

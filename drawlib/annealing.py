@@ -121,11 +121,11 @@ class Annealed:
         That of the mean weight divided by the mean weight; NaN for one chain. Few
         chains, of which one carries all the weight, make it too small.
         """
-        sign = -1 if self.reverse else 1
-        chains = self.log_weights.shape[1]
+        sign, chains = -1 if self.reverse else 1, self.log_weights.shape[1]
+        if chains == 1:
+            return torch.full_like(self.log_p, math.nan)
         relative = (sign * self.log_weights).softmax(1) * chains
-        correction = 1 if chains > 1 else math.nan
-        return relative.std(1, unbiased=chains > 1) / math.sqrt(chains) * correction
+        return relative.std(1) / math.sqrt(chains)
 
     @property
     def error(self) -> float:

@@ -1,4 +1,9 @@
-"""The model contract: what every latent variable model of the course returns."""
+"""The model contract: what every latent variable model of the course returns.
+
+Each model computes its own terms in its method ``bound`` (`VAE.bound`,
+`LadderVAE.bound`, `Recurrent.bound` for DRAW and GLAS); what a training step minimises
+is `training.train.negative_elbo`, and L_K is `evaluation.estimate`.
+"""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ class Classifier(nn.Module):
         check_images(x, self.image_shape)
         places = [before for before, _ in self.look(x)]
         patches = torch.stack([self.window(h).read(x) for h in places])
-        return windows((self.window(h), self.read_head(h)) for h in places), patches
+        return windows(self.window, self.read_head, places), patches
 
 
 def ink_near(

@@ -211,10 +211,8 @@ def one_of(config: Config, name: str, allowed: tuple[str, ...]) -> None:
     """
     value = getattr(config, name)
     if value not in allowed:
-        raise ValueError(
-            f"{type(config).__name__}.{name} is {value!r}; allowed: "
-            + ", ".join(str(a) for a in allowed)
-        )
+        where = f"{type(config).__name__}.{name}"
+        raise ValueError(refusal(where, value, ", ".join(allowed)))
 
 
 def at_least(config: Config, lowest: float, *names: str) -> None:

@@ -181,21 +181,28 @@ class Diffusion(LatentModel):
         """The level t for every image."""
         return torch.full((len(x),), t, device=x.device)
 
-    def bound(self, x: Images, noise: Noise) -> Bound:
-        target, kl, log_ratio = 2 * x - 1, [], []
-        canvas, T = x, self.config.T
+    def steps(self, x: Images, noise: Noise) -> Iterator[tuple[Tensor, Tensor, Images]]:
+        """For z_T … z_0: its KL, log p − log q at its draw from q, and its canvas."""
+        target, T = 2 * x - 1, self.config.T
         q, p = self.diffused(target, self.level(T, x)), standard(x)
         for down, eps in enumerate(noise.unbind(1)):
             t = self.level(T - down, x)
             z = q.sample(eps)
-            # DDPM, eq. (5); for log w the densities at z
-            kl.append(per_image(q.kl(p)))
-            log_ratio.append(per_image(p.log_prob(z) - q.log_prob(z)))
             canvas = self.canvas(z, t)
+            # DDPM, eq. (5); for log w the densities at z
+            ratio = per_image(p.log_prob(z) - q.log_prob(z))
+            yield per_image(q.kl(p)), ratio, canvas
             if down < T:
                 q = self.step_down(z, t, target)
                 p = self.step_down(z, t, self.guess(canvas))
-        log_likelihood = self.likelihood(canvas, x)
+
+    def bound(self, x: Images, noise: Noise) -> Bound:
+        kl, log_ratio = [], []
+        for paid, ratio, canvas in self.steps(x, noise):
+            kl.append(paid)
+            log_ratio.append(ratio)
+            last = canvas
+        log_likelihood = self.likelihood(last, x)
         log_weight = log_likelihood + torch.stack(log_ratio, 1).sum(1)
         return Bound(log_likelihood, torch.stack(kl, 1), log_weight)
 
@@ -388,7 +395,7 @@ def alpha(log_snr: Tensor) -> Tensor:
 
 
 def per_pixel(value: Float[Tensor, "batch"]) -> Float[Tensor, "batch 1 1 1"]:
-    """A number an image, for all its pixels."""
+    """One number per image, for all its pixels."""
     return value[:, None, None, None]
 
 

@@ -50,6 +50,7 @@ class Evaluation:
             of mnist-fixed are plain draws, those of other data are drawn by class.
         dimensions: pixels times channels of 8-bit images, whose bounds are given in
             bits per dimension too; None for images of bits.
+        noun: ``word`` where each image is one; None for pictures.
 
     Example:
         >>> from drawlib import records
@@ -80,6 +81,7 @@ class Evaluation:
     whole_neg_iw_split_se: float | None = None
     draw: str | None = None
     dimensions: int | None = None
+    noun: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it, without what was not measured.
@@ -97,6 +99,7 @@ class Evaluation:
 
     def __str__(self) -> str:
         one = self.images == 1  # a single image has no standard error
+        noun = self.noun or "image"
 
         def told(nats: float, error: float | None, unit: str = "") -> str:
             text = f"{nats:.2f}" + ("" if one else f" ± {error:.2f}") + unit
@@ -104,7 +107,7 @@ class Evaluation:
 
         drawn = f", drawn {DRAWN[self.draw]}" if self.draw else ""
         text = (
-            f"{self.protocol} {self.split}, {self.images} image{'' if one else 's'}"
+            f"{self.protocol} {self.split}, {counted(self.images, noun)}"
             f"{drawn}, "
             f"K {self.samples}: −ELBO {told(self.neg_elbo, self.neg_elbo_se, ' nats')} "
             f"(reconstruction {self.reconstruction:.2f} + KL {self.kl:.2f}), "
@@ -114,11 +117,31 @@ class Evaluation:
             return text
         iw = told(self.whole_neg_iw, self.whole_neg_iw_split_se, " for this split")
         return (
-            f"{text}; all images of the split: "
+            f"{text}; all {noun}s of the split: "
             f"−ELBO {told(self.whole_neg_elbo, self.whole_neg_elbo_se)}, "
             f"importance-weighted by the difference {iw}, "
-            f"± {self.whole_neg_iw_se:.2f} for images in general"
+            f"± {self.whole_neg_iw_se:.2f} for {noun}s in general"
         )
+
+
+def noun_of(data: Data) -> str:
+    """What an image of these data is called: a word where its places are letters.
+
+    Example:
+        >>> noun_of(Data.from_arrays(torch.zeros(9, 4, 4, dtype=torch.uint8)))
+        'image'
+    """
+    return "word" if data.likelihood == "categorical" else "image"
+
+
+def counted(n: int, noun: str) -> str:
+    """So many of them.
+
+    Example:
+        >>> counted(1, "word"), counted(0, "image")
+        ('1 word', '0 images')
+    """
+    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 @torch.no_grad()
@@ -273,11 +296,8 @@ def evaluate(
             model's, and as ``check_likelihood``.
 
     Example:
-        >>> from drawlib import VAE, Data, Split, VAEConfig
-        >>> from drawlib.data.protocols import Protocol
-        >>> empty = Split(torch.zeros(4, 1, 28, 28, dtype=torch.uint8))
-        >>> toy = Protocol("toy", "Four empty images.")
-        >>> data = Data("toy", toy, empty, empty, empty)
+        >>> from drawlib import VAE, VAEConfig
+        >>> data = Data.from_arrays(torch.zeros(40, 28, 28, dtype=torch.bool))
         >>> model = VAE(VAEConfig.preset("tiny"))
         >>> result = evaluate(model, data, "test", samples=3)
         >>> result.images, result.neg_elbo > 300
@@ -299,16 +319,16 @@ def evaluate(
             model, data, split, index, samples, seed, chunk, progress, team
         )
 
-    def summary(values: Tensor) -> tuple[float, float]:
-        return values.mean().item(), error_in_general(values, labels, len(part))
-
     values = measure(index, samples)
-    kl = values["kl"].sum(1)
-    elbo, iw = values["reconstruction"] + kl, -values["log_iw"]
-    neg_elbo, neg_elbo_se = summary(elbo)
-    reconstruction, reconstruction_se = summary(values["reconstruction"])
-    kl_mean, kl_se = summary(kl)
-    neg_iw, neg_iw_se = summary(iw)
+    kl, iw = values["kl"].sum(1), -values["log_iw"]
+    reconstruction = values["reconstruction"]
+    elbo = reconstruction + kl
+    terms = {"neg_elbo": elbo, "reconstruction": reconstruction, "kl": kl, "neg_iw": iw}
+    means = {name: term.mean().item() for name, term in terms.items()}
+    errors = {
+        f"{name}_se": error_in_general(term, labels, len(part))
+        for name, term in terms.items()
+    }
     of_whole: dict[str, float] = {}
     if whole and samples > 1 and len(index) < len(part):
         one = measure(everything, 1)
@@ -321,18 +341,13 @@ def evaluate(
         images=len(index),
         samples=samples,
         seed=seed,
-        neg_elbo=neg_elbo,
-        neg_elbo_se=neg_elbo_se,
-        reconstruction=reconstruction,
-        reconstruction_se=reconstruction_se,
-        kl=kl_mean,
-        kl_se=kl_se,
         kl_groups=tuple(values["kl"].mean(0).tolist()),
-        neg_iw=neg_iw,
-        neg_iw_se=neg_iw_se,
         ess=values["ess"].mean().item(),
         draw=draw,
         dimensions=data.dimensions,
+        noun=None if noun_of(data) == "image" else noun_of(data),
+        **means,
+        **errors,
         **of_whole,
     )
 
@@ -387,7 +402,7 @@ def whole_split(
     from image to image than either, so the luck of the subset cancels.
 
     Args:
-        all_elbo: −ELBO of every image of the split, one sample an image; nats.
+        all_elbo: −ELBO of every image of the split, one sample per image; nats.
         elbo, iw: −ELBO and −log p̂_K of the subset.
         labels: of the subset, if it was stratified by them.
         noise: the variance over z of one entry of ``all_elbo``; nats².

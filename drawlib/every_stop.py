@@ -17,7 +17,7 @@ from drawlib.evaluation import (
     check_seed,
     error_in_general,
 )
-from drawlib.machine.settings import default_dtype
+from drawlib.machine.settings import default_dtype, in_main_memory
 from drawlib.recurrent import Recurrent
 from drawlib.stops import elbo_at_stops
 
@@ -26,10 +26,10 @@ __all__ = ["EveryStop", "every_stop"]
 
 @dataclass(frozen=True)
 class EveryStop:
-    """For t = 1 … T, nats an image, with standard errors over images in general.
+    """For t = 1 … T, nats per image, with standard errors over images in general.
 
     Attributes:
-        neg_elbo: −E log D(x given c_t) + Σ_{s≤t} KL_s, one posterior draw an image.
+        neg_elbo: −E log D(x given c_t) + Σ_{s≤t} KL_s, one posterior draw per image.
         neg_elbo_se: its standard errors; those of neighbouring steps go together.
         reconstruction: −E log D(x given c_t), its first part.
     """
@@ -48,6 +48,7 @@ class EveryStop:
 
 
 @torch.no_grad()
+@in_main_memory()
 def every_stop(
     model: Recurrent,
     data: Data,
@@ -65,10 +66,8 @@ def every_stop(
         ValueError: as ``evaluate``.
 
     Example:
-        >>> from drawlib import DRAW, DRAWConfig, Split
-        >>> from drawlib.data.protocols import Protocol
-        >>> empty = Split(torch.zeros(4, 1, 28, 28, dtype=torch.uint8))
-        >>> data = Data("toy", Protocol("toy", "Empty."), empty, empty, empty)
+        >>> from drawlib import DRAW, DRAWConfig
+        >>> data = Data.from_arrays(torch.zeros(40, 28, 28, dtype=torch.bool))
         >>> found = every_stop(DRAW(DRAWConfig.preset("tiny")), data)
         >>> found.images, len(found.neg_elbo)
         (4, 4)

@@ -75,16 +75,13 @@ class GLASConfig(RecurrentConfig):
         one_of(self, "rows", NORMALISERS)
         one_of(self, "space", ("learned", "fixed", "masked"))
         one_of(self, "memory", ("inference", "generative"))
-        if self.memory == "generative" and self.latent_attention == "none":
-            raise ValueError(
-                "GLASConfig.latent_attention is 'none' with a generative memory; "
-                f"allowed: {', '.join(LATENT[1:])}"
-            )
-        if self.space == "masked" and self.latent_attention == "none":
-            raise ValueError(
-                "GLASConfig.latent_attention is 'none' with a masked space; "
-                f"allowed: {', '.join(LATENT[1:])}"
-            )
+        without = self.latent_attention == "none"
+        for name, value in (("memory", "generative"), ("space", "masked")):
+            if without and getattr(self, name) == value:
+                raise ValueError(
+                    f"GLASConfig.latent_attention is 'none' with a {value} {name}; "
+                    f"allowed: {', '.join(LATENT[1:])}"
+                )
 
     @property
     def cells(self) -> int:
@@ -225,7 +222,7 @@ class GLAS(Recurrent):
                 self.posterior(h_enc).sample(eps)
                 for h_enc, eps in zip(looks, noise.unbind(1), strict=True)
             ]
-        return windows((self.latent_window(f), self.latent_head(f)) for f in looks)
+        return windows(self.latent_window, self.latent_head, looks)
 
 
 def content(

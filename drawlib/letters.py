@@ -44,7 +44,10 @@ def places(
 
 
 class KneserNey:
-    r"""n-grams of letters with interpolated Kneser–Ney smoothing (Ney et al. 1994).
+    r"""n-grams of letters with interpolated Kneser–Ney smoothing.
+
+    Counts of shorter histories: Kneser and Ney (1995); D: Ney, Essen and Kneser (1994);
+    interpolated as by Chen and Goodman (1999).
 
     P(w given h) = max(c(hw) − D, 0)/c(h·) + D N(h·)/c(h·) P(w given h'), with h' the
     history h without its first sign and N(h·) how many different signs followed h.

@@ -31,7 +31,7 @@ Canvas = Float[Tensor, "batch channels height width"]
 class Bernoulli(nn.Module):
     r"""Independent bits with logits c.
 
-    log p(x given c) = Σ_pixels [ x c − softplus(c) ], in nats, one number an image.
+    log p(x given c) = Σ_pixels [ x c − softplus(c) ], in nats, one number per image.
     From the logits directly: a sigmoid followed by a logarithm loses the tails.
     x must be 0 or 1: on grey values the same formula is no likelihood (chapter 1).
 
@@ -110,7 +110,7 @@ class DiscretisedLogistic(nn.Module):
 class Categorical(nn.Module):
     r"""One of C symbols at each place: the channels of a place are their logits.
 
-    log p(x given c) = Σ_places Σ_k x_k log softmax(c)_k, in nats, one number an image;
+    log p(x given c) = Σ_places Σ_k x_k log softmax(c)_k, in nats, one number per image;
     x has a single 1 among the channels of each place. The mean is softmax(c).
 
     Example:
@@ -162,7 +162,7 @@ def likelihood(name: str, channels: int) -> Likelihood:
 
 
 def bits_per_dimension(nats: float, dimensions: int) -> float:
-    """Convert nats an image into bits for each pixel and channel.
+    """Convert nats per image into bits for each pixel and channel.
 
     Example:
         >>> round(bits_per_dimension(784 * math.log(2), 784), 6)

@@ -1,7 +1,7 @@
 """The models by name: the one place that lists them.
 
 A new one is a file beside the others, with a `Config` and a `LatentModel`, and a line
-in both lists here. `tests/test_models.py` then holds it to the contract.
+in the list here. `tests/test_models.py` then holds it to the contract.
 """
 
 from __future__ import annotations
@@ -19,22 +19,16 @@ from drawlib.vae import VAE, VAEConfig
 
 __all__ = ["CONFIGS", "build", "config_in", "config_of", "kind_of"]
 
-MODELS: dict[str, type[LatentModel]] = {
-    "vae": VAE,
-    "ladder": LadderVAE,
-    "draw": DRAW,
-    "glas": GLAS,
-    "conv-draw": ConvDRAW,
-    "diffusion": Diffusion,
+KINDS: dict[str, tuple[type[LatentModel], type[Config]]] = {
+    "vae": (VAE, VAEConfig),
+    "ladder": (LadderVAE, LadderConfig),
+    "draw": (DRAW, DRAWConfig),
+    "glas": (GLAS, GLASConfig),
+    "conv-draw": (ConvDRAW, ConvDRAWConfig),
+    "diffusion": (Diffusion, DiffusionConfig),
 }
-CONFIGS: dict[str, type[Config]] = {
-    "vae": VAEConfig,
-    "ladder": LadderConfig,
-    "draw": DRAWConfig,
-    "glas": GLASConfig,
-    "conv-draw": ConvDRAWConfig,
-    "diffusion": DiffusionConfig,
-}
+MODELS = {kind: model for kind, (model, _) in KINDS.items()}
+CONFIGS = {kind: config for kind, (_, config) in KINDS.items()}
 
 
 def config_of(kind: str, preset: str | None = None, **changes: Any) -> Config:

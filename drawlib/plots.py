@@ -115,7 +115,7 @@ def show_images(
     single images, the labels at the edges of the grid.
 
     Raises:
-        ValueError: for another shape, no image, or titles that are not one an image.
+        ValueError: for another shape, no image, or titles that are not one per image.
 
     Example:
         >>> ax = show_images(torch.rand(10, 1, 28, 28), columns=5)
@@ -129,7 +129,7 @@ def show_images(
         )
     n, channels, height, width = images.shape
     if titles is not None and len(titles) != n:
-        raise ValueError(f"{len(titles)} titles for {n} images; allowed: one an image")
+        raise ValueError(f"{len(titles)} titles for {n} images; allowed: one per image")
     columns = min(columns or math.ceil(math.sqrt(n)), n)
     rows = math.ceil(n / columns)
     # A thin grey line between images; room for a line of text where there are titles.
@@ -176,7 +176,7 @@ def strip(
     signed: bool = False,
     ax: Axes | None = None,
 ) -> Axes:
-    """Time runs to the right: one row an image, one column a step t = 1 … T.
+    """Time runs to the right: one row per image, one column per step t = 1 … T.
 
     Raises:
         ValueError: for another number of axes.
@@ -212,7 +212,7 @@ def letters(
     row_labels: Sequence[str] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """A word as it is written: a row a step, the likeliest letter at every place.
+    """A word as it is written: one row per step, the likeliest letter at every place.
 
     The shade behind a letter is its probability, from white (0) to dark (1); a dot is
     the end. What stands after the first dot belongs to no word, and is drawn in grey.

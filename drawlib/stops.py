@@ -95,7 +95,7 @@ def stop_bound(
     log_ratio: PerStep,
     q: PerStop | None = None,
 ) -> Bound:
-    r"""The bound (S1) and the weight (S2) of one draw, in nats, one row an image.
+    r"""The bound (S1) and the weight (S2) of one draw, in nats, one row per image.
 
     Args:
         pi: π_1 … π_T; a stop with π_t = 0 has no column in what follows.

@@ -5,13 +5,13 @@ Made from the states alone, outside of the step: looking on costs the training n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from drawlib.bound import Images, Noise
 from drawlib.filters import Filters
@@ -58,14 +58,16 @@ class Trace:
     log_likelihood: Float[Tensor, "batch T"] | None = None
 
 
-def windows(pairs: Iterable[tuple[Filters, Tensor]]) -> Windows:
-    """Stack the windows of all steps, given with the five numbers that made them."""
-    filters, raw = zip(*pairs, strict=True)
+def windows(
+    place: Callable[[Any], Filters], head: nn.Module, features: Iterable[Tensor]
+) -> Windows:
+    """What ``place`` makes of each step's features, by the five numbers of ``head``."""
+    steps = [(place(f), head(f)) for f in features]
     return Windows(
-        torch.stack([f.mu_x for f in filters]),
-        torch.stack([f.mu_y for f in filters]),
-        torch.stack([(0.5 * five[:, 2]).exp() for five in raw]),
-        torch.stack([f.gamma for f in filters]),
+        torch.stack([filters.mu_x for filters, _ in steps]),
+        torch.stack([filters.mu_y for filters, _ in steps]),
+        torch.stack([(0.5 * five[:, 2]).exp() for _, five in steps]),
+        torch.stack([filters.gamma for filters, _ in steps]),
     )
 
 
@@ -86,15 +88,12 @@ def trace(model: Any, x: Images, noise: Noise) -> Trace:
     errors = [model.error_image(x, s.canvas) for s in before]
     read = write = patches = None
     if model.config.attention != "none":
-        looks = [model.read_window(s.h_dec) for s in before]
+        looks, draws = ([s.h_dec for s in states] for states in (before, after))
+        read = windows(model.read_window, model.read_head, looks)
+        write = windows(model.write_window, model.write_head, draws)
+        both = [torch.cat([x, error], 1) for error in errors]
         patches = torch.stack(
-            [f.read(torch.cat([x, e], 1)) for f, e in zip(looks, errors, strict=True)]
-        )
-        read = windows(
-            (f, model.read_head(s.h_dec)) for f, s in zip(looks, before, strict=True)
-        )
-        write = windows(
-            (model.write_window(s.h_dec), model.write_head(s.h_dec)) for s in after
+            [model.read_window(h).read(b) for h, b in zip(looks, both, strict=True)]
         )
     return Trace(
         images=x,

@@ -23,6 +23,7 @@ from drawlib.bound import Bound, check_images
 from drawlib.diffusion import Diffusion, DiffusionConfig
 from drawlib.draw import DRAW, DRAWConfig
 from drawlib.evaluation import evaluate
+from drawlib.gaussian import Gaussian
 from drawlib.ladder import LadderConfig, LadderVAE
 from drawlib.vae import VAE, VAEConfig
 
@@ -79,6 +80,21 @@ def test_ppca_with_another_q_loses_kl_to_the_posterior():
     # Quadratic in the noise, so three nodes are exact.
     close(expected(model, x, 3, "elbo"), exact)
     close(expected(model, x, 3, "log_weight"), exact)
+
+
+def test_at_the_posterior_the_slope_in_mu_of_both_estimators_is_known(monkeypatch):
+    # Chapter 2: −ε/σ with the log weight, (2.16), and ε (σ − 1/σ) with the analytic KL.
+    model, x = PPCA(), 0.5 + 0.4 * seeded(6, 1, 2, 3, seed=20)
+    epsilon, exact = seeded(6, 2, seed=27), model.posterior(x)
+    q = Gaussian(exact.mu.detach().requires_grad_(), exact.log_sigma.detach())
+    monkeypatch.setattr(model, "posterior", lambda x: q)
+    b = model.bound(x, epsilon)
+    by_weight, by_kl = (
+        torch.autograd.grad(part.sum(), q.mu, retain_graph=True)[0]
+        for part in (b.log_weight, b.elbo)
+    )
+    close(by_weight, -epsilon / q.sigma)
+    close(by_kl, epsilon * (q.sigma - 1 / q.sigma))
 
 
 @pytest.mark.parametrize("K", [1, 2, 50])

@@ -47,12 +47,44 @@ def trained(tmp_path, toy, capsys):
 # What works
 
 
+@pytest.fixture
+def few(tmp_path, capsys):
+    """A run on 12 images: a single one is for test."""
+    images = np.zeros((12, 6, 6), np.uint8)
+    images[::2, 2:4] = 255
+    images[:, 0, 0] = np.arange(12) * 20
+    np.save(tmp_path / "few.npy", images)
+    data = ["--data", f"npy:{tmp_path / 'few.npy'}", "--train.epochs", "1"]
+    assert main(["train", "draw:tiny", *data, "--run-dir", str(tmp_path / "few")]) == 0
+    capsys.readouterr()
+    return tmp_path / "few"
+
+
+def test_a_record_of_a_single_test_image_is_told_without_an_error(few, capsys):
+    """A standard error of one image is no number: the record was there, exit 1."""
+    root = ["--root", str(few.parent / "records")]
+    assert main(["record", str(few), "--row", "x", "--samples", "2", *root]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r" test, 1 image: −ELBO \d+\.\d\d nats\n", told), told
+
+
+def test_pictures_of_fewer_test_images_than_usual_show_all_of_them(few, capsys):
+    """The four that nobody asked for were more than the test split had."""
+    gif, page = few.parent / "a.gif", few.parent / "a.html"
+    assert main(["animate", str(few), "--out", str(gif)]) == 0
+    assert main(["page", str(few), "--out", str(page)]) == 0
+    assert "looks at 1 test image of" in capsys.readouterr().out
+    told = one_line(capsys, ["animate", str(few), "--out", str(gif), "--images", "4"])
+    assert "a subset of 4 asked for, allowed: 1 to 1 images" in told
+
+
 @pytest.mark.skipif(os.name == "nt", reason="a closed pipe is another error there")
 @pytest.mark.parametrize("how", [[], ["-u"]])
-def test_a_reader_that_leaves_early_is_no_complaint(how):
+@pytest.mark.parametrize("what", [["data"], [], ["--help"], ["train", "--help"]])
+def test_a_reader_that_leaves_early_is_no_complaint(how, what):
     theirs, ours = os.pipe()
     os.close(theirs)
-    command = [sys.executable, *how, "-m", "drawlib", "data"]
+    command = [sys.executable, *how, "-m", "drawlib", *what]
     done = subprocess.run(command, stdout=ours, stderr=subprocess.PIPE, text=True)
     os.close(ours)
     assert (done.returncode, done.stderr) == (141, "")

@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from drawlib import letters
+from drawlib.data.sets import load_data
 from drawlib.data.words import codes_of, images_of
 from drawlib.letters import KneserNey, LetterLSTM, places
+from drawlib.results.words import exact_rows, measure_exact
+from drawlib.training.schedule import TrainConfig
 
 WORDS = ["ANNA", "HANNAH", "ANN", "NAN", "HANA", "NANA", "ANNA"]
 SIGNS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ$"
@@ -89,3 +92,17 @@ def test_places_are_frequencies_place_by_place():
     p = [(1 + 2) / 30, (1 + 2) / 30] + [(1 + 3) / 30] * 11  # A, C, and eleven ends
     want = -sum(map(math.log, p))
     assert places(train, images("AC")).item() == pytest.approx(want, abs=1e-5)
+
+
+def test_the_lstm_reads_the_test_words_where_and_as_it_was_trained(tmp_path):
+    """In another type here; where there is a GPU, on it."""
+    text = "\n".join(a + b for a in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" for b in "AEIOU")
+    (tmp_path / "words.txt").write_text(text)
+    data = load_data(f"words:{tmp_path / 'words.txt'}")
+    config = TrainConfig(epochs=1, batch_size=50)
+    torch.set_default_dtype(torch.float64)
+    try:
+        path = measure_exact(data, tmp_path, config, orders=(), hidden=4)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert math.isfinite(exact_rows(path)[-1].nats)

@@ -258,7 +258,7 @@ def test_every_stop_is_measured_as_evaluate_measures_the_last():
 
 
 def test_a_record_holds_every_stop_and_its_bound_is_their_mean(tmp_path, monkeypatch):
-    """Under a uniform π, with q = π: one draw an image, the same in both."""
+    """Under a uniform π, with q = π: one draw per image, the same in both."""
     use_toy_data(monkeypatch.setattr)
     config = DRAWConfig.preset("tiny", image_shape=(1, 6, 6), stop="uniform")
     run = Run(config, "mnist-dynamic", tmp_path / "run", toy_config(epochs=1))

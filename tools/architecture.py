@@ -56,7 +56,9 @@ ROOMS = (
         "planting catalogue catalogue_filters plants",
         "public mistakes, plantable",
     ),
-    Room("fast/", "loop step parts partition", "the same numbers in less time"),
+    Room(
+        "fast/", "loop step compiler parts partition", "the same numbers in less time"
+    ),
     Room(
         "training/",
         "train schedule optimisers statistics validation runstate checkpoint",

@@ -1,7 +1,8 @@
 r"""Are the recorded numbers those of the shipped weights? Recomputed without training.
 
-For each record with weights whose data can be reached: −ELBO of every test image with
-one posterior sample, and the importance-weighted bound L_K on a seeded 200 of them.
+For each record with weights whose data can be reached: −ELBO of the test images that
+the record took (all, or a seeded part) with one posterior sample, and the
+importance-weighted bound L_K on a seeded 200.
 Both are means of random numbers, so each is allowed four standard errors of the
 difference between two honest measurements, and 0.01 nats and two millionths of the
 number for the arithmetic of another processor (a colour image has 15,000 nats):
@@ -18,6 +19,10 @@ number for the arithmetic of another processor (a colour image has 15,000 nats):
 - K is that of the record, unless that would take too long; it is then lowered, and
   said so. L_K falls with K in ever smaller steps, so over log₂(K/K′) doublings it falls
   at most by so many times the last step; that is added below.
+
+Of each measurement of looseness (chapter 17) the same few images are put through −ELBO,
+L_K and the shortest AIS again; what the draws and the chains may change is 4 √2 of the
+standard error of their mean.
 """
 
 from __future__ import annotations
@@ -25,25 +30,27 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from drawlib.annealing import AISConfig, ais
 from drawlib.batches.batch import say_at_once
 from drawlib.batches.jobs import BatchFailed
 from drawlib.bound import LatentModel
 from drawlib.data.download import DataError
 from drawlib.data.sets import Data, load_data, stratified_subset
-from drawlib.evaluation import per_image
+from drawlib.evaluation import chosen, per_image
 from drawlib.mistakes.planting import planted
 from drawlib.models import CONFIGS
 from drawlib.results import tables
+from drawlib.results.looseness import log_p_hat, loose_records, step_sizes, weights
 from drawlib.results.zoo import Record, ZooError, load_pretrained, records
 
-__all__ = ["Finding", "check", "check_record"]
+__all__ = ["Finding", "check", "check_looseness", "check_record"]
 
 IMAGES = 200
 MINUTES = 20.0
@@ -86,72 +93,103 @@ def measured(
 
 
 def check_record(
-    record: Record,
-    model: LatentModel,
-    data: Data,
-    *,
-    images: int = IMAGES,
-    seconds: float = math.inf,
+    record: Record, model: LatentModel, data: Data, seconds: float = math.inf
 ) -> list[Finding]:
     """The findings of one record; ``seconds`` is what L_K may take."""
-    total = len(data.test)
+    test, bound = data.test, record["bounds"]["test"]
+    weighted = record["importance_weighted"]
+    # Those of the record's −ELBO, those that are weighted here, and there.
+    counts = (bound["images"], IMAGES, weighted["images"])
+    own, subset, theirs = (
+        stratified_subset(test, min(count, len(test)), 0) for count in counts
+    )
     start = time.monotonic()
-    one = measured(model, data, torch.arange(total), 1)["elbo"]
+    once = torch.cat([own, subset, theirs]).unique()
+    one = torch.full((len(test),), math.nan, dtype=torch.float64)
+    one[once] = measured(model, data, once, 1)["elbo"]
     one_pass = time.monotonic() - start
 
-    weighted = record["importance_weighted"]
-    K, theirs = weighted["samples"], min(weighted["images"], total)
-    subset = stratified_subset(data.test, min(images, total), 0)
-    n = len(subset)
-    # What K samples of n images take, from what one sample of all of them took.
-    affordable = int(seconds / max(one_pass, 1e-9) * total / n)
+    K, n = weighted["samples"], len(subset)
+    # What K samples of n images take, from what one sample of others took.
+    affordable = int(seconds / max(one_pass, 1e-9) * len(once) / n)
     used = min(K, max(20, affordable))
     ours = measured(model, data, subset, used)
+    findings: list[Finding] = []
+
+    def compare(
+        what: str, recorded: float | None, value: float, error: float, below: float = 0
+    ) -> None:
+        """Allow four standard errors, and the arithmetic of another processor."""
+        reach = arithmetic(value) + 4 * error
+        low, high = value - reach - below, value + reach
+        told = number(recorded)
+        findings.append(Finding(record.name, what, told, value, low, high))
 
     v = (one[subset] - ours["elbo"]).square().mean().item()
-    bound = record["bounds"]["test"]
-    value = one.mean().item()
-    reach = arithmetic(value) + 4 * math.sqrt(2 * v / total)
-    recorded = number(bound["neg_elbo"])
-    findings = [
-        Finding(
-            record.name,
-            f"−ELBO, {total:,} test images",
-            recorded,
-            value,
-            value - reach,
-            value + reach,
-        )
-    ]
+    what = f"−ELBO, {len(own):,} test images"
+    value = one[own].mean().item()
+    compare(what, bound["neg_elbo"], value, math.sqrt(2 * v / len(own)))
     parts = number(bound["kl"]) + number(bound["reconstruction"])
-    exact = arithmetic(parts)
-    what = "KL + reconstruction"
-    findings.append(
-        Finding(record.name, what, recorded, parts, parts - exact, parts + exact)
-    )
+    compare("KL + reconstruction", bound["neg_elbo"], parts, 0)
 
     noise = 2 * (1 / ours["ess"] - 1 / used).clamp(min=0).sum().item() / n**2
-    if theirs == n:
-        value = ours["iw"].mean().item()
-    else:
+    value = ours["iw"].mean().item()
+    if len(theirs) != n:
         gap = ours["elbo"] - ours["iw"]
-        chosen = stratified_subset(data.test, theirs, 0)
-        value = (one[chosen].mean() - gap.mean()).item()
-        noise += v / theirs + gap.var().item() * (1 / n + 1 / theirs)
-    reach = arithmetic(value) + 4 * math.sqrt(noise)
-    low = value - reach
-    what = f"importance-weighted, K {K:,}, {theirs:,} images"
+        value = (one[theirs].mean() - gap.mean()).item()
+        noise += v / len(theirs) + gap.var().item() * (1 / n + 1 / len(theirs))
+    what, below = f"importance-weighted, K {K:,}, {len(theirs):,} images", 0.0
     if used < K:
         half = measured(model, data, subset, max(1, used // 2))["iw"].mean().item()
-        step = max(0.0, half - ours["iw"].mean().item())
-        low -= math.log2(K / used) * step
+        below = math.log2(K / used) * max(0.0, half - ours["iw"].mean().item())
         what += f" (checked with K {used:,})"
-    findings.append(
-        Finding(
-            record.name, what, number(weighted["neg_iw"]), value, low, value + reach
-        )
-    )
+    compare(what, weighted["neg_iw"], value, math.sqrt(noise), below)
     return findings
+
+
+def check_looseness(
+    record: dict[str, Any], model: LatentModel, data: Data
+) -> list[Finding]:
+    """The findings of one measurement of looseness, image by image the same."""
+    x = chosen(model, data, "test", record["images"], record["seed"])
+    K = max(map(int, record["iw"]))
+    log_w, elbo = weights(model, x, K, record["seed"])
+    share = log_w.softmax(1)
+    shortest = record["ais"][0]
+    config = AISConfig(**{f.name: shortest[f.name] for f in fields(AISConfig)})
+    (steps,) = step_sizes(model, x, [config], record["seed"])
+    annealed = ais(model, x, config, steps=steps, seed=record["seed"], chunk=400)
+    # What, the recorded mean, each image's value, and its variance over draws.
+    parts = (
+        ("−ELBO", record["neg_elbo"], -elbo.mean(1), elbo.var(1) / K),
+        (
+            f"importance-weighted, K {K:,}",
+            record["iw"][str(K)],
+            -log_p_hat(log_w, K).mean(1),
+            (share.square().sum(1) - 1 / K).clamp(min=0),
+        ),
+        (
+            f"AIS, {config}",
+            shortest["neg_log_p"],
+            -annealed.log_p,
+            annealed.errors.square(),
+        ),
+    )
+    found = []
+    for what, recorded, values, variance in parts:
+        value = values.mean().item()
+        reach = arithmetic(value) + 4 * math.sqrt(2 * variance.sum().item()) / len(x)
+        found.append(
+            Finding(
+                f"loose/{record['model']}",
+                f"{what}, {len(x)} images",
+                sum(recorded) / len(recorded),
+                value,
+                value - reach,
+                value + reach,
+            )
+        )
+    return found
 
 
 def arithmetic(value: float) -> float:
@@ -187,7 +225,7 @@ def check(
     todo: list[Record] = []
     data: dict[str, Data | str] = {}
     for record in records(root=root):
-        if names and f"{record.protocol}/{record.model}" not in wanted:
+        if names and record.line not in wanted:
             continue
         if record["kind"] not in CONFIGS:
             left.append(f"{record.name}: a {record['kind']} has no bound")
@@ -206,16 +244,20 @@ def check(
             left.append(f"{record.name}: {reason}")
         else:
             todo.append(record)
+    loose = {} if names else loose_records(root and root / "loose")
+    for name in sorted(loose.keys() - {record.name for record in todo}):
+        left.append(f"loose/{name}: its weights or its data cannot be had")
     for record in todo:
         its_data = data[record.protocol]
         assert isinstance(its_data, Data)
-        mistakes = record.values.get("mistakes") or ()
         try:
-            with planted(*mistakes) if mistakes else nullcontext():
+            with planted(*record.values.get("mistakes", ())):
                 model = load_pretrained(record.name, root=root)
                 # Half the time for L_K, half for −ELBO of every image.
                 seconds = 60 * minutes / 2 / len(todo)
-                findings = check_record(record, model, its_data, seconds=seconds)
+                findings = check_record(record, model, its_data, seconds)
+                if record.name in loose:
+                    findings += check_looseness(loose[record.name], model, its_data)
         except (ZooError, OSError) as error:
             say(f"OFF {record.name}: {error}")
             off.append(f"{record.name} ({error})")

@@ -232,12 +232,12 @@ def gather(runs: Path, mode: str = "full") -> list[Record]:
     return [found[name] for name in sorted(found)]
 
 
-def adopt(jobs: Sequence[Job], root: Path | None = None) -> list[Path]:
+def adopt(jobs: Sequence[Job]) -> list[Path]:
     """Copy the records and weights of finished jobs to where the tables read them."""
     copied = []
     for job in jobs:
         for path in job.written():
-            target = (root or zoo.ZOO) / path.parent.name / path.name
+            target = zoo.ZOO / path.parent.name / path.name
             target.parent.mkdir(parents=True, exist_ok=True)
             weights = path.with_suffix(".safetensors")
             if weights.exists():  # first the weights: a record names what is there

@@ -31,7 +31,6 @@ def reproduce(
     unfinished: bool = False,
     adopt_records: bool = False,
     notebooks: Path = Path("notebooks"),
-    every: float = 30.0,
     say: Callable[[str], None] = say_at_once,
 ) -> None:
     """The whole command: plan, batch, new records, tables.
@@ -58,9 +57,7 @@ def reproduce(
     say(describe(jobs, missing, at_once))
     if dry_run:
         return
-    outcomes = run_batch(
-        jobs, at_once=at_once, scheduler=scheduler, every=every, say=say
-    )
+    outcomes = run_batch(jobs, at_once=at_once, scheduler=scheduler, say=say)
     for job in jobs:
         lacking = {p.name for p in job.planned()} - {
             f"{path.parent.name}/{path.stem.rpartition('-')[0]}"

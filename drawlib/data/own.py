@@ -202,6 +202,8 @@ def alike(before: str, now: str) -> bool:
     """
     sides = [name.rpartition(" (") for name in (before, now)]
     kinds = {name.partition(":")[0] for name in (before, now)}
+    if kinds == {"words"}:  # older names are a path alone; their content is compared
+        return True
     return is_own(now) and len(kinds) == 1 and sides[0][2] == sides[1][2]
 
 
@@ -313,6 +315,12 @@ def from_file(kind: str, path: Path) -> Found:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise DataError(f"{path} cannot be read as {kind}: {reason}") from None
+    except MemoryError:
+        size = path.stat().st_size / 1e9
+        raise DataError(
+            f"{path} says that it holds more than memory does ({size:.1f} GB on the "
+            "disk); allowed: fewer or smaller images"
+        ) from None
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"{path} is no whole {kind} file: {reason}") from None
@@ -376,7 +384,8 @@ def as_array(values: Any, what: str) -> np.ndarray:
     """Whatever numpy makes an array of, and a tensor wherever it lies.
 
     Raises:
-        DataError: for a tensor of floats, or without content; for masked values.
+        DataError: for a tensor of floats, or without content, or that is not dense;
+            for masked values, and for parts of unequal shapes.
 
     Example:
         >>> as_array(torch.ones(2, dtype=torch.bfloat16), "images")
@@ -391,10 +400,19 @@ def as_array(values: Any, what: str) -> np.ndarray:
             )
         if values.is_meta:
             raise DataError(f"{what} lie on the device meta, which holds no values")
+        if values.layout != torch.strided or values.is_quantized:
+            kind = "quantised" if values.is_quantized else str(values.layout)
+            raise DataError(f"{what} are a tensor, {kind}; allowed: a dense one")
         values = values.cpu()
     if np.ma.is_masked(values):
         raise DataError(f"{what} hold masked values; allowed: whole arrays")
-    return np.asarray(values)
+    try:
+        return np.asarray(values)
+    except ValueError:  # numpy's, for a list of arrays that differ
+        raise DataError(
+            f"{what} are a {type(values).__name__} of unequal parts; allowed: one "
+            "array, all of one shape"
+        ) from None
 
 
 def as_bytes(images: np.ndarray, what: str) -> np.ndarray:
@@ -491,7 +509,8 @@ def split_shares(n: int) -> tuple[int, int, int]:
 def by_content(images: np.ndarray, seed: int) -> np.ndarray:
     """Positions in an order that each image's own pixels and the seed decide.
 
-    So an image keeps its split when others come or go, and equal ones stay together.
+    So an image keeps its split when others come or go, unless it lies at a cut, and
+    equal ones lie side by side: those of one kind at most are parted by a cut.
     """
     keys = [
         hashlib.blake2b(image.tobytes(), digest_size=8, salt=seed.to_bytes(8)).digest()
@@ -562,6 +581,7 @@ def resized(found: Found, options: ImageOptions) -> Found:
 
     Raises:
         ValueError: for bits of another size, or colour asked of grey arrays.
+        DataError: for a size that memory cannot hold, with the need.
     """
     channels, *size = next(iter(found.images.values())).shape[1:]
     new, grey = options.shape or tuple(size), options.colour == "grey"
@@ -576,7 +596,11 @@ def resized(found: Found, options: ImageOptions) -> Found:
         )
     from PIL import Image
 
-    from drawlib.data.pictures import fitted
+    from drawlib.data.pictures import check_memory, fitted
+
+    count = sum(len(a) for a in found.images.values())
+    whole = (count, 1 if grey else channels, *new)
+    check_memory(whole, f"{count:,} images of {new[1]}x{new[0]}")
 
     def one(image: np.ndarray) -> np.ndarray:
         rgb = image.transpose(1, 2, 0).repeat(3 // len(image), 2)

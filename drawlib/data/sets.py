@@ -500,6 +500,11 @@ def load_data(
 omniglot, omniglot-ours, cifar10, cifar10-10k, cluttered-mnist, mnist-two, \
 surnames, or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME, words:PATH
     """
+    if not isinstance(name, str):
+        raise ValueError(
+            f"data set is {name!r:.80}, a {type(name).__name__}; allowed: a name, such "
+            "as 'mnist-dynamic' or 'folder:PATH'"
+        )
     if is_words(name):
         return Data.from_own(own_words(name))
     if is_own(name):

@@ -2,8 +2,8 @@
 
 A word is an image of 27 channels, 1 × 13: at each place one channel is 1, of A to Z or,
 after the last letter, of the end. ``surnames`` are the last names of the US census of
-1990; ``words:PATH`` is any text file, one word a line, or a folder with ``train.txt``,
-``test.txt`` and, where there is one, ``valid.txt``.
+1990; ``words:PATH`` is any text file, one word per line, or a folder with
+``train.txt``, ``test.txt`` and, where there is one, ``valid.txt``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from drawlib.data.download import DataError, content_sha256
 from drawlib.data.draws import SEED, permutation
 from drawlib.data.own import Own
 from drawlib.data.protocols import Protocol
+from drawlib.machine.files import mistaken
 
 __all__ = [
     "ALPHABET",
@@ -174,37 +175,54 @@ def own_words(name: str) -> Own:
             f"{path} holds {total} different words, none for {small[0]}; allowed: 10 "
             "or more"
         )
-    return made(absolute(name), str(path), codes, remark)
+    return made(path, codes, remark)
 
 
 def read(path: Path) -> list[str]:
     """The lines of a text file that are not blank."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:  # a name with a zero in it is a ValueError
         reason = str(getattr(error, "strerror", None) or error).lower()
         raise DataError(f"{path} cannot be read as text: {reason}") from None
+    if content and (what := mistaken(content)):
+        raise DataError(f"{path} holds no words: it is {what}")
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in content[:2]:
+        raise DataError(f"{path} is text in UTF-16; allowed: UTF-8 (save it as that)")
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"{path} is no text in UTF-8 (byte {content[error.start]:#x} in line "
+            f"{line}); allowed: UTF-8 (save it as that)"
+        ) from None
     words = [line.strip() for line in lines if line.strip()]
     if not words:
-        raise DataError(f"{path} holds no words; allowed: one word a line")
+        raise DataError(f"{path} holds no words; allowed: one word per line")
     return words
 
 
-def made(name: str, origin: str, codes: Mapping[str, Codes], remark: str) -> Own:
-    """The data set of numbers by split."""
+def made(path: Path, codes: Mapping[str, Codes], remark: str) -> Own:
+    """The data set of numbers by split.
+
+    Its name goes into records: it has the file's own name and the content, no folder.
+    """
     images = {split: images_of(part) for split, part in codes.items()}
     sizes = (len(codes["train"]), len(codes["valid"]), len(codes["test"]))
     counts = "/".join(f"{n:,}" for n in sizes)
+    content, title = content_sha256(dict(codes)), path.absolute().name
+    how = "as given" if path.is_dir() else "80/10/10"
+    name = f"words:{title} (split {how}, {sum(sizes):,} words, {content[:8]})"
     protocol = Protocol(
         name,
-        f"Words of {origin}, {counts} for training, validation and test; {remark}. "
+        f"Words of {title}, {counts} for training, validation and test; {remark}. "
         "For this file alone: no published number is comparable.",
         image_shape=SHAPE,
         likelihood="categorical",
         sizes=sizes,
-        source=origin,
+        source=str(path),
         licence="that of your words",
     )
     visits = dict.fromkeys(SPLITS, "bits")
-    content = content_sha256(dict(codes))
-    return Own(name, protocol, images, None, visits, {}, content, origin)
+    return Own(name, protocol, images, None, visits, {}, content, str(path))

@@ -34,7 +34,7 @@ AT_ONCE = 16  # steps whose weight gradients are one product
 
 
 class Layer(NamedTuple):
-    """y = W u + b; ``rows`` is b, or b and what x adds, one row an image."""
+    """y = W u + b; ``rows`` is b, or b and what x adds, one row per image."""
 
     weight: Tensor
     rows: Tensor

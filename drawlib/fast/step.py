@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import logging
 import platform
-import shutil
 import sys
 import warnings
 from collections.abc import Callable
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from drawlib.exchanged import EXCHANGED
+from drawlib.fast.compiler import compiler_command, compiler_trouble
 from drawlib.fast.parts import Constant, FromLanes, Layer, ToLanes, affine, lstm, window
 from drawlib.filters import filterbank
 from drawlib.recurrent import RecurrentConfig
@@ -74,16 +74,28 @@ TRUSTED = (
 
 
 def has_compiler() -> bool:
-    """Whether the step can be compiled: PyTorch 2.15, and a C++ compiler on the path.
+    """Whether the step can be compiled: PyTorch 2.15, and a C++ compiler that works.
 
     Example:
         >>> has_compiler() in (True, False)
         True
     """
+    return not why_not()
+
+
+def why_not() -> str:
+    """Why the step cannot be compiled; empty where it can."""
     if torch.__version__ < TRUSTED:
-        return False
-    names = ("cl",) if sys.platform == "win32" else ("g++", "clang++", "c++")
-    return any(shutil.which(name) for name in names)
+        return f"PyTorch {torch.__version__} is older than {TRUSTED}"
+    return compiler_trouble()
+
+
+def compiler_options() -> dict[str, Any]:
+    """What ``torch.compile`` is told: partition, vectors and compiler."""
+    options = keep_activations() | trust_processor()
+    if sys.platform != "win32":
+        options["cpp.cxx"] = (None, compiler_command())
+    return options
 
 
 def keep_activations() -> dict[str, Any]:
@@ -98,8 +110,8 @@ def keep_activations() -> dict[str, Any]:
 def trust_processor() -> dict[str, Any]:
     """The compiler option that takes a processor's own word for the vectors it has.
 
-    In place of programs that are compiled to try them, on a new machine a ninth of all
-    the work before the first step. Elsewhere than on x86 the trial decides more.
+    In place of programs that are compiled to try them, which takes seconds on a new
+    machine. Elsewhere than on x86 the trial decides more.
 
     Example:
         >>> set(trust_processor().values()) <= {True}
@@ -171,7 +183,7 @@ def own_code(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` compiled, or itself where there is no compiler: that is said once.
+    """``function`` compiled, or itself where nothing can be: that is said once.
 
     Compiled anew for each set of planted mistakes. The compiler does not look again at
     the methods that it has met: a mistake would not be made, or not be undone.
@@ -184,15 +196,12 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         True
     """
     if not has_compiler():
-        missing = "no C++ compiler (g++, clang++) was found"
-        if torch.__version__ < TRUSTED:
-            missing = f"PyTorch {torch.__version__} is older than {TRUSTED}"
-        _say_once(f"{missing}: the step runs eagerly")
+        _say_once(f"{why_not()}: the step runs eagerly")
         return function
     keep_memory()
     # It would tell every user that a CUDA compiler is there and no GPU.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    options = keep_activations() | trust_processor()
+    options = compiler_options()
     made: dict[Any, Callable[..., Any]] = {}
 
     def run(*given: Any, **named: Any) -> Any:
@@ -200,8 +209,18 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         if now not in made:
             own = own_code(function)
             made[now] = torch.compile(own, dynamic=False, options=options)
-        with keep_gradients():
-            return made[now](*given, **named)
+        try:
+            with keep_gradients():
+                return made[now](*given, **named)
+        except torch._dynamo.exc.BackendCompilerFailed as error:
+            # A folder for what is compiled that takes no files, say, or a full disk.
+            inner = getattr(error, "inner_exception", error)
+            reason = next(filter(str.strip, str(inner).splitlines()), "no reason given")
+            _say_once(
+                f"PyTorch compiles nothing ({reason:.200}): the step runs eagerly"
+            )
+            made[now] = function
+            return function(*given, **named)
 
     return run
 

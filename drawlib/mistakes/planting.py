@@ -13,8 +13,8 @@ slow) and an ε inside an exponent (F7, below the precision of a float).
 
 from __future__ import annotations
 
-import importlib
 import inspect
+import pkgutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import wraps
@@ -132,9 +132,6 @@ def _bind(wrong: Function, right: Function) -> Function:
 
 def _find(place: str) -> tuple[Any, str]:
     """The module or class that holds a place, and its name there."""
-    module, path = place.split(":")
-    owner: Any = importlib.import_module(module)
-    *classes, name = path.split(".")
-    for each in classes:
-        owner = getattr(owner, each)
-    return owner, name
+    module, _, path = place.partition(":")
+    owner, _, name = path.rpartition(".")
+    return pkgutil.resolve_name(f"{module}:{owner}"), name

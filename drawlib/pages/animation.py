@@ -228,14 +228,21 @@ class Animation:
         plain = "-fflags +bitexact -flags:v +bitexact -threads 1 -pix_fmt yuv420p"
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / SCRATCH
-            done = subprocess.run(
-                [program, "-loglevel", "error", *raw.split(), *plain.split(), str(out)],
-                input=b"".join(frame.tobytes() for frame in frames),
-                capture_output=True,
-            )
+            try:
+                done = subprocess.run(
+                    [program, *LOUD, *raw.split(), *plain.split(), str(out)],
+                    input=b"".join(frame.tobytes() for frame in frames),
+                    capture_output=True,
+                    timeout=PATIENCE,
+                )
+            except (OSError, subprocess.TimeoutExpired) as error:
+                reason = getattr(error, "strerror", None) or "it did not end"
+                raise failed(f"{program} ({reason.lower()})") from None
+            said = done.stderr.decode(errors="replace").strip().split("\n")[0]
             if done.returncode:
-                said = done.stderr.decode(errors="replace").split("\n")[0]
-                raise ValueError(f"ffmpeg failed: {said}; a .gif needs no ffmpeg")
+                raise failed(said or f"exit status {done.returncode}")
+            if not out.exists():
+                raise failed(said or "it wrote no file")
             return out.read_bytes()
 
     def png(self) -> bytes:
@@ -281,7 +288,7 @@ def redrawing(
         below = "At the bottom lies the latent space L"
         rows.append(Row("L", below, L, trace.latent, "where it is read", "green"))
     draws = f"draws {'it' if n == 1 else 'them'} again in {T} steps."
-    nats = f"The KL of all steps is {trace.kl.sum(1).mean():.1f} nats an image."
+    nats = f"The KL of all steps is {trace.kl.sum(1).mean():.1f} nats per image."
     words = [f"{name} looks at {counted(n, what)} and {draws}"]
     words += [*(row.sentence for row in rows), nats]
     return animation(rows, " ".join(words), **look)
@@ -307,7 +314,7 @@ def dreaming(
     placed = None
     if model.config.attention != "none":
         heads = [s.h_dec for s in states]
-        placed = windows((model.write_window(h), model.write_head(h)) for h in heads)
+        placed = windows(model.write_window, model.write_head, heads)
     canvases = torch.stack([model.mean(s.canvas) for s in states])
     row = Row("canvas", "The canvas is seen growing", canvases, placed, *WRITTEN)
     draws = f"{name} draws {counted(n, 'images')} of its own in {len(states)} steps."
@@ -327,8 +334,8 @@ def redrawing_of(
     check_likelihood(with_steps(model), data)
     chosen = stratified_subset(data.test, n, seed)
     x = data.binarise(data.test.images[chosen], split="test")
-    device = next(model.parameters()).device
-    seen = model.trace(x.to(device), generator=torch.Generator().manual_seed(seed))
+    x = x.to(next(model.parameters()))
+    seen = model.trace(x, generator=torch.Generator().manual_seed(seed))
     # Of a name like "folder:shapes (28x28 grey, …)" the part that is short.
     what = f"test images of {data.name.partition(' (')[0]}"
     if data.test.labels is not None:
@@ -548,6 +555,15 @@ def font() -> Any:
 
 
 # Files
+
+
+LOUD = ("-loglevel", "error")
+PATIENCE = 600.0  # seconds; a film takes a few
+
+
+def failed(reason: str) -> ValueError:
+    """Why there is no film."""
+    return ValueError(f"ffmpeg failed: {reason}; a .gif needs no ffmpeg")
 
 
 def ffmpeg() -> str:

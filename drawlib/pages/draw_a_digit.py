@@ -17,6 +17,7 @@ import torch
 from drawlib.data.sets import Split, load_data, stratified_subset
 from drawlib.machine.files import write_atomically
 from drawlib.pages import web
+from drawlib.pages.animation import redrawing
 from drawlib.pages.pad import SCRIPTS, describe_live, first_of_each, texts
 from drawlib.results.zoo import load_pretrained, records
 
@@ -154,52 +155,20 @@ def told(model: web.WebModel) -> str:
     )
 
 
-@torch.no_grad()
 def picture(path: Path) -> str:
     """Draw a test digit, and how the page's first model looks at it and redraws it.
 
-    One column a step, evenly chosen: the digit with the window that reads, the canvas
+    One column per step, evenly chosen: the digit with the window that reads, the canvas
     with the window that writes. Returns the alt text.
     """
-    from matplotlib.figure import Figure
-
-    label, columns = 5, 6
+    label = 5
     model: Any = load_pretrained(next(iter(MODELS.values())))
     some = some_test_digits(10)
     assert some.labels is not None
     x = some.images[some.labels == label][:1].float()
     seen = model.trace(x, generator=torch.Generator().manual_seed(0))
-    steps = [round(k * (model.config.T - 1) / (columns - 1)) for k in range(columns)]
-    figure = Figure(figsize=(1.2 * columns, 2.7), layout="constrained")
-    axes = figure.subplots(2, columns)
-    for column, t in enumerate(steps):
-        rows = [
-            (x[0, 0], seen.read, "#0072B2"),
-            (seen.canvases[t, 0, 0], seen.write, "#D55E00"),
-        ]
-        for axis, (image, windows, colour) in zip(axes[:, column], rows, strict=True):
-            axis.imshow(image.numpy(), cmap="gray_r", vmin=0, vmax=1)
-            axis.set_xticks([])
-            axis.set_yticks([])
-            if windows is not None:
-                # What reaches beyond the picture is drawn on its edge.
-                height, width = image.shape
-                a = windows.mu_x[t, 0].clamp(-0.5, width - 0.5).tolist()
-                b = windows.mu_y[t, 0].clamp(-0.5, height - 0.5).tolist()
-                corners = [(0, 0), (-1, 0), (-1, -1), (0, -1), (0, 0)]
-                axis.plot(
-                    [a[i] for i, _ in corners], [b[j] for _, j in corners],
-                    color=colour, linewidth=2, clip_on=False,
-                )  # fmt: skip
-            axis.set_xlim(-0.5, image.shape[1] - 0.5)
-            axis.set_ylim(image.shape[0] - 0.5, -0.5)
-        axes[0, column].set_title(f"step {t + 1}", fontsize=10)
-    axes[0, 0].set_ylabel("looks")
-    axes[1, 0].set_ylabel("draws")
+    what = f"images of a handwritten {label}"
+    made = redrawing(seen, name="the network", what=what, frames=6)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130, metadata={"Software": None})
-    return (
-        f"Above, a handwritten {label} with the window through which a network looks "
-        f"at it in steps {', '.join(str(t + 1) for t in steps)}. Below, its canvas "
-        f"after each of these steps, on which the {label} appears."
-    )
+    write_atomically(path, made.png())
+    return made.alt

@@ -10,7 +10,7 @@ Without JavaScript a sentence stands in its place.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,10 @@ from torch.nn.functional import logsigmoid
 
 from drawlib.bound import LatentModel
 from drawlib.pages import animation as animations
-from drawlib.pages import side_by_side as drawings
-from drawlib.pages import words as of_words
 from drawlib.pages.embedded import LivePage, base64_of, eight_bits, numbers
-from drawlib.pages.pad import page
+from drawlib.pages.pad import pad
+from drawlib.pages.side_by_side import side_by_side
+from drawlib.pages.words import words
 from drawlib.stops import elbo_at_stops
 from drawlib.trace import Trace, Windows
 
@@ -59,7 +59,7 @@ def filterbank_explorer(digits: Any, labels: Sequence[str] | None = None) -> Liv
 
     Raises:
         TypeError: for images that are not uint8.
-        ValueError: for another shape, or labels that are not one an image.
+        ValueError: for another shape, or labels that are not one per image.
 
     Example:
         >>> filterbank_explorer(torch.zeros(2, 28, 28, dtype=torch.uint8))
@@ -82,7 +82,7 @@ def filterbank_explorer(digits: Any, labels: Sequence[str] | None = None) -> Liv
         labels = [f"digit {k + 1}" for k in range(len(images))]
     if len(labels) != len(images):
         raise ValueError(
-            f"{len(labels)} labels for {len(images)} digits; allowed: one a digit"
+            f"{len(labels)} labels for {len(images)} digits; allowed: one per digit"
         )
     return LivePage(
         "filterbank",
@@ -229,37 +229,6 @@ def player(
     )
 
 
-def side_by_side(
-    models: Mapping[str, LatentModel],
-    x: Float[Tensor, "n channels height width"],
-    *,
-    labels: Sequence[str] | None = None,
-    seed: int = 0,
-    introduction: str | None = None,
-) -> LivePage:
-    """Watch several models draw the same images, with one slider for all of them.
-
-    ``models`` maps what the page calls them to one to five DRAW, GLAS, ConvDRAW,
-    LadderVAE or Diffusion. DRAW's steps, a ladder's layers and a diffusion's levels are
-    spread over the slider, from the first latent to the last; what the later ones would
-    say is left at its mean. Each tells the KL of its step and −ELBO if it stopped there
-    (``drawlib.pages.side_by_side.Drawing``), in nats. ``seed`` makes the noise.
-
-    Raises:
-        TypeError: for a model that draws in one step.
-        ValueError: for no model or more than five, images of another shape than a
-            model's, or more than fit into a page.
-
-    Example:
-        >>> from drawlib import DRAW, DRAWConfig, LadderVAE, LadderConfig
-        >>> two = {"DRAW": DRAW(DRAWConfig.preset("tiny")),
-        ...        "ladder": LadderVAE(LadderConfig.preset("tiny"))}
-        >>> side_by_side(two, torch.zeros(1, 1, 28, 28))
-        <side-by-side explorer>
-    """
-    return drawings.page(models, x, labels=labels, seed=seed, introduction=introduction)
-
-
 def animation(
     source: Trace | LatentModel,
     n: int = 4,
@@ -303,80 +272,14 @@ def animation(
     return made
 
 
-def pad(
-    model: LatentModel,
-    images: Any = None,
-    labels: Any = None,
-    *,
-    name: str = "your model",
-    what: str = "picture",
-) -> LivePage:
-    """Draw, and watch ``model``, a DRAW or a GLAS, look at it and draw it again.
-
-    The page of the book's "Draw a digit", for a model that was just trained: weights
-    (rounded to int8, or to float16 where that costs less than 0.2 nats only so), images
-    and script are in it, and it runs without the kernel.
-    ``images``, (n, channels, height, width), or (n, height, width) of one channel, are
-    bits, 0 or 1, or for a model of levels 8-bit, 0 to 255. ``labels`` is a list, an
-    array or a tensor of n: one of each, at most ten, is offered to begin with. All
-    images measure what the rounding costs, how a −ELBO compares (nats), and along which
-    directions z varies; a few hundred are enough. ``what`` the page calls an image:
-    "digit", say, where all of them are.
-
-    Raises:
-        TypeError: for what is neither a DRAW nor a GLAS.
-        ValueError: for neither one nor three channels, a side above 64, or images of
-            another shape or with other values than the model's.
-
-    Example:
-        >>> from drawlib.draw import DRAW, DRAWConfig
-        >>> pad(DRAW(DRAWConfig.preset("tiny")))
-        <pad explorer>
-    """
-    return page(model, images, labels, name=name, what=what)
-
-
-def words(
-    models: Mapping[str, LatentModel],
-    given: Sequence[str] = (),
-    *,
-    examples: Sequence[str] = of_words.EXAMPLES,
-    what: str = "name",
-) -> LivePage:
-    """Type a word, and watch models of words read it and write it again.
-
-    ``models`` maps what the page calls them to DRAW or GLAS with the likelihood
-    ``categorical`` over 27 channels, 1 × 13. After each step the page shows the
-    likeliest letter at every place, its certainty as shade, the KL of the step and
-    −ELBO if the writing stopped there, in nats. ``given``, a few hundred words, measure
-    what rounding the weights costs and how a −ELBO compares; ``examples`` are offered
-    to begin with. What has another letter than A to Z, or more than 13, the page
-    refuses in one line.
-
-    Raises:
-        TypeError: for what is neither a DRAW nor a GLAS.
-        ValueError: for no model, a model of pictures, or no example.
-        DataError: for a word that the model cannot have.
-
-    Example:
-        >>> from drawlib import DRAW, DRAWConfig
-        >>> sizes = {"image_shape": (27, 1, 13), "likelihood": "categorical"}
-        >>> words({"DRAW": DRAW(DRAWConfig.preset("tiny", **sizes))})
-        <words explorer>
-    """
-    return of_words.page(models, given, examples=examples, what=what)
-
-
 def remembered(memory: Tensor | None) -> dict[str, Any] | None:
     """The latent space as an 8-bit image."""
     if memory is None:
         return None
     if memory.ndim != 2:
         raise ValueError(f"memory has shape {tuple(memory.shape)}; allowed: (M, M)")
-    values = memory.detach().double()
-    least, most = values.min(), values.max()
-    shades = (values - least) / (most - least).clamp(min=1e-12)
-    return {"size": list(values.shape), "values": base64_of(eight_bits(shades))}
+    shades = animations.shades_of(memory.detach().double())
+    return {"size": list(memory.shape), "values": base64_of(eight_bits(shades))}
 
 
 def placed(windows: Windows | None, chosen: list[int]) -> dict[str, Any] | None:

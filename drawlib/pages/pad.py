@@ -22,7 +22,7 @@ from drawlib.models import kind_of
 from drawlib.pages import web
 from drawlib.pages.embedded import LivePage, base64_of
 
-__all__ = ["describe_live", "directions", "first_of_each", "page"]
+__all__ = ["describe_live", "directions", "first_of_each", "pad"]
 
 SCRIPTS = (*web.SCRIPTS[:1], "explorer_parts.js", *web.SCRIPTS[1:], "pad.js")
 DIRECTIONS = 4
@@ -63,9 +63,10 @@ def directions(
     # The images' Gram matrix is the smaller one.
     values, vectors = torch.linalg.eigh(centred @ centred.T)
     found = (centred.T @ vectors.flip(1)[:, :count]).T
-    found /= found.norm(dim=1, keepdim=True)
+    # Where all images are alike nothing varies, and there is nothing to divide by.
+    found /= found.norm(dim=1, keepdim=True).clamp(min=1e-30)
     largest = found.gather(1, found.abs().argmax(1, keepdim=True))
-    shares = values.flip(0)[:count] / values.sum()
+    shares = values.flip(0)[:count] / values.sum().clamp(min=1e-30)
     return (found * largest.sign()).float(), shares.float()
 
 
@@ -159,7 +160,7 @@ def first_of_each(
         names = [str(getattr(label, "item", lambda v=label: v)()) for label in labels]
     if len(names) != len(images):
         raise ValueError(
-            f"{len(names)} labels for {len(images)} images; allowed: one an image"
+            f"{len(names)} labels for {len(images)} images; allowed: one per image"
         )
     first: dict[str, int] = {}
     for k, label in enumerate(names):
@@ -189,7 +190,7 @@ def texts(what: str) -> dict[str, str]:
     }
 
 
-def page(
+def pad(
     model: LatentModel,
     images: Any = None,
     labels: Any = None,
@@ -197,7 +198,28 @@ def page(
     name: str = "your model",
     what: str = "picture",
 ) -> LivePage:
-    """The page with one model in it: what ``explorer.pad`` returns."""
+    """Draw, and watch ``model``, a DRAW or a GLAS, look at it and draw it again.
+
+    The page of the book's "Draw a digit", for a model that was just trained: weights
+    (rounded to int8, or to float16 where that costs less than 0.2 nats only so), images
+    and script are in it, and it runs without the kernel.
+    ``images``, (n, channels, height, width), or (n, height, width) of one channel, are
+    bits, 0 or 1, or for a model of levels 8-bit, 0 to 255. ``labels`` is a list, an
+    array or a tensor of n: one of each, at most ten, is offered to begin with. All
+    images measure what the rounding costs, how a −ELBO compares (nats), and along which
+    directions z varies; a few hundred are enough. ``what`` the page calls an image:
+    "digit", say, where all of them are.
+
+    Raises:
+        TypeError: for what is neither a DRAW nor a GLAS.
+        ValueError: for neither one nor three channels, a side above 64, or images of
+            another shape or with other values than the model's.
+
+    Example:
+        >>> from drawlib.draw import DRAW, DRAWConfig
+        >>> pad(DRAW(DRAWConfig.preset("tiny")))
+        <pad explorer>
+    """
     config: Any = model.config
     if (kind := kind_of(config)) not in web.KINDS:
         raise TypeError(f"model is of kind {kind!r}; allowed: {', '.join(web.KINDS)}")

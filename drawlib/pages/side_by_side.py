@@ -21,7 +21,7 @@ from drawlib.pages.embedded import LivePage, base64_of, eight_bits, numbers
 from drawlib.recurrent import Recurrent
 from drawlib.stops import elbo_at_stops
 
-__all__ = ["Drawing", "drawing", "page"]
+__all__ = ["Drawing", "drawing", "side_by_side"]
 
 SCRIPTS = ("explorer_maths.js", "explorer_parts.js", "side_by_side.js")
 MOST_MODELS = 5  # each has a line of its own
@@ -93,22 +93,11 @@ def of_ladder(model: LadderVAE, x: Images, noise: Noise) -> Passed:
 
 def of_diffusion(model: Diffusion, x: Images, noise: Noise) -> Passed:
     """A diffusion: one chain from z_T to z_0, at each level the network's guess."""
-    assert isinstance(noise, Tensor)
-    target, T = 2 * x - 1, model.config.T
-    canvases: list[Images] = []
-    q = model.diffused(target, model.level(T, x))
-    kl = [q.kl().flatten(1).sum(1)]
-    for down, eps in enumerate(noise.unbind(1)):
-        t, z = model.level(T - down, x), q.sample(eps)
-        canvases.append(model.canvas(z, t))
-        if down < T:
-            q = model.step_down(z, t, target)
-            p = model.step_down(z, t, model.guess(canvases[-1]))
-            kl.append(q.kl(p).flatten(1).sum(1))
-    return canvases, kl
+    kl, _, canvases = zip(*model.steps(x, noise), strict=True)
+    return list(canvases), list(kl)
 
 
-def page(
+def side_by_side(
     models: Mapping[str, LatentModel],
     x: Images,
     *,
@@ -116,19 +105,38 @@ def page(
     seed: int = 0,
     introduction: str | None = None,
 ) -> LivePage:
-    """What ``explorer.side_by_side`` returns."""
+    """Watch several models draw the same images, with one slider for all of them.
+
+    ``models`` maps what the page calls them to one to five DRAW, GLAS, ConvDRAW,
+    LadderVAE or Diffusion. DRAW's steps, a ladder's layers and a diffusion's levels are
+    spread over the slider, from the first latent to the last; what the later ones would
+    say is left at its mean. Each tells the KL of its step and −ELBO if it stopped there
+    (``Drawing``), in nats. ``seed`` makes the noise.
+
+    Raises:
+        TypeError: for a model that draws in one step.
+        ValueError: for no model or more than five, images of another shape than a
+            model's, or more than fit into a page.
+
+    Example:
+        >>> from drawlib import DRAW, DRAWConfig, LadderConfig
+        >>> two = {"DRAW": DRAW(DRAWConfig.preset("tiny")),
+        ...        "ladder": LadderVAE(LadderConfig.preset("tiny"))}
+        >>> side_by_side(two, torch.zeros(1, 1, 28, 28))
+        <side-by-side explorer>
+    """
     if not 1 <= len(models) <= MOST_MODELS:
         raise ValueError(f"{len(models)} models; allowed: 1 to {MOST_MODELS}")
     named = [f"image {k + 1}" for k in range(len(x))] if labels is None else labels
     if len(named) != len(x) or not len(x):
         raise ValueError(
-            f"{len(named)} labels for {len(x)} images; allowed: one an image"
+            f"{len(named)} labels for {len(x)} images; allowed: one per image"
         )
     parts = []
     for label, model in models.items():
         check_images(x, model.image_shape)
         noise = model.noise(len(x), torch.Generator().manual_seed(seed))
-        made = drawing(model, x, noise)
+        made = drawing(model, x.to(next(model.parameters())), noise)
         parts.append(
             {
                 "label": label,

@@ -13,7 +13,6 @@ import base64
 import json
 import math
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +29,7 @@ from drawlib.machine.files import check_target, write_atomically
 from drawlib.models import MODELS, build, config_of, kind_of
 from drawlib.results.zoo import load_pretrained, records
 
-__all__ = [
-    "WebModel",
-    "encode",
-    "export_model",
-    "export_web",
-    "read_export",
-    "script",
-]
+__all__ = ["WebModel", "encode", "export_model", "export_web", "read_export"]
 
 SCHEMA = "drawlib-web-1"
 KINDS = ("draw", "glas")
@@ -47,6 +39,7 @@ MOST_BYTES = 4_000_000
 MOST_LOSS = 0.2  # nats of −ELBO
 CHANNELS, LONGEST = (1, 3), 64  # of the images that a page draws on
 SMALL = 4096  # up to so many numbers a tensor stays float32
+# What a page needs before it can run an exported model.
 SCRIPTS = ("explorer_maths.js", "web_arithmetic.js", "web_models.js")
 BEGIN = "(window.drawlibModels ??= {})["
 
@@ -84,18 +77,6 @@ class WebModel:
         model = build(config_of(self.kind, **self.config))
         model.load_state_dict(self.state)
         return model.eval()
-
-
-@cache
-def script() -> str:
-    """The JavaScript that a page needs before it can run an exported model.
-
-    Example:
-        >>> "loadModel" in script()
-        True
-    """
-    here = Path(__file__)
-    return "".join(here.with_name(name).read_text(encoding="utf-8") for name in SCRIPTS)
 
 
 def pack(value: Tensor, format: str) -> tuple[str, bytes]:
@@ -162,9 +143,7 @@ def contents(
 ) -> dict[str, Any]:
     """What ``encode`` writes and ``loadModel`` of the page takes, as JSON holds it."""
     config: Any = model.config
-    kind = kind_of(config)
-    if kind not in KINDS:
-        raise ValueError(f"{name} is of kind {kind!r}; allowed: {', '.join(KINDS)}")
+    check_kind(kind := kind_of(config), name)
     if format not in FORMATS:
         raise ValueError(f"format is {format!r}; allowed: {', '.join(FORMATS)}")
     tensors: dict[str, Any] = {}
@@ -212,6 +191,12 @@ def loss_of(measured: dict[str, Any]) -> str:
     return loss + ("" if error is None else f" ± {error:.3f}")
 
 
+def check_kind(kind: str, name: str) -> None:
+    """Refuse what is neither a DRAW nor a GLAS."""
+    if kind not in KINDS:
+        raise ValueError(f"{name} is of kind {kind!r}; allowed: {', '.join(KINDS)}")
+
+
 def check_runs_in_a_page(model: LatentModel, name: str) -> None:
     """Refuse a model that a live page cannot run.
 
@@ -230,9 +215,7 @@ def check_runs_in_a_page(model: LatentModel, name: str) -> None:
         ValueError: large draws images of (1, 8, 65); allowed in a page: 1 or 3 ...
     """
     config: Any = model.config
-    kind = kind_of(config)
-    if kind not in KINDS:
-        raise ValueError(f"{name} is of kind {kind!r}; allowed: {', '.join(KINDS)}")
+    check_kind(kind := kind_of(config), name)
     if type(model) is not MODELS[kind]:
         # The page would compute the step of the class itself.
         allowed = ", ".join(MODELS[known].__name__ for known in KINDS)
@@ -310,10 +293,7 @@ def export_web(
     out: Path,
     *,
     images: int = 1000,
-    seed: int = 0,
     protocol: str | None = None,
-    root: Path | None = None,
-    data_root: Path | None = None,
 ) -> WebModel:
     """Write a shipped model for the page, in the smallest form that is good enough.
 
@@ -336,13 +316,13 @@ def export_web(
         ValueError: mnist-dynamic/vae-source-0 is of kind 'vae'; allowed: draw, glas
     """
     check_target(Path(out))
-    kind = next((r["kind"] for r in records(root=root) if r.name == name), None)
-    if kind is not None and kind not in KINDS:  # a classifier, say, cannot be loaded
-        raise ValueError(f"{name} is of kind {kind!r}; allowed: {', '.join(KINDS)}")
-    model = load_pretrained(name, root=root)
+    kind = next((r["kind"] for r in records() if r.name == name), None)
+    if kind is not None:  # a classifier, say, cannot be loaded
+        check_kind(kind, name)
+    model = load_pretrained(name)
     forms_that_fit(model, name)  # refused before its images are looked for
-    data = load_data(protocol or name.partition("/")[0], root=data_root)
-    return export_model(model, data, out, name=name, images=images, seed=seed)
+    data = load_data(protocol or name.partition("/")[0])
+    return export_model(model, data, out, name=name, images=images)
 
 
 def export_model(
@@ -373,7 +353,7 @@ def export_model(
     check_target(Path(out))
     fitting, refused = forms_that_fit(model, name)
     images = min(images, len(data.test))
-    shipped = neg_elbos(model, data, images, seed)
+    shipped = neg_elbos(as_in_page(model, None), data, images, seed)
     for form in fitting:
         quantised = neg_elbos(as_in_page(model, form), data, images, seed)
         loss, error = mean_and_error(quantised - shipped)

@@ -18,20 +18,40 @@ from drawlib.pages import web
 from drawlib.pages.embedded import LivePage
 from drawlib.pages.pad import packed
 
-__all__ = ["page"]
+__all__ = ["words"]
 
 SCRIPTS = (*web.SCRIPTS[:1], "explorer_parts.js", *web.SCRIPTS[1:], "words.js")
 EXAMPLES = ("RICHARDSON", "GARCIA", "LEE", "XQZVKJW")
 
 
-def page(
+def words(
     models: Mapping[str, LatentModel],
     given: Sequence[str] = (),
     *,
     examples: Sequence[str] = EXAMPLES,
     what: str = "name",
 ) -> LivePage:
-    """What ``explorer.words`` returns."""
+    """Type a word, and watch models of words read it and write it again.
+
+    ``models`` maps what the page calls them to DRAW or GLAS with the likelihood
+    ``categorical`` over 27 channels, 1 × 13. After each step the page shows the
+    likeliest letter at every place, its certainty as shade, the KL of the step and
+    −ELBO if the writing stopped there, in nats. ``given``, a few hundred words, measure
+    what rounding the weights costs and how a −ELBO compares; ``examples`` are offered
+    to begin with. What has another letter than A to Z, or more than 13, the page
+    refuses in one line.
+
+    Raises:
+        TypeError: for what is neither a DRAW nor a GLAS.
+        ValueError: for no model, a model of pictures, or no example.
+        DataError: for a word that the model cannot have.
+
+    Example:
+        >>> from drawlib import DRAW, DRAWConfig
+        >>> sizes = {"image_shape": (27, 1, 13), "likelihood": "categorical"}
+        >>> words({"DRAW": DRAW(DRAWConfig.preset("tiny", **sizes))})
+        <words explorer>
+    """
     if not models or not examples:
         raise ValueError(
             f"{len(models)} models and {len(examples)} examples; allowed: one or more"

@@ -243,7 +243,7 @@ def of_one(device: str | None) -> str:
 
 
 def of_planned(record: Record, planned: Mapping[str, Planned]) -> str:
-    its = planned.get(f"{record.protocol}/{record.model}")
+    its = planned.get(record.line)
     return "" if its is None else f" of {its.train.epochs}"
 
 
@@ -337,7 +337,7 @@ def numbers(r: Record, split: str) -> str:
 
 def limits(r: Record, planned: Mapping[str, Planned]) -> list[str]:
     """What a model cannot do, and what its number does not say."""
-    its = planned.get(f"{r.protocol}/{r.model}")
+    its = planned.get(r.line)
     short = its is not None and r["epochs"] < its.train.epochs
     what_holds = "error rate" if r["kind"] == "classifier" else "bound"
     return [

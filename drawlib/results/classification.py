@@ -6,7 +6,6 @@ share of wrong answers, so it has a record of its own kind.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ from drawlib.classifier import Classifier, ClassifierConfig, loss
 from drawlib.data.sets import Data, load_data, stratified_subset
 from drawlib.evaluation import blocks_of
 from drawlib.machine.device import pick_device
-from drawlib.machine.files import write_atomically
+from drawlib.machine.settings import in_main_memory
 from drawlib.results import zoo
-from drawlib.results.runs import of_training, read_json, ship_weights
+from drawlib.results.runs import finish, of_training, read_json, ship_weights
 from drawlib.results.zoo import ZooError
 from drawlib.training.runstate import History
 from drawlib.training.schedule import TrainConfig
@@ -69,6 +68,7 @@ class Errors:
 
 
 @torch.no_grad()
+@in_main_memory()
 def measure_errors(
     model: Classifier, data: Data, split: str, images: int | None = None, seed: int = 0
 ) -> Errors:
@@ -132,18 +132,14 @@ def train_classifier(
     torch.manual_seed(train.seed)
     model = Classifier(config)
     history = fit(model, data, train, run_dir, loss=loss, progress=progress)
-    weights = run_dir / "model.safetensors"
-    sha256 = zoo.save_weights(weights, model.state_dict(), half=False)
-    content = {
+    values = {
         "kind": "classifier",
         "model": config.to_dict(),
         "data": PROTOCOL,
         "fragments": data.fragments,
         "train": train.to_dict(),
-        "weights_sha256": sha256,
     }
-    text = json.dumps(content, indent=1).encode()
-    write_atomically(run_dir / "run.json", text)
+    finish(run_dir, model, values)
     return model, data, history
 
 

@@ -36,7 +36,7 @@ class PowerLaw:
 
         Args:
             epochs: at least five, positive.
-            values: bounds in nats, one an epoch.
+            values: bounds in nats, one per epoch.
 
         Raises:
             ValueError: for fewer points, an epoch that is not positive, or a value

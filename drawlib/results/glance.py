@@ -23,8 +23,9 @@ MARKS = (
     "± is the standard error over test images, for images in general (of several "
     "seeds: the mean of theirs); in B-weighted, where it follows from a subset by the "
     "difference estimator, the error for this very split stands in brackets.",
-    "† a short training, ‡ from memory, § split unverified, ¶ fewer epochs than the "
-    "row that it stands beside, so no comparison with it.",
+    "† a short training, which gets no verdict; ‡ from memory: check it before you "
+    "quote it; § split unverified; ¶ fewer epochs than the row that it stands beside, "
+    "so no comparison with it.",
 )
 
 
@@ -41,7 +42,7 @@ def is_short(record: Record, planned: Mapping[str, Planned] | None = None) -> bo
     if any(word in record["note"].lower() for word in ("provisional", "ablation")):
         return True
     known = plan() if planned is None else planned
-    its = known.get(f"{record.protocol}/{record.model}")
+    its = known.get(record.line)
     return its is not None and record["epochs"] < its.train.epochs
 
 
@@ -57,8 +58,7 @@ def has_short(
     return any(
         is_short(record, planned)
         for record in found
-        if f"{record.protocol}/{record.model}" == row.name
-        and record["seed"] in row.seeds
+        if record.line == row.name and record["seed"] in row.seeds
     )
 
 
@@ -118,13 +118,6 @@ class Glance:
 
     lines: tuple[Line, ...]
 
-    def groups(self) -> list[tuple[str, list[list[str]]]]:
-        """Each heading with the cells below it."""
-        by_table = groupby(self.lines, lambda line: line.heading)
-        return [
-            (heading, [line.cells() for line in part]) for heading, part in by_table
-        ]
-
     def to_markdown(self) -> str:
         """For a README: the headings are lines of their own, in bold."""
         marks = "\n".join(wrap(" ".join(MARKS), 88))
@@ -132,7 +125,12 @@ class Glance:
 
     def shown(self) -> Shown:
         """The table as a notebook shows it."""
-        lines = [line for heading, part in self.groups() for line in ([heading], *part)]
+        by_table = groupby(self.lines, lambda line: line.heading)
+        lines = [
+            cells
+            for heading, part in by_table
+            for cells in ([heading], *(line.cells() for line in part))
+        ]
         about = "In one table: nats per image, lower is better; D: per cent of errors. "
         return Shown(HEADS, lines, about + " ".join(MARKS))
 

@@ -1,7 +1,7 @@
 """How loose the bounds of shipped models are: measured once, read by the chapter.
 
 ``tools/measure_looseness.py`` writes ``zoo/loose/<protocol>/<model>.json``. A file
-holds the same few images under every bound, one number an image, so that what they
+holds the same few images under every bound, one number per image, so that what they
 share, the luck of the images, falls out of each difference.
 """
 
@@ -117,15 +117,9 @@ def measure_looseness(
     }
     yield record
     config = AISConfig(chains=chains)
-    first = replace(config, temperatures=100)
-    with held(model):
-        tuned = pilot(model, x, first, seed, 400)
+    budgets = [replace(config, temperatures=count) for count in temperatures]
     record["ais"] = []
-    for count in temperatures:
-        now = replace(config, temperatures=count)
-        steps = torch.from_numpy(
-            np.interp(now.betas()[1:-1], first.betas()[1:-1], tuned)
-        )
+    for now, steps in zip(budgets, step_sizes(model, x, budgets, seed), strict=True):
         found = ais(model, x, now, steps=steps, seed=seed, chunk=400)
         record["ais"].append({**now.to_dict(), **annealed(found)})
         yield record
@@ -137,6 +131,19 @@ def measure_looseness(
         "upper": annealed(both.upper),
     }
     yield record
+
+
+def step_sizes(
+    model: LatentModel, x: Tensor, budgets: Sequence[AISConfig], seed: int
+) -> list[Tensor]:
+    """The steps of each budget, all from one pilot with a hundred temperatures."""
+    first = replace(budgets[0], temperatures=100)
+    with held(model):
+        tuned = pilot(model, x, first, seed, 400)
+    return [
+        torch.from_numpy(np.interp(now.betas()[1:-1], first.betas()[1:-1], tuned))
+        for now in budgets
+    ]
 
 
 def log_p_hat(log_w: Tensor, k: int) -> Tensor:

@@ -22,6 +22,7 @@ from drawlib.every_stop import every_stop
 from drawlib.machine.device import pick_device
 from drawlib.machine.distributed import join
 from drawlib.machine.files import write_atomically
+from drawlib.machine.settings import in_main_memory
 from drawlib.mistakes.planting import planted
 from drawlib.models import build, config_in, kind_of
 from drawlib.recurrent import Recurrent
@@ -136,7 +137,7 @@ def load_run(run_dir: Path) -> tuple[Run, LatentModel]:
         ZooError: where the weights are missing, truncated or altered.
     """
     run = read_run(run_dir)
-    with planted(*run.mistakes):
+    with planted(*run.mistakes), in_main_memory():
         model = build(run.model)
     sha256 = read_json(run_dir)["weights_sha256"]
     zoo.fill(model, run_dir / "model.safetensors", sha256)
@@ -160,8 +161,9 @@ def train_run(
     team = join(run.train.device)
     if data is None:
         data = team.in_turn(lambda: load_data(run.data))
-    torch.manual_seed(run.train.seed)
-    with planted(*run.mistakes):
+    # What the caller draws afterwards is what it would have drawn.
+    with torch.random.fork_rng([]), planted(*run.mistakes), in_main_memory():
+        torch.manual_seed(run.train.seed)
         model = build(run.model)
         began = None
         if run.start:  # what the first process reads, ``fit`` gives to all
@@ -247,17 +249,18 @@ def data_of_run(
 def write_run(
     run: Run, model: LatentModel, data: Data, began: dict[str, Any] | None
 ) -> None:
+    """Write what ``finish`` does, of a run of any model with a bound."""
+    content = data.sha256.get("content")
+    values = {**run.to_dict(), "data_content": content, "began": began}
+    finish(run.run_dir, model, values)
+
+
+def finish(run_dir: Path, model: nn.Module, values: dict[str, Any]) -> None:
     """Write the weights and, last, ``run.json``: what has one is a finished run."""
-    weights = run.run_dir / "model.safetensors"
+    weights = run_dir / "model.safetensors"
     sha256 = zoo.save_weights(weights, model.state_dict(), half=False)
-    values = {
-        **run.to_dict(),
-        "data_content": data.sha256.get("content"),
-        "weights_sha256": sha256,
-        "began": began,
-    }
-    content = json.dumps(values, indent=1)
-    write_atomically(run.run_dir / "run.json", content.encode())
+    content = json.dumps({**values, "weights_sha256": sha256}, indent=1)
+    write_atomically(run_dir / "run.json", content.encode())
 
 
 def publish(

@@ -59,7 +59,7 @@ def definitions() -> dict[str, Any]:
 
 def of_name(found: Sequence[Record], name: str) -> list[Record]:
     """The records of one row, ``protocol/row``."""
-    return [r for r in found if f"{r.protocol}/{r.model}" == name]
+    return [r for r in found if r.line == name]
 
 
 def recipe(record: Record, apart_from: Sequence[str] = ()) -> dict[str, Any]:
@@ -76,21 +76,14 @@ def trained_on(record: Record) -> int | None:
 
 def one_recipe(found: list[Record]) -> tuple[list[Record], str]:
     """Those of one recipe, the one with the most seeds, then epochs; and a remark."""
-    groups: list[list[Record]] = []
+    groups: dict[str, list[Record]] = {}
     for record in found:
-        for group in groups:
-            if (recipe(group[0]), group[0]["config"]) == (
-                recipe(record),
-                record["config"],
-            ):
-                group.append(record)
-                break
-        else:
-            groups.append([record])
+        key = json.dumps([recipe(record), record["config"]], sort_keys=True)
+        groups.setdefault(key, []).append(record)
     if not groups:
         return [], ""
-    best = max(groups, key=lambda g: (len(g), g[0]["epochs"]))
-    others = [r for g in groups if g is not best for r in g]
+    best = max(groups.values(), key=lambda g: (len(g), g[0]["epochs"]))
+    others = [r for g in groups.values() if g is not best for r in g]
     left = ", ".join(f"seed {r['seed']} ({r['epochs']} epochs)" for r in others)
     return best, f"Trained otherwise and left out: {left}." if left else ""
 

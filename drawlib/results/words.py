@@ -25,7 +25,7 @@ ORDERS = (1, 2, 3, 4, 5, 6)
 
 @dataclass(frozen=True)
 class ExactRow:
-    """−log p of a test word: nats a word with its standard error over words."""
+    """−log p of a test word: nats per word with its standard error over words."""
 
     label: str
     nats: float
@@ -34,7 +34,7 @@ class ExactRow:
 
 
 def bits_a_letter(nats: float, images: Tensor) -> float:
-    """Nats a word as bits for each of its letters; the end is paid, not counted.
+    """Nats per word as bits for each of its letters; the end is paid, not counted.
 
     Example:
         >>> from drawlib.data.words import codes_of, images_of
@@ -53,7 +53,6 @@ def measure_exact(
     *,
     orders: Iterable[int] = ORDERS,
     hidden: int = 128,
-    root: Path | None = None,
 ) -> Path:
     """Fit every exact model to the training words, and write what the test words cost.
 
@@ -68,7 +67,7 @@ def measure_exact(
         >>> _ = (where / "words.txt").write_text(text)
         >>> data = load_data(f"words:{where / 'words.txt'}")
         >>> config = TrainConfig(epochs=1, batch_size=50)
-        >>> path = measure_exact(data, where, config, orders=(2,), hidden=4, root=where)
+        >>> path = measure_exact(data, where, config, orders=(2,), hidden=4)
         >>> [row.label for row in exact_rows(path)]
         ['letters by place', '2-gram, Kneser–Ney', 'LSTM, 4 units']
     """
@@ -84,8 +83,9 @@ def measure_exact(
     history = fit(
         reader, data, train, run_dir / "letters", loss=letter_loss, progress=False
     )
+    weight = next(reader.parameters())
     with torch.no_grad():
-        each = [reader(part).cpu() for part in test.split(2000)]
+        each = [reader(part.to(weight)).cpu() for part in test.split(2000)]
     found[f"LSTM, {hidden} units"] = torch.cat(each)
     rows = []
     for label, nats in found.items():
@@ -98,9 +98,9 @@ def measure_exact(
         "train_config": train.to_dict(),
         "seconds": history.rows[-1]["seconds"],
         "data_sha256": dict(data.sha256),
-        **zoo.describe_environment(torch.device("cpu")),
+        **zoo.describe_environment(weight.device),
     }
-    return zoo.write_json((root or run_dir) / "exact.json", values)
+    return zoo.write_json(run_dir / "exact.json", values)
 
 
 def exact_rows(path: Path | None = None) -> list[ExactRow]:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from drawlib.bound import LatentModel
 from drawlib.machine.files import mistaken, write_atomically
+from drawlib.machine.settings import in_main_memory
 from drawlib.models import CONFIGS, build, config_in
 
 __all__ = [
@@ -36,7 +37,8 @@ __all__ = [
     "write_record",
 ]
 
-PY = "*.py"  # records, which are written one after another, change no number
+# The whole library, seen from this file. Records change no number.
+PY = "../*.py"
 ZOO = Path(str(resources.files("drawlib"))) / "zoo"
 SCHEMA = "drawlib-record-1"
 
@@ -73,6 +75,11 @@ class Record:
     def model(self) -> str:
         """The row's name, without the seed."""
         return self.values["row"]
+
+    @property
+    def line(self) -> str:
+        """``protocol/row``: what the plan and the tables call it."""
+        return f"{self.protocol}/{self.model}"
 
     @property
     def began(self) -> dict[str, Any] | None:
@@ -184,7 +191,8 @@ def load_pretrained(name: str, *, root: Path | None = None) -> LatentModel:
     if not isinstance(weights, dict) or not {"file", "sha256"} <= set(weights):
         raise ZooError(f"{path.name}: weights are {weights!r:.40}, no file and sha256")
     try:
-        model = build(config_in(path.name, values["kind"], values["config"]))
+        with in_main_memory():
+            model = build(config_in(path.name, values["kind"], values["config"]))
     except ValueError as error:
         raise ZooError(str(error)) from None
     fill(model, path.parent / weights["file"], weights["sha256"])

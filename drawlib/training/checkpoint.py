@@ -43,7 +43,12 @@ def refused(path: Path, error: OSError) -> CheckpointError:
 
 def previous(path: Path) -> Path:
     """Where the checkpoint before the newest one is kept."""
-    return path.with_name(f"{path.stem}-previous{path.suffix}")
+    return path.with_stem(f"{path.stem}-previous")
+
+
+def fresh(path: Path) -> Path:
+    """Where a checkpoint is written, before it takes the newest one's place."""
+    return path.with_stem(f"{path.stem}-new")
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -65,14 +70,13 @@ def save(path: Path, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     payload = buffer.getvalue()
-    fresh = path.with_name(f"{path.stem}-new{path.suffix}")
     try:
         # Three names, two renames: at every moment one whole checkpoint has a name
         # that `load` tries.
-        write_atomically(fresh, hashlib.sha256(payload).digest() + payload)
+        write_atomically(fresh(path), hashlib.sha256(payload).digest() + payload)
         if path.exists():
             replace(path, previous(path))
-        replace(fresh, path)
+        replace(fresh(path), path)
     except OSError as error:
         raise refused(path, error) from error
 
@@ -98,8 +102,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any] | Non
         CheckpointError: where files exist and none of them is whole.
     """
     damaged = []
-    fresh = path.with_name(f"{path.stem}-new{path.suffix}")
-    for candidate in (fresh, path, previous(path)):
+    for candidate in (fresh(path), path, previous(path)):
         if not candidate.exists():
             continue
         try:

@@ -101,11 +101,8 @@ def fit(
 
     Example:
         >>> import tempfile
-        >>> from drawlib import VAE, Data, Split, VAEConfig
-        >>> from drawlib.data.protocols import Protocol
-        >>> empty = Split(torch.zeros(4, 1, 28, 28, dtype=torch.uint8))
-        >>> toy = Protocol("toy", "Four empty images.")
-        >>> data = Data("toy", toy, empty, empty, empty)
+        >>> from drawlib import VAE, VAEConfig
+        >>> data = Data.from_arrays(torch.zeros(40, 28, 28, dtype=torch.bool))
         >>> model = VAE(VAEConfig.preset("tiny"))
         >>> config = TrainConfig(epochs=2, batch_size=2)
         >>> history = fit(model, data, config, tempfile.mkdtemp(), progress=False)
@@ -257,8 +254,11 @@ class Training:
         config, step = self.config, self.state.step
         if step % self.per_epoch == 0:
             self.order = epoch_order(config, self.epoch, self.n)
-            if isinstance(self.model, LatentModel):
-                self.model.begin_epoch((self.epoch + 1) / config.epochs)
+            # What the model shows of itself is no weight: an average would blur it.
+            average = [] if self.average is None else [self.average.module]
+            for model in (self.model, *average):
+                if isinstance(model, LatentModel):
+                    model.begin_epoch((self.epoch + 1) / config.epochs)
         at = step % self.per_epoch * config.batch_size
         index = self.order[at : at + config.batch_size].to(self.device)
         self.generator.manual_seed(derived_seed(config.seed, "step", step))

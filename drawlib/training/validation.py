@@ -29,11 +29,8 @@ def validate(
     have ``valid_bits`` too, bits per dimension.
 
     Example:
-        >>> from drawlib import VAE, Split, VAEConfig
-        >>> from drawlib.data.protocols import Protocol
-        >>> empty = Split(torch.zeros(4, 1, 28, 28, dtype=torch.uint8))
-        >>> toy = Protocol("toy", "Four empty images.")
-        >>> data = Data("toy", toy, empty, empty, empty)
+        >>> from drawlib import VAE, VAEConfig
+        >>> data = Data.from_arrays(torch.zeros(40, 28, 28, dtype=torch.bool))
         >>> model = VAE(VAEConfig.preset("tiny"))
         >>> sorted(validate(model, data, TrainConfig(), None))
         ['valid', 'valid_kl', 'valid_reconstruction', 'valid_se']

@@ -23,6 +23,7 @@ from toy_runs import toy_data, use_toy_data
 from drawlib.__main__ import main
 from drawlib.batches.jobs import BatchFailed, Job, adopt, describe, gather, jobs_for
 from drawlib.batches.reproduce import reproduce
+from drawlib.data.sets import stratified_subset
 from drawlib.results import plan as planning
 from drawlib.results import zoo
 from drawlib.results.plan import find_records, load_row, plan, train_rows
@@ -504,12 +505,17 @@ def shipped(tmp_path_factory):
         use_toy_data(patch.setattr)
         run = Run(TOY, "mnist-dynamic", folder / "run", toy_config())
         train_run(run, progress=False)
-        for row, images in (("same", 20), ("other", 12)):
+        for row, images, some in (
+            ("same", 20, None),
+            ("other", 12, None),
+            ("few", 9, 8),
+        ):
             publish(
                 run.run_dir,
                 row,
                 iw_samples=40,
                 iw_images=images,
+                images=some,
                 ship=True,
                 root=folder / "zoo",
                 progress=False,
@@ -550,11 +556,31 @@ def checked(monkeypatch):
 
 def test_check_finds_the_recorded_bounds_again(shipped, checked):
     told, error = checked(shipped)
-    assert not error and sum(line.startswith("ok ") for line in told) == 6
-    assert told[-1].startswith("6 numbers of 2 records checked")
+    assert not error and sum(line.startswith("ok ") for line in told) == 9
+    assert told[-1].startswith("9 numbers of 3 records checked")
     # On the same processor the same noise gives the same number.
     same = next(line for line in told if "same-0, −ELBO, 20 test images" in line)
     assert same.split("recorded ")[1].split(",")[0] in same.split("found ")[1]
+
+
+def test_a_record_of_some_images_is_checked_on_these(shipped, checked, monkeypatch):
+    """Those images are easier than the others: their bound is not the split's."""
+    import drawlib.batches.check as module
+
+    chosen = stratified_subset(toy_data().test, 8, 0)
+    exact = module.measured
+
+    def with_hard_images(model, data, index, samples):
+        found = exact(model, data, index, samples)
+        hard = torch.isin(index, chosen, invert=True)
+        return found | {k: found[k] + 50.0 * hard for k in ("elbo", "iw")}
+
+    monkeypatch.setattr(module, "measured", with_hard_images)
+    told, _ = checked(shipped)
+    few = next(line for line in told if "few-0, −ELBO" in line)
+    assert few.startswith("ok  mnist-dynamic/few-0, −ELBO, 8 test images: ")
+    same = next(line for line in told if "same-0, −ELBO" in line)
+    assert same.startswith("OFF")
 
 
 @pytest.mark.parametrize(
@@ -589,6 +615,69 @@ def test_check_says_what_it_could_not_check_and_why(shipped, checked, tmp_path):
     assert not error
     assert "mnist-dynamic/same-0: its weights do not ship" in told[-2]
     assert told[-1].endswith("0 off, 1 not checked")
+
+
+@pytest.fixture(scope="module")
+def loose_record(shipped):
+    """How loose the bounds of the toy are, measured once."""
+    from drawlib.results import looseness
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(looseness, "load_data", lambda name: toy_data())
+        model = zoo.load_pretrained("mnist-dynamic/same-0", root=shipped)
+        patch.setattr(looseness, "load_pretrained", lambda name: model)
+        patch.setattr(looseness, "accelerate", lambda model: None)
+        *_, record = looseness.measure_looseness(
+            "mnist-dynamic/same-0", 4, 2, (2, 4), 2, seed=0
+        )
+    return record
+
+
+@pytest.fixture
+def measured(shipped, loose_record, tmp_path):
+    """The zoo with a measurement of looseness, changed by what it is called with."""
+
+    def change(part: str, nats: float) -> Path:
+        root = altered(shipped, tmp_path / "zoo", "same", lambda values: None)
+        values = json.loads(json.dumps(loose_record))
+        where = {
+            "elbo": values["neg_elbo"],
+            "iw": values["iw"]["5000"],
+            "ais": values["ais"][0]["neg_log_p"],
+        }
+        where[part][:] = [value + nats for value in where[part]]
+        path = root / "loose" / "mnist-dynamic" / "same-0.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(values))
+        return root
+
+    return change
+
+
+def test_check_recomputes_how_loose_a_bound_was_measured_to_be(measured, checked):
+    told, error = checked(measured("iw", 0.0))
+    loose = [line for line in told if "loose/mnist-dynamic/same-0" in line]
+    assert not error and len(loose) == 3
+    assert all(line.startswith("ok ") for line in loose)
+    assert "AIS, 2 chains × 2 temperatures × 2 leapfrog steps, 4 images" in loose[2]
+
+
+@pytest.mark.parametrize("part", ["elbo", "iw", "ais"])
+def test_check_fails_where_a_measured_looseness_is_wrong(measured, checked, part):
+    _, error = checked(measured(part, 3.0))
+    assert error.startswith("1 recorded numbers are off") and "loose/" in error
+
+
+def test_check_names_a_measurement_whose_model_does_not_ship(measured, checked):
+    root = measured("iw", 0.0)
+    (root / "loose/mnist-dynamic/same-0.json").rename(
+        root / "loose/mnist-dynamic/x.json"
+    )
+    path = root / "loose/mnist-dynamic/x.json"
+    path.write_text(path.read_text().replace("/same-0", "/gone-0"))
+    told, error = checked(root)
+    assert not error
+    assert "loose/mnist-dynamic/gone-0: its weights or its data" in told[-2]
 
 
 def test_check_refuses_altered_weights(shipped, checked, tmp_path):

@@ -11,6 +11,7 @@ import ast
 import json
 import os
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FIGURES = ("image/png", "image/jpeg", "image/svg+xml")
 CHECKED = "check_parameters(globals()"
 EXERCISE = ("exercise-stub", "exercise-solution", "exercise-check")
+MISSING = object()
 # A machine's paths, and hosts that packages come from. Split, so that this file does
 # not hold what it forbids.
 MACHINE = re.compile(
@@ -219,6 +221,51 @@ def test_every_assert_of_a_check_says_what_is_wrong(path: Path) -> None:
         for node in ast.walk(ast.parse(source(cell))):
             if isinstance(node, ast.Assert):
                 assert node.msg is not None, ast.unparse(node)
+
+
+@each_notebook
+def test_no_check_holds_the_answer_of_a_judgement(path: Path) -> None:
+    """It is computed, or compared by its digest: the check stands open on the page."""
+    for stub, solution, check in zip(*(tagged(path, t) for t in EXERCISE), strict=True):
+        asked, right = (dict(assigned(source(c))) for c in (stub, solution))
+        for node in ast.walk(ast.parse(source(check))):
+            sides = [node]
+            if isinstance(node, ast.Compare):
+                sides = [node.left, *node.comparators]
+                named = {n.id for side in sides for n in names_in(side)}
+            for name in asked.keys() & right.keys():
+                kept = isinstance(right[name], set | dict) or (
+                    isinstance(node, ast.Compare) and name in named
+                )
+                held = any(literal(side) == right[name] for side in sides)
+                assert not (kept and held), f"{name}: {ast.unparse(node)}"
+
+
+def assigned(text: str) -> Iterator[tuple[str, Any]]:
+    """The names that a cell gives a literal value to, with this value."""
+    for node in ast.parse(text).body:
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            names, values = [target], [node.value]
+            if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                names, values = target.elts, node.value.elts
+            for name, value in zip(names, map(literal, values), strict=True):
+                if isinstance(name, ast.Name) and value not in (MISSING, {}):
+                    yield name.id, value
+
+
+def names_in(node: ast.AST) -> list[ast.Name]:
+    """The names that occur in an expression."""
+    return [n for n in ast.walk(node) if isinstance(n, ast.Name)]
+
+
+def literal(node: ast.AST) -> Any:
+    """The value of a literal, `dict(a=1)` among them; MISSING for all else."""
+    try:
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "dict":
+            return {k.arg: ast.literal_eval(k.value) for k in node.keywords}
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError):
+        return MISSING
 
 
 @each_notebook

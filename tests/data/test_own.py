@@ -456,6 +456,66 @@ def test_memory_that_does_not_do_is_told_with_the_need(folder, monkeypatch):
     refused(lambda: Data.from_folder(folder), "30 pictures of 36x20", "GB of memory")
 
 
+def test_a_size_that_memory_cannot_hold_is_told_for_arrays_too(tmp_path):
+    """40 images of 30000x30000 ended with the system's killer, without a word."""
+    images = np.random.default_rng(0).integers(0, 256, (40, 5, 5), "u1")
+    big = {"size": "300000x300000"}
+    need = ("40 images of 300000x300000 need", "GB of memory", "--image.size")
+    refused(lambda: Data.from_arrays(images, **big), *need)
+    np.save(tmp_path / "a.npy", images)
+    name = f"npy:{tmp_path / 'a.npy'}?size=300000x300000"
+    refused(lambda: load_data(name), *need)
+
+
+def test_a_file_that_claims_more_than_memory_holds_is_named(tmp_path):
+    """numpy's MemoryError named no file, and the advice was a smaller model."""
+    head = (
+        b"{'descr': '|u1', 'fortran_order': False, 'shape': (4000000000, 4000, 4000)}"
+    )
+    head += b" " * (117 - len(head)) + b"\n"
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head)
+    refused(lambda: load_data(f"npy:{path}"), "a.npy says that it holds more than")
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (
+            [np.zeros((4, 4)), np.zeros((4, 5))],
+            ("a list of unequal parts", "one array"),
+        ),
+        (torch.zeros(9, 4, 4, dtype=torch.uint8).to_sparse(), ("sparse_coo", "dense")),
+        (None, ("object", "bool or uint8")),
+        (np.ma.array(np.zeros((9, 4, 4), "u1"), mask=True), ("masked values",)),
+        (np.zeros((9, 4, 4), ">u2"), (">u2", "bool or uint8")),
+        (np.zeros((9, 4, 4), np.float16), ("float16", "multiply by 255")),
+    ],
+)
+def test_what_numpy_or_torch_would_complain_of_is_told_in_our_words(images, words):
+    refused(lambda: Data.from_arrays(images), *words)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        np.asfortranarray,
+        lambda a: np.ma.array(a),
+        lambda a: a[:, ::-1][:, ::-1],
+        lambda a: type("Jax", (), {"__array__": lambda self, *_, **__: a})(),
+    ],
+)
+def test_images_are_the_same_in_whatever_order_and_holder_they_come(how):
+    images = np.random.default_rng(0).integers(0, 256, (40, 5, 6), "u1")
+    assert Data.from_arrays(how(images)).sha256 == Data.from_arrays(images).sha256
+
+
+@pytest.mark.parametrize("name", [None, 3, Path("npz:a.npz"), b"mnist-fixed"])
+def test_a_name_that_is_no_text_is_refused_in_one_line(name):
+    with pytest.raises(ValueError, match="data set is .*; allowed: a name, such as"):
+        load_data(name)
+
+
 @pytest.mark.parametrize(
     ("images", "words"),
     [

@@ -1,6 +1,7 @@
 """Words as images: letters and back, splits, bad input, the census's list."""
 
 import io
+import json
 import subprocess
 import tarfile
 from dataclasses import replace
@@ -13,6 +14,7 @@ import torch
 from drawlib.__main__ import main
 from drawlib.data import download
 from drawlib.data.download import DataError
+from drawlib.data.own import alike
 from drawlib.data.sets import Data, load_data
 from drawlib.data.words import (
     ALPHABET,
@@ -92,7 +94,7 @@ def test_a_folder_keeps_its_splits_and_words_in_two_of_them_are_counted(tmp_path
         (["MÜLLER"], "word 1 is 'MÜLLER'; allowed: the letters A to Z"),
         (["straße"], "word 1 is 'straße'; allowed: the letters A to Z"),
         (["DE LA"], "word 1 is 'DE LA'; allowed: the letters A to Z"),
-        (["", " "], "holds no words; allowed: one word a line"),
+        (["", " "], "holds no words; allowed: one word per line"),
         (["AB", "AC", "AB"], "holds 2 different words, none for valid; allowed: 10"),
     ],
 )
@@ -106,9 +108,80 @@ def test_bad_words_are_answered_in_one_line_with_their_place(words, reason, tmp_
 def test_a_file_that_is_not_there_or_no_text_is_answered_in_one_line(tmp_path):
     with pytest.raises(DataError, match="none.txt cannot be read as text: no such"):
         load_data(f"words:{tmp_path / 'none.txt'}")
-    (tmp_path / "w.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match="cannot be read as text"):
-        load_data(f"words:{tmp_path / 'w.txt'}")
+    with pytest.raises(DataError, match="cannot be read as text: embedded null byte"):
+        load_data("words:a\0b")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("ANNA\nBERTA\n".encode("utf-16"), "is text in UTF-16; allowed: UTF-8"),
+        ("ANNA\nBERTA\n".encode("utf-16-le"), "is text in UTF-16; allowed: UTF-8"),
+        ("ANNA\nMÜLLER\n".encode("latin-1"), "no text in UTF-8 (byte 0xdc in line 2)"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+        (b"<!DOCTYPE html><p>404", "a page of HTML"),
+        (b"\x1f\x8b\x08abc", "compressed with gzip"),
+    ],
+)
+def test_what_lies_in_place_of_words_is_named(content, told, tmp_path):
+    path = tmp_path / "w.txt"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as error:
+        load_data(f"words:{path}")
+    assert told in str(error.value) and "\n" not in str(error.value)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r", "\n \n\t\n\n"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_ends_of_lines_blank_ones_and_a_mark_make_no_other_words(end, mark, tmp_path):
+    path = tmp_path / "w.txt"
+    words = FIFTY.read_text().split()
+    path.write_bytes(mark + end.join(words).encode())
+    found, plain = load_data(f"words:{path}"), load_data(f"words:{FIFTY}")
+    assert found.sha256 == plain.sha256
+
+
+def test_records_and_pages_of_words_name_the_file_and_no_folder(tmp_path, capsys):
+    """A folder's path says who somebody is; the content's hash says which words."""
+    run, root = tmp_path / "private" / "run", tmp_path / "records"
+    words = tmp_path / "private" / "names.txt"
+    run.parent.mkdir()
+    words.write_bytes(FIFTY.read_bytes())
+    train = ["train", "draw:tiny", "--data", f"words:{words}", "--run-dir", str(run)]
+    assert main([*train, "--train.epochs", "1"]) == 0
+    assert main(["evaluate", str(run)]) == 0
+    told = capsys.readouterr().out.splitlines()[-1]
+    data = load_data(f"words:{words}")
+    assert (
+        data.name
+        == f"words:names.txt (split 80/10/10, 50 words, {data.sha256['content'][:8]})"
+    )
+    assert told.startswith(f"{data.name} test, 5 words, K 1: ") and "image" not in told
+    few = ["--samples", "2", "--images", "4"]
+    assert main(["record", str(run), "--row", "x", "--root", str(root), *few]) == 0
+    (record,) = root.rglob("*.json")
+    values = json.loads(record.read_text(encoding="utf-8"))
+    assert values["protocol"] == data.name
+    page = tmp_path / "page.html"
+    assert main(["page", str(run), "--out", str(page), "--images", "2"]) == 0
+    for text in (str(record), record.read_text("utf-8"), page.read_text("utf-8")):
+        assert "private" not in text
+    # The file may be moved: its words are the same ones.
+    there = tmp_path / "elsewhere.txt"
+    words.rename(there)
+    capsys.readouterr()
+    assert main(["evaluate", str(run), "--data", f"words:{there}"]) == 0
+    assert main([*train[:3], f"words:{there}", *train[4:], "--train.epochs", "1"]) == 0
+
+
+def test_a_training_on_words_goes_on_from_a_checkpoint_that_names_their_path():
+    old, new = (
+        "words:/home/me/names.txt",
+        "words:names.txt (split 80/10/10, 9 words, 0)",
+    )
+    assert alike(old, new) and not alike("surnames", new)
+    assert not alike("folder:a (1x1, 3 images)", new)
 
 
 def test_images_that_are_no_words_are_refused_under_the_categorical_likelihood():

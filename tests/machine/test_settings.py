@@ -16,8 +16,14 @@ from toy_runs import (
 )
 
 from drawlib.annealing import AISConfig, ais, sandwich
+from drawlib.classifier import Classifier, ClassifierConfig
+from drawlib.data.protocols import Protocol
+from drawlib.data.sets import Data, Split
+from drawlib.draw import DRAW, DRAWConfig
 from drawlib.evaluation import evaluate
+from drawlib.every_stop import every_stop
 from drawlib.machine.settings import PLACES, matmul_precision
+from drawlib.results.classification import measure_errors
 from drawlib.training.train import fit
 
 NEW = hasattr(torch._C, "_get_fp32_precision_getter")
@@ -222,6 +228,19 @@ def test_any_default_device_of_others_is_no_obstacle_and_stays(tmp_path, how):
     finally:
         torch.set_default_device(None)
     assert_same_bits(weights(other), weights(model))
+
+
+def test_a_measurement_is_the_same_under_any_default_device():
+    data, draw = toy_data(), DRAW(DRAWConfig.preset("tiny", image_shape=(1, 6, 6)))
+    stops = every_stop(draw, data, images=7)
+    classifier = Classifier(ClassifierConfig.preset("tiny", image_shape=(1, 6, 6)))
+    split = Split(torch.zeros(6, 1, 6, 6, dtype=torch.uint8), torch.arange(6))
+    toy = Protocol("toy", "Six blank squares.", image_shape=(1, 6, 6))
+    blank = Data("toy", toy, split, split, split)
+    errors = measure_errors(classifier, blank, "test")
+    with torch.device("meta"):
+        assert every_stop(draw, data, images=7) == stops
+        assert measure_errors(classifier, blank, "test") == errors
 
 
 def test_a_model_without_values_is_refused_in_one_line(tmp_path):

@@ -204,7 +204,7 @@ def test_description_says_what_there_is_to_see():
     x = data.binarise(data.test.images[chosen], split="test")
     torch.testing.assert_close(made.rows[0].images[0], x)
     kl = model(x, generator=torch.Generator().manual_seed(0)).kl.sum(1).mean()
-    nats = re.search(r"KL of all steps is ([\d.]+) nats an image", made.alt)
+    nats = re.search(r"KL of all steps is ([\d.]+) nats per image", made.alt)
     assert nats and float(nats[1]) == pytest.approx(float(kl.detach()), abs=0.051)
     assert explorer.animation(model, 1).alt.startswith("The model draws 1 image of")
 
@@ -329,6 +329,32 @@ def test_what_ffmpeg_complains_of_is_told_in_one_line(tmp_path, monkeypatch):
     assert not (tmp_path / "a.mp4").exists()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a script is no program there")
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("#!/bin/sh\nexit 1\n", "exit status 1"),
+        ("#!/bin/sh\nkill -9 $$\n", "exit status -9"),
+        ("#!/bin/sh\nexit 0\n", "it wrote no file"),
+        ("no program", "exec format error"),
+        ("#!/no/such/shell\n", "no such file"),
+        ("#!/bin/sh\nsleep 20\n", "it did not end"),
+    ],
+)
+def test_an_ffmpeg_that_is_there_and_does_not_work_is_told(
+    script, told, tmp_path, monkeypatch
+):
+    fake_ffmpeg(tmp_path, monkeypatch)
+    (tmp_path / "bin" / "ffmpeg").write_text(script)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/bin:/usr/bin")
+    monkeypatch.setattr(animation, "PATIENCE", 1.0)
+    with pytest.raises(ValueError) as error:
+        animation.save(explorer.animation(tiny(), 2), tmp_path / "a.mp4")
+    assert str(error.value).startswith("ffmpeg failed: ") and told in str(error.value)
+    assert str(error.value).endswith("; a .gif needs no ffmpeg")
+    assert "\n" not in str(error.value) and not (tmp_path / "a.mp4").exists()
+
+
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="no ffmpeg was found")
 def test_film_of_a_real_ffmpeg_is_one(tmp_path):
     made = explorer.animation(tiny(), 2)
@@ -398,3 +424,9 @@ def test_images_of_another_likelihood_are_refused():
     model = tiny(likelihood="discretised-logistic")
     with pytest.raises(ValueError, match="likelihood"):
         animation.redrawing_of(model, toy_data(side=28), 2)
+
+
+def test_a_model_of_another_type_looks_at_images_of_its_type():
+    model = tiny().double()
+    made = animation.redrawing_of(model, toy_data(side=28), 1)
+    assert made.rows[1].images.dtype == torch.float64

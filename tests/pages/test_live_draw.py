@@ -73,6 +73,11 @@ def test_directions_are_the_principal_components_of_the_posterior_means(prior):
     assert (found.gather(1, found.abs().argmax(1, keepdim=True)) > 0).all()
 
 
+def test_images_that_are_all_alike_have_directions_of_no_length_and_no_nan():
+    found, shares = pad.directions(tiny(), torch.zeros(60, 1, 28, 28))
+    assert found.eq(0).all() and shares.eq(0).all()
+
+
 def test_costs_are_percentiles_of_one_sample_bounds():
     model, x = tiny(), some_bits(30)
     values = pad.costs(model, x, seed=4)

@@ -81,6 +81,13 @@ def test_the_last_stop_of_a_drawing_is_the_models_own_bound(kind):
     assert torch.allclose(made.stops, score + made.kl.cumsum(1), atol=1e-4)
 
 
+def test_each_model_sees_the_images_in_its_own_type():
+    x = some_bits(2)
+    same = explorer.side_by_side({"a": some_model("DRAW").float()}, x.float())
+    mixed = explorer.side_by_side({"a": some_model("DRAW").float()}, x)
+    assert repr(mixed.data) == repr(same.data)
+
+
 @pytest.mark.parametrize("kind", ["DRAW", "GLAS", "ConvDRAW"])
 def test_a_recurrent_models_drawing_is_its_trace(kind):
     model, x = some_model(kind), some_bits(3)

@@ -31,6 +31,7 @@ from drawlib import (
 from drawlib.__main__ import main
 from drawlib.data.protocols import Protocol
 from drawlib.pages import draw_a_digit, web
+from drawlib.pages.embedded import script
 from drawlib.results import zoo
 from drawlib.stops import elbo_at_stops
 
@@ -129,7 +130,7 @@ def test_export_is_the_same_text_each_time_and_one_statement_of_a_classic_script
     assert first.startswith("// a/b-0: int8") and nothing == ""
     assert second.startswith('(window.drawlibModels ??= {})["a/b-0"] = {')
     for forbidden in ("import ", "http", "fetch", "</"):
-        assert forbidden not in text + web.script().split("const waiting")[0]
+        assert forbidden not in text + script(web.SCRIPTS).split("const waiting")[0]
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -187,6 +188,16 @@ def test_export_measures_what_evaluate_does(monkeypatch):
     found = evaluate(model, data, "test", samples=1, images=3, seed=5)
     assert each.shape == (3,)
     assert each.mean().item() == pytest.approx(found.neg_elbo, abs=1e-6)
+
+
+def test_a_model_of_another_type_is_measured_as_the_page_has_it(monkeypatch, tmp_path):
+    """In float32, on the CPU, wherever the model at hand is."""
+    model = some_model(DRAWConfig.preset("tiny", hidden=64)).double()
+    shipping(monkeypatch, model)
+    data = web.load_data("toy")
+    made = web.export_model(model, data, tmp_path / "a.js", name="a", images=3)
+    want = web.neg_elbos(model.float(), data, 3, seed=0).mean().item()
+    assert made.measured["shipped"] == pytest.approx(want, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -378,7 +389,7 @@ class Opened:
         page = folder / "page.html"
         page.write_text(
             "<!doctype html><meta charset=utf-8><title>Models</title>"
-            f"<script>{web.script()}\n{TEXT}\nwindow.models = {{}};</script>",
+            f"<script>{script(web.SCRIPTS)}\n{TEXT}\nwindow.models = {{}};</script>",
             encoding="utf-8",
         )
         self.context = browser.new_context()

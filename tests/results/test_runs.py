@@ -65,6 +65,29 @@ def test_the_seed_draws_the_initial_weights(tmp_path, toy):
     assert not torch.equal(models[0]["output.weight"], models[2]["output.weight"])
 
 
+def test_a_run_leaves_the_callers_random_numbers_as_it_found_them(tmp_path, toy):
+    """torch.manual_seed(0), a training, a draw: the draw is that of the seed."""
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+    run = Run(TOY, "mnist-dynamic", tmp_path / "run", toy_config(epochs=1))
+    train_run(run, progress=False)
+    assert torch.equal(torch.rand(3), wanted)
+
+
+def test_weights_are_loaded_under_any_default_device(done):
+    """Under meta, which stands for a GPU, they were told to be there and were not."""
+    with torch.device("meta"):
+        _, model = load_run(done.run_dir)
+        shipped = load_pretrained("mnist-dynamic/vae-source-0")
+        again, _, _ = train_run(
+            Run(TOY, "mnist-dynamic", done.run_dir, toy_config()), progress=False
+        )
+    for each in (model, shipped, again):
+        assert {p.device.type for p in each.parameters()} == {"cpu"}
+        assert all(p.isfinite().all() for p in each.parameters())
+
+
 def test_publish_writes_what_evaluate_finds(done, tmp_path):
     path = publish(
         done.run_dir,

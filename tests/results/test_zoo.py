@@ -351,18 +351,37 @@ def test_a_changed_tree_is_said_to_be_dirty(monkeypatch):
     assert zoo.describe_environment(cpu)["commit_dirty"] is False
 
 
+def commit_all(folder, *files):
+    """A repository with these files in its first commit."""
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    nobody = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.org"]
+    git = ["git", "-C", str(folder), *nobody, "-c", "commit.gpgsign=false"]
+    for command in (["init"], ["add", *map(str, files)], ["commit", "-m", "first"]):
+        done = subprocess.run([*git, *command], capture_output=True)
+        if done.returncode:
+            pytest.skip("git is not installed")
+
+
+def test_a_changed_file_of_any_room_makes_the_tree_dirty(tmp_path, monkeypatch):
+    package = tmp_path / "drawlib"
+    here, model = package / "results" / "zoo.py", package / "draw.py"
+    commit_all(tmp_path, here, model, package / "zoo" / "plan.json")
+    monkeypatch.setattr(zoo, "__file__", str(here))
+    cpu = torch.device("cpu")
+    (package / "zoo" / "plan.json").write_text("{}")
+    assert zoo.describe_environment(cpu)["commit_dirty"] is False
+    model.write_text("# changed")
+    assert zoo.describe_environment(cpu)["commit_dirty"] is True
+
+
 def test_the_commit_of_another_project_s_repository_is_not_ours(tmp_path, monkeypatch):
     """An environment inside of a repository, which holds a copy of the library."""
     site = tmp_path / ".venv" / "drawlib"
     site.mkdir(parents=True)
     (site / "zoo.py").touch()
-    (tmp_path / "theirs").touch()
-    nobody = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.org"]
-    git = ["git", "-C", str(tmp_path), *nobody, "-c", "commit.gpgsign=false"]
-    for command in (["init"], ["add", "theirs"], ["commit", "-m", "theirs"]):
-        done = subprocess.run([*git, *command], capture_output=True)
-        if done.returncode:
-            pytest.skip("git is not installed")
+    commit_all(tmp_path, tmp_path / "theirs")
     monkeypatch.setattr(zoo, "__file__", str(site / "zoo.py"))
     assert zoo.git("rev-parse", "HEAD") is not None
     found = zoo.describe_environment(torch.device("cpu"))

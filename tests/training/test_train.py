@@ -33,6 +33,7 @@ from toy_runs import (
 
 from drawlib.data.sets import Data, stratified_subset
 from drawlib.evaluation import evaluate
+from drawlib.glas import GLAS, GLASConfig
 from drawlib.machine import stopping
 from drawlib.machine.device import pick_device
 from drawlib.machine.stopping import Terminated
@@ -227,6 +228,14 @@ def test_the_averaged_weights_are_the_ones_that_are_evaluated(tmp_path, keep):
     model, history = run(tmp_path, data, ema=0.9, keep=keep, lr=1e-3)
     again = evaluate(model, data, "valid", samples=1)
     assert again.neg_elbo == pytest.approx(min(history.column("valid")), rel=1e-6)
+
+
+def test_the_average_of_a_masked_L_is_revealed_wholly(tmp_path):
+    """Its mask is no weight: a mean over epochs would leave cells half in sight."""
+    sizes = {"image_shape": (1, 6, 6), "space": "masked", "M": 6, "N": 3}
+    model = GLAS(GLASConfig.preset("tiny", **sizes))
+    run(tmp_path, model=model, epochs=3, ema=0.9, keep="last")
+    assert model.mask.eq(1).all()
 
 
 def test_training_an_already_finished_run_gives_its_weights_at_once(tmp_path):

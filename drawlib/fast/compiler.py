@@ -1,0 +1,90 @@
+"""The C++ compiler that ``torch.compile`` would call: which it is, and if it works.
+
+A compiler may be on the path and of no use: it may lack its headers, OpenMP or a
+licence, or never answer. PyTorch finds out in the middle of a step, in a hundred lines.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+__all__ = ["compiler_command", "compiler_trouble"]
+
+PATIENCE = 60.0  # seconds
+SOURCE = "#include <Python.h>\n#include <cmath>\ndouble two() { return sqrt(4.0); }\n"
+
+
+def compiler_command() -> str:
+    """The command that compiles C++: ``CXX`` where it is set, or one on the path.
+
+    Empty where there is none.
+
+    Example:
+        >>> isinstance(compiler_command(), str)
+        True
+    """
+    if given := os.environ.get("CXX", "").strip():
+        return given
+    names = ("cl",) if sys.platform == "win32" else ("g++", "clang++", "c++")
+    return next((name for name in names if shutil.which(name)), "")
+
+
+def compiler_trouble() -> str:
+    """Why nothing can be compiled here, in a few words; empty where it can.
+
+    Example:
+        >>> isinstance(compiler_trouble(), str)
+        True
+    """
+    if not (command := compiler_command()):
+        return "no C++ compiler (g++, clang++) was found"
+    if sys.platform == "win32":  # cl has other options, and needs its own prompt
+        return ""
+    return trouble_of(command, os.environ.get("PATH", ""))
+
+
+@lru_cache(8)
+def trouble_of(command: str, path: str) -> str:
+    """What is wrong with a compiler: it is asked for a library like PyTorch's, once."""
+    told = f"the C++ compiler {command!r}"
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        return f"{told} is no command ({str(error).lower()})"
+    openmp = [] if sys.platform == "darwin" else ["-fopenmp"]
+    with tempfile.TemporaryDirectory(prefix="drawlib-") as folder:
+        source, made = Path(folder, "two.cpp"), Path(folder, "two.so")
+        source.write_text(SOURCE, encoding="ascii")
+        include = f"-I{sysconfig.get_path('include')}"
+        asked = ["-shared", "-fPIC", *openmp, include, str(source), "-o", str(made)]
+        # What it says goes to a file: a child that hangs would keep a pipe open.
+        with open(Path(folder, "said"), "w+b") as said:
+            try:
+                done = subprocess.run(
+                    [*words, *asked],
+                    stdin=subprocess.DEVNULL,
+                    stdout=said,
+                    stderr=said,
+                    timeout=PATIENCE,
+                )
+            except subprocess.TimeoutExpired:
+                return f"{told} did not answer within {PATIENCE:.0f} seconds"
+            except OSError as error:
+                return f"{told} cannot be run ({(error.strerror or '').lower()})"
+            said.seek(0)
+            lines = said.read(100_000).decode(errors="replace").splitlines()
+        if done.returncode or not made.exists():
+            # The line of the fault itself, where the compiler marks it.
+            marked = [line for line in lines if "error" in line.lower()]
+            said_of_it = next(iter([*marked, *filter(str.strip, lines)]), "")
+            reason = said_of_it.strip() or "it says nothing, and writes no file"
+            return f"{told} does not work ({reason:.200})"
+    return ""

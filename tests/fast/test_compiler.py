@@ -1,0 +1,129 @@
+"""A C++ compiler that is there and does not work: one warning, and the plain step."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from drawlib import Data, TrainConfig, fit
+from drawlib.draw import DRAW, DRAWConfig
+from drawlib.fast import compiler
+from drawlib.fast import step as faststep
+
+pytestmark = pytest.mark.skipif(
+    not faststep.has_compiler(), reason="torch.compile needs a compiler"
+)
+
+BROKEN = {
+    "error: no room": "echo first >&2; echo 'x.cpp: error: no room' >&2; exit 1",
+    "says nothing, and writes no file": "exit 1",
+    "it says nothing": "exit 0",  # and nothing is there
+    "did not answer within 1 seconds": "sleep 20",
+    "Killed by itself": "echo 'Killed by itself'; kill -9 $$",
+}
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    """What was found of other compilers is forgotten, before and after."""
+    for cached in (compiler.trouble_of, faststep._say_once, faststep.make_steps):
+        cached.cache_clear()
+    yield
+    for cached in (compiler.trouble_of, faststep._say_once, faststep.make_steps):
+        cached.cache_clear()
+
+
+def program(folder: Path, script: str, name: str = "g++") -> Path:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize("told", BROKEN)
+@pytest.mark.parametrize("how", ["on the path", "CXX"])
+def test_a_compiler_that_fails_is_told_with_its_reason(
+    told, how, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(compiler, "PATIENCE", 1.0)
+    broken = program(tmp_path, BROKEN[told])
+    if how == "CXX":
+        monkeypatch.setenv("CXX", str(broken))
+    else:
+        monkeypatch.delenv("CXX", raising=False)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.warns(UserWarning) as seen:
+        assert faststep.compiled(len) is len
+        assert faststep.compiled(len) is len
+    (one,) = [str(w.message) for w in seen]
+    assert told in one and "runs eagerly" in one and "\n" not in one
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("/no/such/compiler", "no such file"),
+        ("/tmp", "permission denied"),
+        ("g++ 'unbalanced", "no closing quotation"),
+        ("g++ -no-such-option", "no-such-option"),
+    ],
+)
+def test_a_cxx_that_is_no_compiler_is_told(command, told, monkeypatch):
+    monkeypatch.setenv("CXX", command)
+    assert told in compiler.compiler_trouble()
+    assert not faststep.has_compiler()
+
+
+def test_cxx_with_spaces_and_arguments_is_the_compiler_that_is_called(
+    tmp_path, monkeypatch
+):
+    command = compiler.compiler_command()
+    folder = tmp_path / "with space"
+    folder.mkdir()
+    program(folder, f'exec {command} "$@"', "my g++")
+    monkeypatch.setenv("CXX", f"'{folder}/my g++' -O1")
+    assert compiler.compiler_trouble() == ""
+    assert faststep.compiler_options()["cpp.cxx"] == (None, f"'{folder}/my g++' -O1")
+
+
+def test_a_training_with_a_broken_compiler_is_the_plain_one(tmp_path, monkeypatch):
+    """The issue's example: a traceback after 108 lines; now a warning and the log."""
+    monkeypatch.setenv("CXX", str(program(tmp_path, "exit 1")))
+    images = torch.zeros(12, 12, 12, dtype=torch.uint8)
+    data = Data.from_arrays(images.index_fill(0, torch.arange(6), 1))
+    rows = []
+    for compiles in (False, True):
+        torch.manual_seed(0)
+        shape = {"image_shape": (1, 12, 12), "attention": "none"}
+        model = DRAW(DRAWConfig.preset("tiny", **shape))
+        config = TrainConfig(epochs=1, batch_size=4, compile=compiles)
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            run = tmp_path / str(compiles)
+            rows.append(fit(model, data, config, run, progress=False).rows[-1])
+        told = [str(w.message) for w in seen if "eagerly" in str(w.message)]
+        assert len(told) == compiles
+    assert rows[0]["valid"] == pytest.approx(rows[1]["valid"], rel=1e-5)
+
+
+def test_what_pytorch_cannot_compile_runs_as_it_is(monkeypatch):
+    """A cache that takes no files, a full disk: PyTorch says so in the step itself."""
+
+    def fails(function, **_):
+        def run(*given):
+            raise torch._dynamo.exc.BackendCompilerFailed(
+                "inductor", PermissionError("read-only\nand more"), None
+            )
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", fails)
+    run = faststep.compiled(len)
+    with pytest.warns(UserWarning, match="compiles nothing .*read-only.* eagerly"):
+        assert run([1, 2]) == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert run([1, 2, 3]) == 3

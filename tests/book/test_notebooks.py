@@ -216,6 +216,28 @@ def test_solutions_are_folded_in_jupyter_and_colab_too(path: Path) -> None:
 
 
 @each_notebook
+def test_the_line_that_jupyterlab_shows_of_a_folded_solution_gives_nothing_away(
+    path: Path,
+) -> None:
+    """JupyterLab shows the first line of a folded cell, of code or of text."""
+    for cell in tagged(path, "exercise-solution"):
+        first = source(cell).splitlines()[0]
+        assert first == "# Solution: to run it replaces your answer."
+    for cell in filter(solves, cells(path)):
+        assert re.fullmatch(r":{3,}\{solution\} [\w-]+", source(cell).splitlines()[0])
+
+
+@each_notebook
+def test_no_directive_is_a_block_of_code_where_directives_are_unknown(
+    path: Path,
+) -> None:
+    """Jupyter and Colab show `{exercise}` behind backticks as code, with raw formulas."""
+    for cell in cells(path):
+        if cell["cell_type"] == "markdown":
+            assert not re.search(r"(?m)^\s*(`{3,}|~{3,})\{", source(cell))
+
+
+@each_notebook
 def test_every_assert_of_a_check_says_what_is_wrong(path: Path) -> None:
     for cell in tagged(path, "exercise-check"):
         for node in ast.walk(ast.parse(source(cell))):

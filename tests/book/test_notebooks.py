@@ -11,6 +11,7 @@ import ast
 import json
 import os
 import re
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -235,6 +236,18 @@ def test_no_directive_is_a_block_of_code_where_directives_are_unknown(
     for cell in cells(path):
         if cell["cell_type"] == "markdown":
             assert not re.search(r"(?m)^\s*(`{3,}|~{3,})\{", source(cell))
+
+
+def test_the_extra_lab_brings_what_how_to_read_says() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extra = project["project"]["optional-dependencies"]["lab"]
+    assert [re.split("[>=]", name)[0] for name in extra] == [
+        "jupyterlab",
+        "jupyterlab-myst",
+    ]
+    page = (ROOT / "book/how-to-read.md").read_text(encoding="utf-8")
+    assert '.venv/bin/pip install -e ".[lab]"' in page
+    assert "JupyterLab with `jupyterlab-myst`" in page
 
 
 @each_notebook

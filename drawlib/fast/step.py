@@ -169,16 +169,23 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     keep_memory()
     # It would tell every user that a CUDA compiler is there and no GPU.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    options = compiler_options()
-    made: dict[Any, Callable[..., Any]] = {}
+    return Compiled(function)
 
-    def run(*given: Any, **named: Any) -> Any:
+
+class Compiled:
+    """A function that is compiled where it is first called, in each process anew."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function, self.options = function, compiler_options()
+        self.made: dict[Any, Callable[..., Any]] = {}
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
         now = tuple(EXCHANGED)
-        if now not in made:
-            own = own_code(function)
-            made[now] = torch.compile(own, dynamic=False, options=options)
+        if now not in self.made:
+            own = own_code(self.function)
+            self.made[now] = torch.compile(own, dynamic=False, options=self.options)
         try:
-            return made[now](*given, **named)
+            return self.made[now](*given, **named)
         except torch._dynamo.exc.BackendCompilerFailed as error:
             # A folder for what is compiled that takes no files, say, or a full disk.
             inner = getattr(error, "inner_exception", error)
@@ -186,10 +193,14 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
             _say_once(
                 f"PyTorch compiles nothing ({reason:.200}): the step runs eagerly"
             )
-            made[now] = function
-            return function(*given, **named)
+            self.made[now] = self.function
+            return self.function(*given, **named)
 
-    return run
+    def __reduce__(self) -> tuple[Any, ...]:
+        return compiled, (self.function,)
+
+    def __deepcopy__(self, memo: Any) -> Compiled:
+        return self  # a copy of a model has the same step
 
 
 class Steps(NamedTuple):

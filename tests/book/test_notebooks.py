@@ -232,7 +232,7 @@ def test_the_line_that_jupyterlab_shows_of_a_folded_solution_gives_nothing_away(
 def test_no_directive_is_a_block_of_code_where_directives_are_unknown(
     path: Path,
 ) -> None:
-    """`{exercise}` behind backticks is code to Jupyter and Colab, its formulas raw."""
+    """Jupyter and Colab show `{exercise}` behind backticks as code, formulas raw."""
     for cell in cells(path):
         if cell["cell_type"] == "markdown":
             assert not re.search(r"(?m)^\s*(`{3,}|~{3,})\{", source(cell))

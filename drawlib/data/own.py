@@ -460,7 +460,7 @@ def from_torchvision(name: str, root: str | Path | None, download: bool) -> Foun
     images, labels = {}, {}
     for split in ("train", "test"):
         which = {"split": split} if name == "SVHN" else {"train": split == "train"}
-        read = partial(from_place, build, name=name, **which, **how)
+        read: Any = partial(from_place, build, name=name, **which, **how)
         found, reasons = None, []
         for place in places:
             try:

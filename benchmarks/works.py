@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.annealed import draws, plain_ais
 from benchmarks.layered import PlainLadder, PlainVAE
 from benchmarks.limit import (
     PRECISIONS,
@@ -21,6 +22,7 @@ from benchmarks.limit import (
 )
 from benchmarks.peer import jax_training
 from benchmarks.plain import filterbank_by_loops, read_by_loops, textbook
+from drawlib.annealing import AISConfig, ais
 from drawlib.draw import DRAW, DRAWConfig
 from drawlib.evaluation import estimate
 from drawlib.fast import step as faststep
@@ -210,9 +212,51 @@ def filters(goal: float, batch: int) -> Work:
     return Work("filterbank", title, goal, rivals, None, batch)
 
 
+def annealing(model: Recurrent, goal: float, images: int, budget: AISConfig) -> Work:
+    """AIS: chain after chain on the textbook, side by side there, and the library's.
+
+    The loop walks the chains of the first image, the others those of all. Where a test
+    is so close that a rounding decides it, a chain goes another way from there on. So
+    the median chain must be equal, beside the scatter of the chains.
+    """
+    plain, x = textbook(spread(model)).requires_grad_(False), bits(images)
+    accelerate(model)
+    betas, K = budget.betas().float(), budget.chains
+    sizes = torch.full((budget.temperatures - 1,), 0.3)
+    drawn = draws(model, images * K, len(sizes))
+
+    def some(chains: slice) -> Tensor:
+        seen = x.repeat_interleave(K, 0)[chains]
+
+        def log_weight(noise: Tensor) -> Tensor:
+            return plain.log_weight(seen, noise)
+
+        return plain_ais(log_weight, drawn.of(chains), betas, sizes, budget.leapfrog)
+
+    def fast() -> Tensor:
+        found = ais(model, x, budget, steps=sizes, chunk=images * K)
+        return found.log_weights.flatten()
+
+    rivals: dict[str, Call] = {
+        "textbook float32": lambda: torch.cat(
+            [some(slice(k, k + 1)) for k in range(K)]
+        ),
+        "textbook side by side": lambda: some(slice(0, images * K)),
+        "fast float32": fast,
+    }
+    found = {name: run()[:K].double() for name, run in rivals.items()}
+    wanted = found["textbook float32"]
+    off = {name: (each - wanted).abs().median() for name, each in found.items()}
+    check_equal({name: wanted.std() + gap for name, gap in off.items()})
+    title = (
+        f"annealed importance sampling, {images} images × {budget}, T {model.config.T}"
+    )
+    return Work("anneal", title, goal, rivals, None, images * K)
+
+
 def share_of_images(work: Work, name: str) -> int:
     """Images in one call: the loops see only a few of the batch."""
-    if work.name == "filterbank" and name.startswith("textbook"):
+    if work.name in ("filterbank", "anneal") and name == "textbook float32":
         return min(work.images, 8)
     return work.images
 
@@ -258,4 +302,10 @@ def all_works(quick: bool) -> dict[str, Callable[[], Work]]:
         "filterbank": lambda: filters(400.0, batch),
         "generate": lambda: generating(DRAW(sized(see)), 6.0, many),
         "weigh": lambda: weighing(DRAW(sized(see)), 6.0, samples),
+        "anneal": lambda: annealing(
+            DRAW(sized(replace(see, T=16))),
+            4.0,
+            2 if quick else 8,
+            AISConfig(chains=8, temperatures=3 if quick else 20),
+        ),
     }

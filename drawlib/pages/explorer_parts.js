@@ -455,7 +455,8 @@ function compared(total, costs) {
 
 // Calls `begin` and `move` for one pointer at a time, and for its first button alone: the
 // mouse's left one, a finger, a pen's tip. Others are not seen until it is let go, leaves
-// its button, or is taken away by the browser. Returns whether one is held.
+// its button, or is taken away by the browser, which may also be with the whole window:
+// where another one takes the mouse, nobody says that it went up. Returns whether one is held.
 function drag(canvas, { begin, move }) {
   let held = null;
   const drop = (event) => { if (event.pointerId === held) held = null; };
@@ -473,6 +474,9 @@ function drag(canvas, { begin, move }) {
   });
   for (const name of ["pointerup", "pointercancel", "lostpointercapture"])
     canvas.addEventListener(name, drop);
+  window.addEventListener("blur", () => { held = null; });
+  // What is selected on the page around would be dragged away in place of a line.
+  canvas.addEventListener("dragstart", (event) => event.preventDefault());
   return () => held !== null;
 }
 
@@ -523,7 +527,7 @@ class Pad {
 
   place(event) {
     const box = this.picture.canvas.getBoundingClientRect();
-    this.frame = [box.left, box.top, box.width, box.height].join();
+    this.frame = [box.left, box.top, box.width, box.height, this.size].join();
     const row = ((event.clientY - box.top) / box.height) * this.size[0] - 0.5;
     return [row, ((event.clientX - box.left) / box.width) * this.size[1] - 0.5];
   }
@@ -535,8 +539,9 @@ class Pad {
     this.stroke(this.last, this.last);
   }
 
-  // Where the pad moved below the pointer (the page scrolled, a phone was turned), the
-  // line goes on from there: its last point stands somewhere else now.
+  // Where the pad moved below the pointer (the page scrolled, a phone was turned) or has
+  // other pixels (another model came), the line goes on from there: its last point stands
+  // somewhere else now.
   move(event) {
     const { frame, last } = this;
     this.last = this.place(event);

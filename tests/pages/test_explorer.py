@@ -625,6 +625,44 @@ def test_a_pointer_that_is_taken_away_ends_its_line(wide, phone):
 
 
 @in_a_browser
+def test_a_mouse_that_another_window_took_holds_up_neither_fingers_nor_keys(wide):
+    hand = Hand(wide)
+    hand.pad.focus()
+    hand.mouse.move(*hand.at(0.2, 0.2))
+    hand.mouse.down()
+    # It goes up over the other window, and nobody says so.
+    wide.page.evaluate("() => dispatchEvent(new Event('blur'))")
+    hand.fingers("Start", (0.8, 0.8))
+    hand.fingers("End")
+    drawn = hand.ink()
+    assert drawn[3:8, 3:8].sum() > 1 and drawn[20:25, 20:25].sum() > 1
+    assert drawn[9:19].sum() == 0
+    hand.pad.press(" ")
+    assert "pen down" in hand.pad.get_attribute("aria-label")
+    hand.pad.press(" ")
+    drawn = hand.ink()
+    hand.mouse.move(*hand.at(0.8, 0.2), steps=3)
+    hand.mouse.up()
+    assert (hand.ink() == drawn).all()
+
+
+@in_a_browser
+def test_where_the_whole_page_is_selected_the_pad_still_draws(wide):
+    """The browser dragged the selection away and took the pointer with it."""
+    hand = Hand(wide)
+    wide.page.keyboard.press("Control+A")
+    assert wide.page.evaluate("() => getSelection().type === 'Range'")
+    hand.mouse.move(*hand.at(0.2, 0.2))
+    hand.mouse.down()
+    for across in (0.4, 0.6, 0.8):
+        hand.mouse.move(*hand.at(across, 0.2), steps=4)
+    hand.mouse.up()
+    wide.page.evaluate("() => getSelection().removeAllRanges()")
+    drawn = hand.ink()
+    assert (drawn[3:8, 5:23].max(0) > 0).all() and drawn[9:].sum() == 0
+
+
+@in_a_browser
 def test_of_keys_and_pointer_one_draws_at_a_time(wide):
     hand = Hand(wide)
     hand.pad.focus()

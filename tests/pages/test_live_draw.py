@@ -849,6 +849,43 @@ def test_models_of_other_shapes_bring_their_own_pads(browser, tmp_path):
 
 
 @in_a_browser
+def test_a_model_of_another_shape_that_comes_below_the_finger_bends_no_line(
+    browser, tmp_path
+):
+    """The line's last point was counted in the old sheet's pixels."""
+    page = explorer.pad(tiny())
+    large = tiny(image_shape=(1, 56, 56))
+    page.data["models"].append(
+        {"label": "large", "name": "large", "json": web.contents(large, "large")}
+    )
+    opened = Opened(browser, written_to(tmp_path, page), PHONE)
+    opened.numbers("your model")
+    canvas = opened.host.locator("canvas.pad")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    session = opened.context.new_cdp_session(opened.page)
+
+    def finger(kind: str, *places: float) -> None:
+        points = [
+            {"x": box["x"] + p * box["width"], "y": box["y"] + p * box["height"]}
+            for p in places
+        ]
+        event = {"type": f"touch{kind}", "touchPoints": points}
+        session.send("Input.dispatchTouchEvent", event)
+
+    finger("Start", 0.8)
+    model = opened.host.get_by_label("model", exact=True)
+    model.evaluate("e => { e.value = '1'; e.dispatchEvent(new Event('change')); }")
+    opened.numbers("large")
+    finger("Move", 0.82)
+    finger("End")
+    drawn = np.reshape(opened.numbers("large")["x"], (56, 56))
+    assert drawn[42:, 42:].sum() > 0 and drawn.sum() == drawn[42:, 42:].sum()
+    assert opened.troubles == []
+    opened.context.close()
+
+
+@in_a_browser
 def test_page_of_the_built_book_is_alive(browser):
     path = ROOT / "_build" / "html" / "book" / "live-draw.html"
     if not path.exists():

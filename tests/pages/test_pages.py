@@ -230,6 +230,20 @@ CUT = """async paper => {
       if (paper || !frame.scrolls) told(`cut by ${frame.element.className}`, e);
     } else if (!frame && box.right > room + 1) told("beyond the page", e);
   }
+  // A word can be longer than the box that it stands in.
+  const words = document.createTreeWalker(
+    document.querySelector(".bd-article"), NodeFilter.SHOW_TEXT);
+  const range = document.createRange();
+  for (let text; (text = words.nextNode());) {
+    const e = text.parentElement;
+    if (!text.data.trim() || !e.checkVisibility()
+        || e.closest("mjx-container, script, style, svg")) continue;
+    const frame = frameOf(e), end = frame ? frame.right : room;
+    if (frame && frame.scrolls && !paper) continue;
+    range.selectNodeContents(text);
+    if ([...range.getClientRects()].some(box => box.width && box.right > end + 2))
+      told(`the word's end is cut: ${text.data.trim().slice(0, 40)}`, e);
+  }
   return found.slice(0, 8);
 }"""
 
@@ -313,6 +327,7 @@ def test_page_from_a_file_is_whole_on_every_screen_and_on_paper(from_file, page)
     opened.evaluate("() => { document.documentElement.style.fontSize = '200%'; }")
     from_file.resize(SMALL)
     assert cut(opened, False) == []
+    assert opened.evaluate(STICKS_OUT, 0) == []
     assert from_file.errors == []
 
 

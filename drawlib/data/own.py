@@ -19,6 +19,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -453,34 +454,34 @@ def from_torchvision(name: str, root: str | Path | None, download: bool) -> Foun
     given = root or os.environ.get("DRAWLIB_DATA")
     places = [Path(given)] if given else []
     places.append(cache_dir() / "torchvision")
-    nowhere = f"torchvision's {name} lies in none of {', '.join(map(str, places))}"
     how: dict[str, Any] = {"split": "letters"} if name == "EMNIST" else {}
     if name == "SVHN" and importlib.util.find_spec("scipy") is None:
         raise DataError("torchvision reads SVHN with scipy, which is not installed")
     images, labels = {}, {}
     for split in ("train", "test"):
         which = {"split": split} if name == "SVHN" else {"train": split == "train"}
-        made = None
+        read: Any = partial(from_place, build, name=name, **which, **how)
+        found, reasons = None, []
         for place in places:
             try:
-                made = build(place, download=False, **which, **how)
+                found = read(place, download=False)
                 break
-            except (RuntimeError, OSError):
-                continue  # not there
-        if made is None:
+            except Exception as error:  # nothing is there, or each format's own
+                if lies_there(place, name):
+                    told = reason_of(error).partition(". You can use download")[0]
+                    reasons.append(f"what lies in {place} is not whole ({told})")
+        nowhere = f"torchvision's {name} lies in none of {', '.join(map(str, places))}"
+        nowhere = f"torchvision's {name}: {'; '.join(reasons)}" if reasons else nowhere
+        if found is None:
             if not download:
                 raise DataError(f"{nowhere}; allowed: download=True")
             try:
-                made = build(places[-1], download=True, **which, **how)
+                found = read(places[-1], download=True)
             except Exception as error:  # the network's, the mirror's, the archive's
-                reason = str(error).partition("\n")[0] or type(error).__name__
                 raise DataError(
-                    f"{nowhere}, and could not be downloaded: {reason}"
+                    f"{nowhere}, and it could not be downloaded: {reason_of(error)}"
                 ) from None
-        values = np.asarray(made.data)
-        numbers = np.asarray(made.labels if name == "SVHN" else made.targets)
-        if numbers.ndim > 1:
-            numbers = numbers[:, 0]  # QMNIST's further columns say who wrote what
+        values, numbers = found
         if name == "EMNIST":
             values = values.swapaxes(1, 2)  # its images lie on their side
         images[split] = as_bytes(values.astype("u1", copy=False), name)
@@ -498,6 +499,30 @@ def from_torchvision(name: str, root: str | Path | None, download: bool) -> Foun
         (),
         "torchvision",
     )
+
+
+def from_place(
+    build: Any, place: Path, *, name: str, download: bool, **which: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels that torchvision finds in a folder, as many as each other."""
+    made = build(place, download=download, **which)
+    values = np.asarray(made.data)
+    numbers = np.asarray(made.labels if name == "SVHN" else made.targets)
+    if len(values) != len(numbers):
+        raise ValueError(f"{len(values)} images and {len(numbers)} labels")
+    # QMNIST's further columns say who wrote what.
+    return values, numbers[:, 0] if numbers.ndim > 1 else numbers
+
+
+def lies_there(place: Path, name: str) -> bool:
+    """Whether a folder holds files of this set, whole or not."""
+    alone = {"SVHN": "*_32x32.mat", "USPS": "usps*.bz2"}
+    return any(place.glob(alone.get(name, f"{name}/raw/*")))
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of what a reader says, or what kind of error it is."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def split_shares(n: int) -> tuple[int, int, int]:

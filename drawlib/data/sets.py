@@ -141,6 +141,10 @@ class Data:
     fragments: int = 0
     told_of_labels: str = ""
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process gets: a mapping that cannot be changed cannot travel."""
+        return {**vars(self), "sha256": dict(self.sha256)}
+
     @classmethod
     def from_own(cls, own: Own) -> Data:
         """What `drawlib.data.own` read, as tensors."""

@@ -181,6 +181,18 @@ def in_lanes(images: Tensor) -> Tensor:
     return blocks.permute(0, 2, 3, 4, 1).contiguous()
 
 
+def by_step(noise: Noise) -> tuple[Tensor, ...]:
+    """ε_t for each t, which lies in memory the same way whatever T is.
+
+    So a step that was compiled for one T is met again by all that share its piece.
+
+    Example:
+        >>> [eps.stride() for eps in by_step(torch.zeros(2, 3, 5))]
+        [(5, 1), (5, 1), (5, 1)]
+    """
+    return noise.transpose(0, 1).contiguous().unbind()
+
+
 def out_of_lanes(blocks: Tensor) -> Tensor:
     """The way back."""
     return blocks.permute(0, 4, 1, 2, 3).flatten(0, 1)
@@ -287,7 +299,7 @@ def bound(
                 for layer, fixed, u in zip(layers, constants, used, strict=True)
             ]
             taps = list(zip(*zeros, strict=True))
-        eps, begun = noise.unbind(1), set[int]()
+        eps, begun = by_step(noise), set[int]()
 
         def score(canvas: Tensor) -> Tensor:
             image = out_of_lanes(canvas) if steps.last else canvas
@@ -405,7 +417,7 @@ def drawn(model: Recurrent, noise: Noise, fused: bool | None) -> Iterator[Tensor
     with torch.no_grad(), plain:
         layers = layers_of(model, None)
         constants = rounded(layers, low, model.config.attention != "none")
-        state, eps = start(model, len(noise), layers, steps.last), noise.unbind(1)
+        state, eps = start(model, len(noise), layers, steps.last), by_step(noise)
     for t in range(0, T, steps.together):
         with torch.no_grad(), plain:
             now = eps[t : t + steps.together]

@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import platform
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -89,8 +91,8 @@ def why_not() -> str:
 
 
 def compiler_options() -> dict[str, Any]:
-    """What ``torch.compile`` is told: whose partition, and which compiler it calls."""
-    options = keep_activations()
+    """What ``torch.compile`` is told: partition, vectors and compiler."""
+    options = keep_activations() | trust_processor()
     if sys.platform != "win32":
         options["cpp.cxx"] = (None, compiler_command())
     return options
@@ -103,6 +105,36 @@ def keep_activations() -> dict[str, Any]:
     except ImportError:
         return {}
     return {"custom_partitioner_fn": KeepActivations()}
+
+
+def trust_processor() -> dict[str, Any]:
+    """The compiler option that takes a processor's own word for the vectors it has.
+
+    In place of programs that are compiled to try them, which takes seconds on a new
+    machine. Elsewhere than on x86 the trial decides more.
+
+    Example:
+        >>> set(trust_processor().values()) <= {True}
+        True
+    """
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return {"cpp.vec_isa_ok": True} if x86 else {}
+
+
+def keep_gradients() -> AbstractContextManager[Any]:
+    """While this holds, PyTorch keeps on disk what it traces of own autograd functions.
+
+    It does not unless asked, since such a function may depend on more than what is
+    traced. Those of ``parts`` do not: a second process need not trace them again.
+
+    Example:
+        >>> with keep_gradients():
+        ...     torch._functorch.config.autograd_cache_allow_custom_autograd_functions
+        True
+    """
+    return torch._functorch.config.patch(
+        autograd_cache_allow_custom_autograd_functions=True
+    )
 
 
 @lru_cache(1)
@@ -169,16 +201,24 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     keep_memory()
     # It would tell every user that a CUDA compiler is there and no GPU.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    options = compiler_options()
-    made: dict[Any, Callable[..., Any]] = {}
+    return Compiled(function)
 
-    def run(*given: Any, **named: Any) -> Any:
+
+class Compiled:
+    """A function that is compiled where it is first called, in each process anew."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function, self.options = function, compiler_options()
+        self.made: dict[Any, Callable[..., Any]] = {}
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
         now = tuple(EXCHANGED)
-        if now not in made:
-            own = own_code(function)
-            made[now] = torch.compile(own, dynamic=False, options=options)
+        if now not in self.made:
+            own = own_code(self.function)
+            self.made[now] = torch.compile(own, dynamic=False, options=self.options)
         try:
-            return made[now](*given, **named)
+            with keep_gradients():
+                return self.made[now](*given, **named)
         except torch._dynamo.exc.BackendCompilerFailed as error:
             # A folder for what is compiled that takes no files, say, or a full disk.
             inner = getattr(error, "inner_exception", error)
@@ -186,10 +226,14 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
             _say_once(
                 f"PyTorch compiles nothing ({reason:.200}): the step runs eagerly"
             )
-            made[now] = function
-            return function(*given, **named)
+            self.made[now] = self.function
+            return self.function(*given, **named)
 
-    return run
+    def __reduce__(self) -> tuple[Any, ...]:
+        return compiled, (self.function,)
+
+    def __deepcopy__(self, memo: Any) -> Compiled:
+        return self  # a copy of a model has the same step
 
 
 class Steps(NamedTuple):

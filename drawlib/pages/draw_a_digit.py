@@ -83,13 +83,16 @@ def page_html(prefix: str = "", models: dict[str, str] = MODELS) -> str:
         ],
     }
     payload = html.escape(json.dumps(data, ensure_ascii=False))
+    # The first model is large: asked for at once, it comes while the scripts do.
+    first = prefix + file_of(next(iter(models.values())))
     scripts = "".join(
         f'<script src="{prefix}{name}"></script>\n' for name in ("digits.js", *SCRIPTS)
     )
     return (
         '<div id="draw-a-digit" class="drawlib-live" data-drawlib="pad" '
         f'data-payload="{payload}"><p>This page is live: it needs a browser with '
-        f"JavaScript, and nothing else.</p></div>\n{scripts}"
+        f"JavaScript, and nothing else.</p></div>\n"
+        f'<link rel="preload" as="script" href="{first}">\n{scripts}'
     )
 
 

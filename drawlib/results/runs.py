@@ -127,6 +127,7 @@ def read_json(run_dir: Path) -> dict[str, Any]:
     return values
 
 
+@in_main_memory()
 def load_run(run_dir: Path) -> tuple[Run, LatentModel]:
     """A finished run and its model with the trained weights, in evaluation mode.
 
@@ -137,13 +138,14 @@ def load_run(run_dir: Path) -> tuple[Run, LatentModel]:
         ZooError: where the weights are missing, truncated or altered.
     """
     run = read_run(run_dir)
-    with planted(*run.mistakes), in_main_memory():
+    with planted(*run.mistakes):
         model = build(run.model)
     sha256 = read_json(run_dir)["weights_sha256"]
     zoo.fill(model, run_dir / "model.safetensors", sha256)
     return run, model.eval()
 
 
+@in_main_memory()
 def train_run(
     run: Run, *, data: Data | None = None, progress: bool = True
 ) -> tuple[LatentModel, Data, History]:
@@ -162,7 +164,7 @@ def train_run(
     if data is None:
         data = team.in_turn(lambda: load_data(run.data))
     # What the caller draws afterwards is what it would have drawn.
-    with torch.random.fork_rng([]), planted(*run.mistakes), in_main_memory():
+    with torch.random.fork_rng([]), planted(*run.mistakes):
         torch.manual_seed(run.train.seed)
         model = build(run.model)
         began = None

@@ -158,6 +158,7 @@ def check_published(key: str | None) -> None:
         raise ValueError(f"published is {key!r}; allowed: {', '.join(known)}")
 
 
+@in_main_memory()
 def load_pretrained(name: str, *, root: Path | None = None) -> LatentModel:
     """The model of a record with its shipped weights, ready to evaluate.
 
@@ -191,8 +192,7 @@ def load_pretrained(name: str, *, root: Path | None = None) -> LatentModel:
     if not isinstance(weights, dict) or not {"file", "sha256"} <= set(weights):
         raise ZooError(f"{path.name}: weights are {weights!r:.40}, no file and sha256")
     try:
-        with in_main_memory():
-            model = build(config_in(path.name, values["kind"], values["config"]))
+        model = build(config_in(path.name, values["kind"], values["config"]))
     except ValueError as error:
         raise ZooError(str(error)) from None
     fill(model, path.parent / weights["file"], weights["sha256"])

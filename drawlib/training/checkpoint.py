@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from drawlib.machine.files import replace, write_atomically
+from drawlib.machine.files import mistaken, replace, write_atomically
 
 __all__ = ["CheckpointError", "load", "save"]
 
@@ -85,7 +85,8 @@ def read(path: Path, device: torch.device | str) -> dict[str, Any]:
     content = path.read_bytes()
     digest, payload = content[:DIGEST], content[DIGEST:]
     if hashlib.sha256(payload).digest() != digest:
-        raise CheckpointError(f"{path.name} is truncated or altered (wrong sha256)")
+        what = mistaken(content) or "truncated or altered (wrong sha256)"
+        raise CheckpointError(f"{path.name} is {what}")
     # weights_only: a checkpoint is data, and loading it executes nothing.
     try:
         return torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
@@ -108,7 +109,9 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any] | Non
         try:
             state = read(candidate, device)
         except (CheckpointError, RuntimeError, OSError) as error:
-            damaged.append(f"{candidate.name}: {error}")
+            told = str(error)
+            named = told if told.startswith(candidate.name) else f"{candidate.name}: "
+            damaged.append(named if named == told else f"{named}{told}")
             continue
         if damaged:
             warnings.warn(
@@ -117,6 +120,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any] | Non
         return state
     if damaged:
         raise CheckpointError(
-            f"no whole checkpoint in {path.parent}: {'; '.join(damaged)}"
+            f"no whole checkpoint in {path.parent}: {'; '.join(damaged)}; allowed: "
+            "another run directory, or the whole files in this one"
         )
     return None

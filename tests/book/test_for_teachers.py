@@ -16,6 +16,7 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "book" / "_ext")]
 import bookpages  # noqa: E402
 import make_figures  # noqa: E402
 import make_slides  # noqa: E402
+import questions  # noqa: E402
 
 PAGE = (ROOT / "book" / "for-teachers.md").read_text(encoding="utf-8")
 FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
@@ -38,6 +39,17 @@ def test_the_question_bank_is_written_and_counted_where_the_page_is_built():
     gift = (ROOT / files[0]).read_text(encoding="utf-8")
     count = len(re.findall(r"(?m)^::[^:]+::", gift))
     assert text.startswith(f"{count} questions, {gift.count('$CATEGORY')} chapters")
+
+
+def test_what_pygiftparser_misreads_is_among_the_questions():
+    (script,) = re.findall(r"`(findings/pygiftparser[^`]+)`", PAGE)
+    assert (ROOT / script).exists()
+    gift = questions.gift(questions.chapters())
+    assert re.search(r"\\}[^{}]*\n[=~]", gift), "no option behind an escaped brace"
+    assert re.search(r"=%100%-\d", gift), "no negative answer"
+    # What it would change without a word has no place here.
+    numbers = re.findall(r"=%100%([^:#]+):([^:#]+)#", gift)
+    assert [n for pair in numbers for n in pair if "e" in n] == []
 
 
 def test_commands_folders_and_files_that_the_page_names_are_there():

@@ -11,6 +11,7 @@ import ast
 import json
 import os
 import re
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -213,6 +214,40 @@ def test_solutions_are_folded_in_jupyter_and_colab_too(path: Path) -> None:
     for cell in hidden:
         assert cell["metadata"]["jupyter"]["source_hidden"] is True
         assert cell["metadata"]["cellView"] == "form"
+
+
+@each_notebook
+def test_the_line_that_jupyterlab_shows_of_a_folded_solution_gives_nothing_away(
+    path: Path,
+) -> None:
+    """JupyterLab shows the first line of a folded cell, of code or of text."""
+    for cell in tagged(path, "exercise-solution"):
+        first = source(cell).splitlines()[0]
+        assert first == "# Solution: to run it replaces your answer."
+    for cell in filter(solves, cells(path)):
+        assert re.fullmatch(r":{3,}\{solution\} [\w-]+", source(cell).splitlines()[0])
+
+
+@each_notebook
+def test_no_directive_is_a_block_of_code_where_directives_are_unknown(
+    path: Path,
+) -> None:
+    """Jupyter and Colab show `{exercise}` behind backticks as code, formulas raw."""
+    for cell in cells(path):
+        if cell["cell_type"] == "markdown":
+            assert not re.search(r"(?m)^\s*(`{3,}|~{3,})\{", source(cell))
+
+
+def test_the_extra_lab_brings_what_how_to_read_says() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extra = project["project"]["optional-dependencies"]["lab"]
+    assert [re.split("[>=]", name)[0] for name in extra] == [
+        "jupyterlab",
+        "jupyterlab-myst",
+    ]
+    page = (ROOT / "book/how-to-read.md").read_text(encoding="utf-8")
+    assert '.venv/bin/pip install -e ".[lab]"' in page
+    assert "JupyterLab with `jupyterlab-myst`" in page
 
 
 @each_notebook

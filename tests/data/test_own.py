@@ -1,8 +1,11 @@
 """Your own images: folders, arrays, torchvision's sets, and the habits of files."""
 
+import copy
+import inspect
 import json
 import math
 import os
+import pickle
 import re
 import struct
 from pathlib import Path
@@ -493,7 +496,7 @@ def test_a_file_that_claims_more_than_memory_holds_is_named(tmp_path):
     ],
 )
 def test_what_numpy_or_torch_would_complain_of_is_told_in_our_words(images, words):
-    refused(lambda: Data.from_arrays(images), *words)
+    refused(lambda: Data.from_arrays({"images": images}), *words)
 
 
 @pytest.mark.parametrize(
@@ -507,13 +510,23 @@ def test_what_numpy_or_torch_would_complain_of_is_told_in_our_words(images, word
 )
 def test_images_are_the_same_in_whatever_order_and_holder_they_come(how):
     images = np.random.default_rng(0).integers(0, 256, (40, 5, 6), "u1")
-    assert Data.from_arrays(how(images)).sha256 == Data.from_arrays(images).sha256
+    found = Data.from_arrays({"images": how(images)})
+    assert found.sha256 == Data.from_arrays(images).sha256
+
+
+def test_data_travel_to_other_processes():
+    """A pool that spawns, Dask, a copy: a mapping that cannot be changed could not."""
+    data = Data.from_arrays(np.zeros((30, 5, 6), "u1"), np.arange(30) % 3)
+    for there in (pickle.loads(pickle.dumps(data)), copy.deepcopy(data)):
+        assert there.sha256 == data.sha256 and there.protocol == data.protocol
+        assert torch.equal(there.train.images, data.train.images)
 
 
 @pytest.mark.parametrize("name", [None, 3, Path("npz:a.npz"), b"mnist-fixed"])
 def test_a_name_that_is_no_text_is_refused_in_one_line(name):
+    unchecked = inspect.unwrap(load_data)  # the tests' own check of types comes first
     with pytest.raises(ValueError, match="data set is .*; allowed: a name, such as"):
-        load_data(name)
+        unchecked(name)
 
 
 @pytest.mark.parametrize(
@@ -663,6 +676,39 @@ def test_sets_in_idx_files_are_read_from_their_folder(tmp_path, name):
     data = load_data(f"torchvision:{name}?binarise=none", root=tmp_path)
     assert torch.equal(data.test.images[:, 0], torch.from_numpy(digits))
     assert data.test.labels.tolist() == [*range(10)] * 2
+
+
+def broken(folder: Path, how: str) -> str:
+    """Files of KMNIST, one of them in a state that is told; what the message says."""
+    raw = folder / "KMNIST" / "raw"
+    raw.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for part, n in (("train", 30), ("t10k", 20)):
+        head = struct.pack(">4I", 0x803, n, 28, 28)
+        pixels = rng.integers(0, 256, (n, 28, 28), "u1").tobytes()
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(head + pixels)
+        head = struct.pack(">2I", 0x801, n)
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(head + bytes(range(n)))
+    images, labels = (raw / f"train-{w}-ubyte" for w in ("images-idx3", "labels-idx1"))
+    if how == "missing":
+        (raw / "t10k-labels-idx1-ubyte").unlink()
+        return f"what lies in {folder} is not whole (Dataset not found)"
+    if how == "labels":
+        labels.write_bytes(struct.pack(">2I", 0x801, 29) + bytes(29))
+        return f"what lies in {folder} is not whole (30 images and 29 labels)"
+    whole = images.read_bytes()
+    ends = {"cut": whole[:-9], "html": b"<html>404</html>", "empty": b"", "none": b""}
+    ends["none"] = struct.pack(">4I", 0x803, 0, 28, 28)
+    images.write_bytes(ends[how])
+    return f"what lies in {folder} is not whole ("
+
+
+@pytest.mark.parametrize("how", ["missing", "labels", "cut", "html", "empty", "none"])
+def test_a_set_of_torchvision_that_is_not_whole_is_told_as_such(how, tmp_path):
+    """It was said to lie nowhere, or torchvision's AssertionError without a word."""
+    told = broken(tmp_path / "sets", how)
+    where = {"root": tmp_path / "sets", "download": False}
+    refused(lambda: load_data("torchvision:KMNIST", **where), told, "download=True")
 
 
 def test_a_hundred_svhn_labels_of_ten_are_zeros(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import warnings
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from drawlib import Data, TrainConfig, fit
 from drawlib.draw import DRAW, DRAWConfig
 from drawlib.fast import compiler
 from drawlib.fast import step as faststep
+from drawlib.fast.loop import accelerate
 
 pytestmark = pytest.mark.skipif(
     not faststep.has_compiler(), reason="torch.compile needs a compiler"
@@ -127,3 +130,14 @@ def test_what_pytorch_cannot_compile_runs_as_it_is(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert run([1, 2, 3]) == 3
+
+
+def test_a_model_with_a_compiled_step_travels_to_other_processes(monkeypatch):
+    """Pools of processes and torch.save take a model; its closure could not be sent."""
+    model = DRAW(DRAWConfig.preset("tiny"))
+    accelerate(model)
+    assert model.fast_path is not None
+    there = pickle.loads(pickle.dumps(model))
+    assert isinstance(there.fast_path.step, faststep.Compiled) and there.quick
+    assert there.fast_path.step.function is DRAW.step
+    assert copy.deepcopy(model).fast_path.step is model.fast_path.step

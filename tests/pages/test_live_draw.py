@@ -878,6 +878,15 @@ def test_page_of_an_own_model_stands_in_one_output_and_is_the_librarys(
 
 
 @in_a_browser
+def test_the_first_models_file_is_asked_for_before_the_scripts_have_run(wide):
+    """It was found by the last script alone, when all the others had come."""
+    wide.numbers(ATTENTION)
+    asked = [Path(request).name for request in wide.requests]
+    assert asked.count(draw_a_digit.file_of(ATTENTION)) == 1
+    assert asked.index(draw_a_digit.file_of(ATTENTION)) < asked.index("pad.js")
+
+
+@in_a_browser
 def test_first_picture_takes_one_run_of_the_model_and_no_dream(browser, assets):
     opened = Opened(browser, assets / "page.html", WIDE)
     opened.page.wait_for_function(AT_REST)

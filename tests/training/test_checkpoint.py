@@ -60,7 +60,9 @@ def test_the_previous_one_is_kept(path):
 def test_a_truncated_newest_one_falls_back_with_a_warning(path, cut):
     saved(path, 1, 2)
     path.write_bytes(path.read_bytes()[:cut])
-    with pytest.warns(UserWarning, match="truncated or altered.*resuming from"):
+    with pytest.warns(
+        UserWarning, match="(truncated or altered|is empty).*resuming from"
+    ):
         assert load(path)["step"] == 1
 
 
@@ -80,6 +82,25 @@ def test_both_damaged_is_one_clear_line(path):
         load(path)
     assert "\n" not in str(caught.value)
     assert "checkpoint-previous.pt is truncated" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+        (b"<!DOCTYPE html>", "a page of HTML"),
+        (b"", "empty"),
+        (b"PK\x03\x04 and more", "a zip archive, such as what torch.save writes"),
+    ],
+)
+def test_what_lies_in_place_of_a_checkpoint_is_named_with_what_to_do(
+    path, content, what
+):
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        load(path)
+    assert f": checkpoint.pt is {what}" in str(caught.value)
+    assert "allowed: another run directory" in str(caught.value)
 
 
 def test_a_checkpoint_executes_nothing(path, tmp_path):

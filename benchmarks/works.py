@@ -251,9 +251,8 @@ def annealing(model: Recurrent, goal: float, images: int, budget: AISConfig) -> 
         for name, each in found.items()
     }
     check_equal({name: wanted.std() + gap for name, gap in off.items()})
-    title = (
-        f"annealed importance sampling, {images} images × {budget}, T {model.config.T}"
-    )
+    told = f"{images * K} chains, {budget.temperatures} temperatures"
+    title = f"annealed importance sampling, {told}, T {model.config.T}"
     return Work("anneal", title, goal, rivals, None, images * K)
 
 

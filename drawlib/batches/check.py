@@ -17,8 +17,9 @@ number for the arithmetic of another processor (a colour image has 15,000 nats):
   less the mean gap of the 200; to the errors above come those of a mean gap of 200 and
   of the record's images.
 - K is that of the record, unless that would take too long; it is then lowered, and
-  said so. L_K falls with K in ever smaller steps, so over log₂(K/K′) doublings it falls
-  at most by so many times the last step; that is added below.
+  said so. −L_K falls with K in ever smaller steps: over log₂(K/K′) doublings it falls
+  at most by so many times the last step, which is measured with an error too; the step
+  and four of its errors are added below.
 
 Of each measurement of looseness (chapter 17) the same few images are put through −ELBO,
 L_K and the shortest AIS again; what the draws and the chains may change is 4 √2 of the
@@ -132,7 +133,8 @@ def check_record(
     parts = number(bound["kl"]) + number(bound["reconstruction"])
     compare("KL + reconstruction", bound["neg_elbo"], parts, 0)
 
-    noise = 2 * (1 / ours["ess"] - 1 / used).clamp(min=0).sum().item() / n**2
+    scatter = variance_of_mean(ours["ess"], used)
+    noise = 2 * scatter
     value = ours["iw"].mean().item()
     if len(theirs) != n:
         gap = ours["elbo"] - ours["iw"]
@@ -140,11 +142,19 @@ def check_record(
         noise += v / len(theirs) + gap.var().item() * (1 / n + 1 / len(theirs))
     what, below = f"importance-weighted, K {K:,}, {len(theirs):,} images", 0.0
     if used < K:
-        half = measured(model, data, subset, max(1, used // 2))["iw"].mean().item()
-        below = math.log2(K / used) * max(0.0, half - ours["iw"].mean().item())
+        fewer = max(1, used // 2)
+        half = measured(model, data, subset, fewer)
+        step = (half["iw"].mean() - ours["iw"].mean()).item()
+        error = math.sqrt(scatter + variance_of_mean(half["ess"], fewer))
+        below = math.log2(K / used) * (max(0.0, step) + 4 * error)
         what += f" (checked with K {used:,})"
     compare(what, weighted["neg_iw"], value, math.sqrt(noise), below)
     return findings
+
+
+def variance_of_mean(ess: Tensor, K: int) -> float:
+    """Of the mean of log p̂_K over images, from the draws alone: the delta method."""
+    return (1 / ess - 1 / K).clamp(min=0).sum().item() / len(ess) ** 2
 
 
 def check_looseness(

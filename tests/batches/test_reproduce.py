@@ -688,6 +688,25 @@ def test_check_refuses_altered_weights(shipped, checked, tmp_path):
     assert "same-0 (same-0.safetensors has sha256" in error
 
 
+def test_the_last_step_of_a_lowered_K_has_an_error_of_its_own(shipped, monkeypatch):
+    import drawlib.batches.check as module
+
+    def measured(model, data, index, samples):
+        ess, iw = {1: (1.0, 105.0), 10: (2.0, 100.5), 20: (4.0, 100.0)}[samples]
+        ones = torch.ones(len(index), dtype=torch.float64)
+        return {"elbo": 105 * ones, "iw": iw * ones, "ess": ess * ones}
+
+    monkeypatch.setattr(module, "measured", measured)
+    (record,) = (r for r in zoo.records(root=shipped) if r.model == "same")
+    model = zoo.load_pretrained(record.name, root=shipped)
+    *_, weighted = module.check_record(record, model, toy_data(), seconds=0.0)
+    n = record["importance_weighted"]["images"]
+    here, half = (1 / 4 - 1 / 20) / n, (1 / 2 - 1 / 10) / n
+    step = 0.5 + 4 * (here + half) ** 0.5  # of one doubling, 20 to 40
+    low = 100 - module.arithmetic(100.0) - 4 * (2 * here) ** 0.5 - step
+    assert weighted.low == pytest.approx(low, abs=1e-9)
+
+
 def test_a_lowered_K_is_said_and_allows_no_lower_record_than_it_must(
     shipped, checked, tmp_path
 ):

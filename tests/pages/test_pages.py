@@ -417,6 +417,23 @@ def test_book_from_a_server_asks_no_other_machine(browser, from_server):
     visit.context.close()
 
 
+def test_a_tables_words_are_whole_on_paper(from_file):
+    """A column as narrow as a letter had its head in five lines."""
+    opened = from_file.open(address_of("book/paper-vs-code.html"), SHEET)
+    opened.emulate_media(media="print")
+    broken = opened.evaluate(
+        r"""() => [...document.querySelectorAll("th p, td p, th:not(:has(p))")]
+          .flatMap(cell => [...cell.childNodes].filter(node => node.nodeType === 3))
+          .flatMap(text => [...text.data.matchAll(/[\p{L}]+/gu)].filter(word => {
+            const range = document.createRange();
+            range.setStart(text, word.index);
+            range.setEnd(text, word.index + word[0].length);
+            return new Set([...range.getClientRects()].map(box => box.top)).size > 1;
+          }).map(word => word[0]))"""
+    )
+    assert broken == []
+
+
 def test_pages_can_be_walked_with_the_keyboard(from_file):
     opened = from_file.open(address_of("book/intro.html"))
     reached = []

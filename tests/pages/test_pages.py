@@ -231,8 +231,9 @@ CUT = """async paper => {
     } else if (!frame && box.right > room + 1) told("beyond the page", e);
   }
   // A word can be longer than the box that it stands in.
-  const words = document.createTreeWalker(
-    document.querySelector(".bd-article"), NodeFilter.SHOW_TEXT);
+  const words = document.createTreeWalker(  // the search page has no article
+    document.querySelector(".bd-article") ?? document.querySelector("main"),
+    NodeFilter.SHOW_TEXT);
   const range = document.createRange();
   for (let text; (text = words.nextNode());) {
     const e = text.parentElement;

@@ -68,6 +68,7 @@ class Constants(NamedTuple):
     latent: Constant | None
 
 
+KEPT = "autograd_cache_allow_custom_autograd_functions"
 TRUSTED = (
     "2.15"  # with the oldest PyTorch that runs drawlib, compiled gradients are off
 )
@@ -125,15 +126,19 @@ def keep_gradients() -> AbstractContextManager[Any]:
     """While this holds, PyTorch keeps on disk what it traces of own autograd functions.
 
     It does not unless asked, since such a function may depend on more than what is
-    traced. Those of ``parts`` do not: a second process need not trace them again.
+    traced. Those of ``parts`` do not: a second process need not trace them again. A
+    PyTorch that does not know the option traces them.
 
     Example:
         >>> with keep_gradients():
         ...     torch._functorch.config.autograd_cache_allow_custom_autograd_functions
         True
     """
-    return torch._functorch.config.patch(
-        autograd_cache_allow_custom_autograd_functions=True
+    config = torch._functorch.config
+    return (
+        config.patch({KEPT: True})
+        if hasattr(config, KEPT)
+        else contextlib.nullcontext()
     )
 
 

@@ -141,3 +141,9 @@ def test_a_model_with_a_compiled_step_travels_to_other_processes(monkeypatch):
     assert isinstance(there.fast_path.step, faststep.Compiled) and there.quick
     assert there.fast_path.step.function is DRAW.step
     assert copy.deepcopy(model).fast_path.step is model.fast_path.step
+
+
+def test_a_pytorch_without_the_option_for_own_gradients_still_runs(monkeypatch):
+    monkeypatch.setattr("drawlib.fast.step.KEPT", "no_such_option")
+    with faststep.keep_gradients():
+        pass

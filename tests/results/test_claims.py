@@ -564,8 +564,9 @@ def test_neither_many_steps_nor_a_short_training_alone_makes_a_bound_loose():
 def test_full_mode_of_chapter_4_trains_thirteen_networks_in_an_hour_and_a_quarter():
     runs = plan("04")
     assert len(runs) == 13
-    seconds = sum(p.train.epochs * p.seconds_an_epoch for p in runs.values())
-    assert 65 < seconds / 60 < 80
+    # What the plan says, for no clock runs here.
+    planned = sum(p.train.epochs * p.seconds_an_epoch for p in runs.values())
+    assert 65 < planned / 60 < 80
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def words(tmp_path_factory):
 
 
 def test_a_file_of_windows_holds_what_was_measured(words, tmp_path):
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     model = GLAS(GLASConfig.preset("tiny", **WORDS))
     again = torch.get_rng_state()
     found = lw.read_windows(lw.measure_windows(model, words, tmp_path))

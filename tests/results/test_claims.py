@@ -25,8 +25,9 @@ from drawlib.results import looseness
 from drawlib.results.forecast import forecast
 from drawlib.results.glance import glance
 from drawlib.results.intervals import Difference, t_quantile, t_test, verdicts
+from drawlib.results.letter_windows import read_windows
 from drawlib.results.plan import plan
-from drawlib.results.tables import paired, table, table_names, weighted
+from drawlib.results.tables import paired, recipe, table, table_names, weighted
 from drawlib.results.zoo import published, records
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -525,6 +526,52 @@ def test_the_right_to_stop_costs_and_gains_what_chapter_16_says(
     half = len(last) // 2 - 1
     assert price[0] < anywhere[-1] - last[-1] < price[1]
     assert gain[0] < last[half] - anywhere[half] < gain[1]
+
+
+def test_the_right_to_stop_costs_glas_what_chapter_16_says():
+    """One network beside eight of its recipe that were trained for the last step."""
+    anytime = records("mnist-fixed", "glas-cauchy-t16-anytime")[0]
+    alike = [
+        r["bounds"]["test"]["neg_elbo"]
+        for r in records("mnist-fixed", "glas-cauchy-t16")
+        if recipe(r) == recipe(anytime)
+    ]
+    at_stops = anytime["every_stop"]["neg_elbo"]
+    assert len(alike) == 8
+    assert 10 < at_stops[-1] - fmean(alike) < 10.5
+    assert 3 < one_more_run(alike) < 3.5
+    # The lowest stop is not the last one.
+    assert at_stops.index(min(at_stops)) + 1 in (12, 13)
+
+
+def test_of_64_steps_nearly_half_are_gone_before_a_canvas_beats_the_mean_image():
+    long = records("mnist-fixed", "draw-attention-t64-muon-long")[0]
+    at_stops = long["every_stop"]["neg_elbo"]
+    assert at_stops.index(max(at_stops)) + 1 == 3
+    first = next(t for t, nats in enumerate(at_stops, 1) if nats < 206)
+    assert 0.4 < first / len(at_stops) < 0.5
+
+
+def test_the_window_on_l_hardly_moves_for_a_kind_of_letter_as_chapter_16_says():
+    windows = read_windows()
+    trained, untrained = windows["trained"], windows["untrained"]
+    first, last = trained.path[0], trained.path[-1]
+    assert all(abs(b - a) < 0.05 for a, b in zip(first, last, strict=True))
+    # Every kind stands elsewhere by less than a tenth of a cell, and of a scatter
+    # from name to name of nearly half a cell; chance would give a hundredth.
+    for kind, d in trained.away.items():
+        assert max(map(abs, d)) < 0.1 < 0.4 < min(trained.scatter)
+        assert max(map(abs, d)) > 5 * max(trained.shuffled[kind])
+    # Along the columns a network that learned nothing does the same.
+    for kind in trained.away:
+        assert abs(trained.away[kind][0] - untrained.away[kind][0]) < 0.03
+        assert abs(untrained.away[kind][1]) < 0.01
+    assert max(trained.away, key=lambda kind: abs(trained.away[kind][1])) == (
+        "double letters"
+    )
+    half = {kind: sum(share[:4]) for kind, share in trained.share.items()}
+    assert max(half, key=half.__getitem__) == "vowels"
+    assert half["vowels"] - half["consonants"] > 0.07
 
 
 def test_on_omniglot_the_convolutional_models_are_ten_nats_ahead_of_all_others():

@@ -78,8 +78,8 @@ def test_eq_w1_finds_a_window_that_moves_for_vowels():
 def test_the_error_of_eq_w1_is_how_far_draws_of_words_scatter():
     g, found, errors = torch.Generator().manual_seed(4), [], []
     for _ in range(300):
-        amount = torch.rand(2, 80, generator=g).double() ** 2
-        middle = torch.randn(2, 80, 2, generator=g).double()
+        amount = 3 * torch.rand(1, 80, generator=g).double() ** 3 * torch.ones(2, 1)
+        middle = 0.2 * torch.randn(2, 80, 2, generator=g).double()
         middle[..., 0] += 4 * amount
         d, error = away(amount, middle)
         found.append(d)

@@ -584,6 +584,23 @@ def test_of_64_steps_nearly_half_are_gone_before_a_canvas_beats_the_mean_image()
     assert 0.4 < first / len(at_stops) < 0.5
 
 
+def test_early_nats_do_not_explain_early_samples_as_chapter_12_says():
+    """Nats of the first four steps, and their share: none, Cauchy, generative."""
+
+    def early(row: str) -> tuple[float, float]:
+        found = next(r for r in records("mnist-fixed", row) if r["seed"] == 0)
+        kl = found["bounds"]["test"]["kl_groups"]
+        return sum(kl[:4]), sum(kl[:4]) / sum(kl)
+
+    shown, short, cauchy, generative = (
+        early(f"{row}-t16")
+        for row in ("draw-no-attention", "glas-none", "glas-cauchy", "glas-generative")
+    )
+    assert 0.42 < short[1] < 0.5 and 0.3 < cauchy[1] < 0.36
+    assert shown[1] < cauchy[1]
+    assert abs(generative[0] - cauchy[0]) < 0.3
+
+
 def test_the_window_on_l_hardly_moves_for_a_kind_of_letter_as_chapter_16_says():
     windows = read_windows()
     trained, untrained = windows["trained"], windows["untrained"]

@@ -209,7 +209,7 @@ def blocks_before_sections(chapter: Tag) -> Iterator[tuple[str, Tag]]:
 
 
 def closing(page: Page) -> list[Slide]:
-    """The chapter's questions, one a slide, their options folded."""
+    """The chapter's questions, one per slide, their options folded."""
     found = page.chapter.find("section", id="questions")
     slides: list[Slide] = []
     for tag in found.find_all(recursive=False) if isinstance(found, Tag) else []:

@@ -79,13 +79,11 @@ def joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
 
 
 def fold(cell: nbformat.NotebookNode) -> None:
-    """What the book folds, Jupyter and Colab fold too, each by its own metadata.
+    """The code that the book folds, Jupyter and Colab fold too, by their own metadata.
 
-    Solutions, plumbing and plots carry the tag ``hide-input``; a solution's text, which
-    the book's directive folds, has none.
+    Solutions, plumbing and plots carry the tag ``hide-input``; text folds by itself.
     """
-    is_text = cell.cell_type == "markdown" and "{solution}" in cell.source
-    if is_text or "hide-input" in cell.metadata.get("tags", []):
+    if "hide-input" in cell.metadata.get("tags", []):
         cell.metadata["jupyter"] = {"source_hidden": True}
         cell.metadata["cellView"] = "form"
 

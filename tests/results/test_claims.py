@@ -584,6 +584,18 @@ def test_of_64_steps_nearly_half_are_gone_before_a_canvas_beats_the_mean_image()
     assert 0.4 < first / len(at_stops) < 0.5
 
 
+def test_who_may_stop_anywhere_draws_in_24_of_64_steps_as_chapter_16_says():
+    anytime, plain = (
+        records("mnist-fixed", f"draw-attention-t64-{row}")[0]
+        for row in ("anytime", "muon-long")
+    )
+    anywhere, last = (r["every_stop"]["neg_elbo"] for r in (anytime, plain))
+    assert round(anywhere[31]) == 88 and round(last[31]) == 187
+    assert 0.4 < anywhere[23] - anywhere[63] < 0.6
+    assert 4.5 < anywhere[63] - last[63] < 5.5
+    assert (anytime.epochs, plain.epochs) == ("16", "36 + 24")
+
+
 def test_early_nats_do_not_explain_early_samples_as_chapter_12_says():
     """Nats of the first four steps, and their share: none, Cauchy, generative."""
 

@@ -63,20 +63,22 @@ COLOURS = """judged => {
     return grounds.get(e);
   };
   const letters = e => {
-    const { color, fontFamily, fontSize, fontStyle, fontWeight, opacity }
-      = getComputedStyle(e);
-    return [color, fontFamily, fontSize, fontStyle, fontWeight, opacity, ground(e)];
+    const { color, fontSize, fontWeight, opacity } = getComputedStyle(e);
+    return [color, fontSize, fontWeight, opacity, ground(e)];
   };
+  const hand = e => [getComputedStyle(e).fontFamily, getComputedStyle(e).fontStyle];
   const block = e => getComputedStyle(e).display.startsWith("inline")
     ? block(e.parentElement) : e;
   const looks = new Map(), known = new Set(judged);
-  const see = (e, ...look) => known.has(look.join()) || looks.has(look.join())
-    || looks.set(look.join(), e);
+  const see = (e, ...parts) => {
+    const look = parts.join();
+    if (!known.has(look) && !looks.has(look)) looks.set(look, e);
+  };
   const isWord = text => /[\\p{L}\\p{N}]/u.test(text);
   const isSeen = e => {
     const { left, right, bottom } = e.getBoundingClientRect();
     return right > 0 && bottom > 0 && left < innerWidth
-      && e.checkVisibility({ checkOpacity: true });
+      && e.checkVisibility({ checkOpacity: true, checkVisibilityCSS: true });
   };
   const words = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let text; (text = words.nextNode());) {
@@ -85,13 +87,14 @@ COLOURS = """judged => {
       see(e, "color-contrast", ...letters(e));
   }
   for (const a of document.links) {
-    const around = block(a.parentElement);
+    const around = block(a.parentElement), own = a.textContent.trim();
     const rest = [...around.querySelectorAll("a")]
-      .reduce((text, own) => text.replace(own.textContent, ""), around.textContent);
-    if (!isWord(a.textContent) || !isWord(rest) || !isSeen(a)) continue;
+      .reduce((text, link) => text.replace(link.textContent, ""), around.textContent);
+    // As axe-core has it, a link stands in a text that is longer than itself.
+    if (!own || rest.trim().length <= own.length || !isSeen(a)) continue;
     const { textDecorationLine, borderBottom } = getComputedStyle(a);
-    see(a, "link-in-text-block", textDecorationLine, borderBottom, ...letters(a),
-      ...letters(around));
+    see(a, "link-in-text-block", textDecorationLine, borderBottom,
+      ...[a, around].flatMap(e => [...letters(e), ...hand(e)]));
   }
   if (!looks.size) return { passed: [], violations: [] };
   return axe.run([...looks.values()], {

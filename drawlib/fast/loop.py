@@ -70,9 +70,9 @@ def accelerate(model: LatentModel, recompute: int = 0) -> None:
     rounding. ``recompute`` is that of the fast ``bound``: less memory for more work.
 
     The bound of a VAE and of a Ladder VAE is compiled as it stands, for training only:
-    an evaluation ends with a smaller batch, which is not worth compiling. It pays where
-    products are rounded to bfloat16; in float32 they are nearly all of the time. Other
-    models stay as they are.
+    an evaluation ends with a smaller batch, which is not worth compiling. It pays the
+    more the less of the time is products: for a ladder, and in bfloat16. Other models
+    stay as they are.
 
     Example:
         >>> import warnings

@@ -218,7 +218,8 @@ class LatentModel(nn.Module):
         its ``elbo`` is used, and only its mean need be right; evaluation and validation
         take ``bound``.
         """
-        if self.compiled_bound is not None:
+        # Not for a single image, which a ladder refuses, and in plain words.
+        if self.compiled_bound is not None and len(x) > 1:
             return self.compiled_bound(self, x, noise)
         return self.bound(x, noise)
 

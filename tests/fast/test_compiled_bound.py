@@ -40,32 +40,34 @@ models = dict(
 )
 D, F, B = torch.float64, torch.float32, torch.bfloat16
 for name, kind, n in (
-    ("vae", D, 1), ("gated", D, 17), ("grey", D, 3), ("ladder", D, 16), ("plain", D, 2),
+    ("vae", D, 2), ("gated", D, 17), ("grey", D, 3), ("ladder", D, 16), ("plain", D, 2),
     ("vae", F, 128), ("ladder", F, 15), ("vae", B, 16), ("ladder", B, 127),
 ):
     torch.manual_seed(0)
     model = copy.deepcopy(models[name]).to(D if kind == D else F)
     for p in model.parameters():
         p.data.add_(0.1 * torch.randn_like(p))
-    quick = copy.deepcopy(model)
+    quick, exact = copy.deepcopy(model), copy.deepcopy(model)
     accelerate(quick)
     x = (torch.rand(n, 1, 6, 5) < 0.4).to(p.dtype)
     for again in range(2):
-        noise = model.noise(n)
-        for each in (model, quick):
+        noise, found = model.noise(n), []
+        for each, low in ((exact, False), (model, kind == B), (quick, kind == B)):
             each.zero_grad()
-            with torch.autocast("cpu", B, enabled=kind == B):
+            with torch.autocast("cpu", B, enabled=low):
                 bound = each.training_bound(x, noise)
             terms = bound.elbo, bound.log_likelihood, bound.kl[:, 0], bound.log_weight
             sum(w * t.sum() for w, t in enumerate(terms, 1)).backward()
-            if each is model:
-                wanted = terms
+            found.append(terms)
         close = {D: (1e-10, 1e-12), F: (1e-4, 1e-5), B: (3e-2, 3e-2)}[kind]
-        for a, b in zip(terms, wanted):
-            torch.testing.assert_close(a, b, rtol=close[0], atol=close[1])
-        for (key, p), q in zip(model.named_parameters(), quick.parameters()):
-            far = (p.grad - q.grad).norm() / p.grad.norm()
-            assert far < {D: 1e-10, F: 1e-4, B: 3e-2}[kind], (name, kind, key, far)
+        for a, b in zip(*found[1:]):
+            torch.testing.assert_close(b, a, rtol=close[0], atol=close[1])
+        for (key, p), q, r in zip(model.named_parameters(), quick.parameters(),
+                exact.parameters()):
+            off, far = ((each.grad - r.grad).norm() for each in (p, q))
+            # Rounded, each is off in its own way, and one of them may have luck.
+            most = {D: 1e-10, F: 1e-4, B: 5e-3}[kind] * r.grad.norm() + 4 * off
+            assert far < most, (name, kind, key, far, off)
         for key, value in model.state_dict().items():  # the running statistics too
             torch.testing.assert_close(quick.state_dict()[key], value,
                 rtol=close[0], atol=close[1])

@@ -9,9 +9,9 @@
 #   is the same. The right tail's complement, cdf(-z), is lost with it. icdf is -inf
 #   below 1.5e-8, although torch.special.ndtri is right there. torch.special.log_ndtr and
 #   erfc(-z / sqrt(2)) / 2 are right. No warning. (Issue 192295.)
-# Why it matters: a discretised normal gives log 0 for a grey level that is six standard
-#   deviations off, on one side alone, and a truncated normal drawn through icdf is
-#   infinite. Use log_ndtr and ndtri.
+# Why it matters: a discretised normal gives log 0 for a grey level six standard
+#   deviations below the mean, where it need not (above it, one counts from the other
+#   end), and a truncated normal drawn through icdf is infinite. Use log_ndtr and ndtri.
 #
 # PYTHON=... reuses an environment that already has the pinned versions below.
 set -euo pipefail

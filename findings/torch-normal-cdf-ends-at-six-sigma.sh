@@ -7,8 +7,8 @@
 # Seen: the left tail is 1 + erf(...), which cancels: 10 % too small at -5.2, and
 #   exactly 0 from about -5.6 in float32 and from -8.4 in float64; torch.special.ndtr
 #   is the same. The right tail's complement, cdf(-z), is lost with it. icdf is -inf
-#   below 1.5e-8, although torch.special.ndtri is right there. torch.special.log_ndtr and
-#   erfc(-z / sqrt(2)) / 2 are right. No warning. (Issue 192295.)
+#   below 1.5e-8, although torch.special.ndtri is right there; log_ndtr and
+#   erfc(-z / sqrt(2)) / 2 are right, too. No warning. (Issue 192295.)
 # Why it matters: a discretised normal gives log 0 for a grey level six standard
 #   deviations below the mean, where it need not (above it, one counts from the other
 #   end), and a truncated normal drawn through icdf is infinite. Use log_ndtr and ndtri.

@@ -57,7 +57,7 @@ for mode, pillow in filters.items():
         f"{mode}, 10 to 20 pixels: largest value {plain.max():.3f} without antialias, "
         f"{smooth.max():.3f} with it, {other.max():.3f} in Pillow"
     )
-    must(np.allclose(smooth, other, atol=1e-5), f"{mode} with antialias is not Pillow's")
+    must(np.allclose(smooth, other, atol=1e-5), f"{mode} with it is not Pillow's")
     same = torch.allclose(plain, smooth, atol=1e-5)
     must(same == (mode == "bilinear"), f"{mode}: the flag changes nothing: {same}")
 EOF

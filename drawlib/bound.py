@@ -17,6 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from drawlib.config import plain
+
 __all__ = ["Bound", "LatentModel", "Noise", "check_images", "evaluation_mode"]
 
 # One tensor, or a tuple of them: each model knows which of the two it takes.
@@ -188,9 +190,10 @@ class LatentModel(nn.Module):
         more (PyTorch fills small tensors in another order): draw once, and cut.
 
         Raises:
-            ValueError: for n below 1.
+            TypeError: for a generator that is none, such as a seed.
+            ValueError: for n below 1, or no whole number.
         """
-        if n < 1:
+        if (n := plain("the number of images", n, int)) < 1:
             raise ValueError(f"noise for {n} images was asked for; allowed: 1 or more")
         drawn = self.draws(self.noise_shapes(n), generator)
         return drawn if len(drawn) > 1 else drawn[0]
@@ -199,6 +202,11 @@ class LatentModel(nn.Module):
         self, shapes: tuple[tuple[int, ...], ...], generator: Source
     ) -> tuple[Tensor, ...]:
         """Standard-normal draws of these shapes, where the model's weights are."""
+        if not isinstance(generator, Source):
+            raise TypeError(
+                f"generator is {generator!r:.60}; allowed: a torch.Generator, such as "
+                "torch.Generator().manual_seed(0)"
+            )
         weight = next(self.parameters())
         source = generator.device if generator is not None else weight.device
         drawn = (
@@ -231,11 +239,23 @@ class LatentModel(nn.Module):
         Raises:
             TypeError, ValueError: as ``check_images``, and for noise of another shape.
         """
-        check_images(x, self.image_shape)
+        x = self.take_images(x)
         return self.bound(x, self.take_noise(len(x), noise, generator))
 
+    def take_images(self, x: Any) -> Images:
+        """Given images, checked, in the type of the weights (float64, say).
+
+        Raises:
+            TypeError, ValueError: as ``check_images``.
+        """
+        check_images(x, self.image_shape)
+        return x.to(next(self.parameters()).dtype)
+
     def take_noise(self, n: int, noise: Noise | None, generator: Source) -> Noise:
-        """The given noise, checked, or a fresh draw; a single tensor comes bare."""
+        """The given noise, checked, in the type of the weights, or a fresh draw.
+
+        A single tensor comes bare.
+        """
         if noise is None:
             return self.noise(n, generator)
         given = noise if isinstance(noise, tuple) else (noise,)
@@ -250,4 +270,6 @@ class LatentModel(nn.Module):
             raise ValueError(
                 f"noise has shape {shapes}; allowed: {self.noise_shapes(n)}"
             )
+        dtype = next(self.parameters()).dtype
+        given = tuple(eps.to(dtype) for eps in given)
         return given if len(given) > 1 else given[0]

@@ -203,6 +203,37 @@ def passes(n: int, samples: int, chunk: int) -> list[int]:
     return [min(at_once, samples - first) for first in range(0, samples, at_once)]
 
 
+def check_kinds(model: Any, data: Any) -> None:
+    """Refuse what is no model or no data set, and weights of half precision.
+
+    Raises:
+        TypeError: for a name, a tensor, a class, or a model inside of another module.
+        ValueError: for weights in float16 or bfloat16, whose sums over pixels are off
+            by tenths of a nat.
+
+    Example:
+        >>> check_kinds("mnist-fixed/draw-attention-t16-0", None)
+        Traceback (most recent call last):
+        TypeError: model is a str; allowed: a model, such as load_pretrained gives
+    """
+    if not isinstance(model, nn.Module) or not hasattr(model, "image_shape"):
+        kind = "class" if isinstance(model, type) else type(model).__name__
+        inside = hasattr(getattr(model, "module", None), "image_shape")
+        allowed = "its .module" if inside else "a model, such as load_pretrained gives"
+        raise TypeError(f"model is a {kind}; allowed: {allowed}")
+    if not isinstance(data, Data):
+        raise TypeError(
+            f"data is a {type(data).__name__}; allowed: a data set, such as load_data "
+            "gives"
+        )
+    for name, weight in model.named_parameters():
+        if weight.dtype in (torch.float16, torch.bfloat16):
+            raise ValueError(
+                f"{name} is {weight.dtype}; allowed: float32 or float64, for example "
+                "model.float() (a training's precision is TrainConfig.precision)"
+            )
+
+
 def check_likelihood(model: Any, data: Data, *splits: str) -> None:
     """Refuse data that the model's likelihood is none for; every image is looked at.
 
@@ -210,8 +241,11 @@ def check_likelihood(model: Any, data: Data, *splits: str) -> None:
     bits are another number than the tables' (chapter 1).
 
     Raises:
-        ValueError: where the likelihood is not the protocol's, and as ``Data.check``.
+        TypeError: as ``check_kinds``.
+        ValueError: where the likelihood is not the protocol's, as ``Data.check`` and as
+            ``check_kinds``.
     """
+    check_kinds(model, data)
     name = getattr(getattr(model, "config", None), "likelihood", None)
     if name is not None and name != data.likelihood:
         raise ValueError(
@@ -304,8 +338,8 @@ def evaluate(
         (4, True)
     """
     samples, seed = whole_number("samples (K)", samples, lowest=1), check_seed(seed)
-    part = data.split(split)
     check_likelihood(model, data, split)
+    part = data.split(split)
     index = everything = torch.arange(len(part))
     if images is not None:
         index = stratified_subset(part, whole_number("images", images), seed)

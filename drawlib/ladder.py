@@ -22,7 +22,6 @@ from drawlib.bound import (
     LatentModel,
     Noise,
     Source,
-    check_images,
     evaluation_mode,
 )
 from drawlib.config import Config, at_least, one_of
@@ -267,7 +266,7 @@ class LadderVAE(LatentModel):
     def reconstruct(
         self, x: Images, *, noise: Noise | None = None, generator: Source = None
     ) -> Images:
-        check_images(x, self.image_shape)
+        x = self.take_images(x)
         noise = self.take_noise(len(x), noise, generator)
         with running_statistics(self):
             return self.likelihood.mean(self.decode(self.infer(x, noise)[0].z))

@@ -283,10 +283,10 @@ def from_folder(folder: Path, options: ImageOptions, progress: bool) -> Found:
     where = {name: np.array(belongs) == name for name in dict.fromkeys(belongs)}
     return Found(
         "folder",
-        folder.absolute().name,
+        " ".join(folder.absolute().name.split()),
         {name: read.images[mask] for name, mask in where.items()},
         {name: number[mask] for name, mask in where.items()} if classes[0] else None,
-        classes if classes[0] else (),
+        [" ".join(name.split()) for name in classes] if classes[0] else (),
         (*read.remarks, *passed_over(others)),
         str(folder),
     )
@@ -296,7 +296,8 @@ def passed_over(files: Sequence[Path]) -> Iterator[str]:
     """A remark on files that are no pictures, with their endings."""
     if files:
         endings = sorted({file.suffix.lower() or "none" for file in files})
-        yield f"{len(files):,} other files passed over ({', '.join(endings)})"
+        noun = "file" if len(files) == 1 else "files"
+        yield f"{len(files):,} other {noun} passed over ({', '.join(endings)})"
 
 
 def from_file(kind: str, path: Path) -> Found:
@@ -325,6 +326,8 @@ def from_file(kind: str, path: Path) -> Found:
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"{path} is no whole {kind} file: {reason}") from None
+    if other := [k for k, v in arrays.items() if not isinstance(v, np.ndarray)]:
+        raise DataError(f"{path}, {other[0]} is no array of numpy, but other bytes")
     return from_arrays(arrays, kind, path.stem, str(path))
 
 
@@ -338,8 +341,9 @@ def from_arrays(
     }
     if not images:
         raise DataError(
-            f"{origin} holds {', '.join(arrays) or 'nothing'}; allowed: images, or "
-            "train_images, valid_images and test_images, each with labels if there are"
+            f"{origin} holds {', '.join(map(str, arrays)) or 'nothing'}; allowed: "
+            "images, or train_images, valid_images and test_images, each with labels "
+            "if there are"
         )
     if set(images) != {""} and not {"train", "test"} <= set(images):
         raise DataError(
@@ -356,6 +360,14 @@ def from_arrays(
         raise DataError(
             f"{origin} has {', '.join(left)} beside {', '.join(sorted(used))}; "
             "allowed: all images and labels in splits, or none"
+        )
+    # A split by another name would be lost, and a tenth of train take its place.
+    others = sorted(map(str, set(arrays) - KNOWN))
+    parts = {k: set(re.split(r"[\W_]+", k.lower())) for k in others}
+    if alike := [k for k in others if LIKE_SPLITS & parts[k]]:
+        raise DataError(
+            f"{origin} has {', '.join(alike)}; allowed: {', '.join(sorted(KNOWN))}, "
+            "so written, and arrays that are no split"
         )
     checked = {s: as_bytes(a, f"{origin}, {names[s]}images") for s, a in images.items()}
     shapes = {a.shape[1:] for a in checked.values()}
@@ -376,7 +388,7 @@ def from_arrays(
         checked,
         numbers or None,
         [str(c) for c in classes],
-        tuple(f"the array {k!r} passed over" for k in sorted(set(arrays) - KNOWN)),
+        tuple(f"the array {k!r} passed over" for k in others),
         origin,
     )
 
@@ -395,10 +407,9 @@ def as_array(values: Any, what: str) -> np.ndarray:
     """
     if isinstance(values, torch.Tensor):
         if values.is_floating_point() or values.is_complex():
-            raise DataError(
-                f"{what} are {values.dtype}; allowed: whole numbers, or bool (multiply "
-                "images by 255 and round, if they are 0 to 1)"
-            )
+            bits = ", or bool (multiply images by 255 and round, if they are 0 to 1)"
+            bits = "" if what.endswith("labels") else bits
+            raise DataError(f"{what} are {values.dtype}; allowed: whole numbers{bits}")
         if values.is_meta:
             raise DataError(f"{what} lie on the device meta, which holds no values")
         if values.layout != torch.strided or values.is_quantized:
@@ -418,6 +429,7 @@ def as_array(values: Any, what: str) -> np.ndarray:
 
 def as_bytes(images: np.ndarray, what: str) -> np.ndarray:
     """(n, channels, height, width), bytes: bits or 0 to 255."""
+    shape = images.shape
     if np.issubdtype(images.dtype, np.floating):
         told = " with NaN" if np.isnan(images).any() else ""
         raise DataError(
@@ -432,7 +444,7 @@ def as_bytes(images: np.ndarray, what: str) -> np.ndarray:
         images = np.moveaxis(images, 3, 1)
     if images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape:
         raise DataError(
-            f"{what} have shape {images.shape}; allowed: (n, height, width), or with "
+            f"{what} have shape {shape}; allowed: (n, height, width), or with "
             "1 or 3 channels before or behind"
         )
     if images.dtype == np.bool_ and images.shape[1] == 3:
@@ -531,16 +543,22 @@ def split_shares(n: int) -> tuple[int, int, int]:
     return n - 2 * tenth, tenth, tenth
 
 
+def keys_of(images: np.ndarray, seed: int = 0) -> list[bytes]:
+    """A short key of each image's own pixels and the seed; equal ones have one key."""
+    salt = seed.to_bytes(8)
+    return [
+        hashlib.blake2b(image.tobytes(), digest_size=8, salt=salt).digest()
+        for image in images
+    ]
+
+
 def by_content(images: np.ndarray, seed: int) -> np.ndarray:
     """Positions in an order that each image's own pixels and the seed decide.
 
     So an image keeps its split when others come or go, unless it lies at a cut, and
     equal ones lie side by side: those of one kind at most are parted by a cut.
     """
-    keys = [
-        hashlib.blake2b(image.tobytes(), digest_size=8, salt=seed.to_bytes(8)).digest()
-        for image in images
-    ]
+    keys = keys_of(images, seed)
     return np.array(sorted(range(len(keys)), key=keys.__getitem__))
 
 
@@ -638,8 +656,37 @@ def resized(found: Found, options: ImageOptions) -> Found:
     return replace(found, images=images)
 
 
+def check_levels(found: Found) -> None:
+    """Refuse bits in one split beside grey levels in another: 1 of 255 is no ink.
+
+    Raises:
+        DataError: with both splits.
+    """
+    highest = {split: int(images.max()) for split, images in found.images.items()}
+    bits = [split for split, value in highest.items() if value == 1]
+    if bits and max(highest.values()) > 1:
+        grey = max(highest, key=highest.__getitem__)
+        raise DataError(
+            f"{found.origin} has bits in {bits[0]} and values up to {highest[grey]} in "
+            f"{grey}; allowed: bits in every split, or 0 to 255"
+        )
+
+
+def shared(found: Found) -> Iterator[str]:
+    """A remark on images of a split that are in train too, and on classes it lacks."""
+    train = set(keys_of(found.images["train"]))
+    for split in ("valid", "test"):
+        if n := sum(key in train for key in keys_of(found.images[split])):
+            yield f"{n:,} of {len(found.images[split]):,} in {split} are in train too"
+    for split in SPLITS:
+        have = found.labels[split] if found.labels else range(len(found.classes))
+        if n := len(found.classes) - len(np.unique(have)):
+            yield f"{split} lacks {n:,} of {len(found.classes):,} classes"
+
+
 def made(found: Found, options: ImageOptions) -> Own:
     """Split, made binary as the options say, and told."""
+    check_levels(found)
     found, split = divided(found, options.seed)
     images = {name: found.images[name] for name in SPLITS}
     channels, height, width = images["train"].shape[1:]
@@ -672,14 +719,15 @@ def made(found: Found, options: ImageOptions) -> Own:
     content = content_sha256({**found.images})
     sizes = tuple(len(images[name]) for name in SPLITS)
     kind = "grey" if channels == 1 else "colour"
-    told = [*found.remarks]
+    told = [*found.remarks, *shared(found)]
     if 1 < highest < 128:
         told.append(f"the brightest value is {highest} of 255")
     remarks = "".join(f"; {remark}" for remark in told)
     classes = ""
     if found.classes:
         names = f" ({', '.join(found.classes)})" if len(found.classes) <= 12 else ""
-        classes = f", {len(found.classes)} classes{names}"
+        noun = "class" if len(found.classes) == 1 else "classes"
+        classes = f", {len(found.classes)} {noun}{names}"
     bernoulli = "bits" in visits.values() or "sample" in visits.values()
     briefly = how.partition(",")[0]
     name = (

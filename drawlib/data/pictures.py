@@ -9,6 +9,7 @@ become 8; of an animation the first frame counts; CMYK and palettes become RGB.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import warnings
 from collections import Counter
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from drawlib.data.download import DataError
 from drawlib.machine.files import mistaken
@@ -30,6 +31,7 @@ ENDINGS = set(
     ".png .jpg .jpeg .gif .bmp .tif .tiff .webp .ppm .pgm .pbm .pnm .avif".split()
 )
 WHITE = 255
+CUT, KEPT = "of 16 bits, cut to 8", "of more than 8 bits that use 8, kept"
 
 
 def files_below(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -38,14 +40,20 @@ def files_below(folder: Path) -> tuple[list[Path], list[Path]]:
     Links are followed, each folder once. Hidden files are passed over.
 
     Raises:
-        DataError: where there is no such folder, or no picture in it.
+        DataError: where there is no such folder, no picture, or what cannot be read.
     """
+
+    def unreadable(error: OSError) -> None:
+        # Passed over, it would be a class that nobody misses.
+        reason = (error.strerror or str(error)).lower()
+        raise DataError(f"{error.filename} cannot be read: {reason}")
+
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder} is a file; allowed: a folder of pictures")
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}")
     seen, files = set[str](), list[Path]()
-    for above, folders, names in os.walk(folder, followlinks=True):
+    for above, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
         if (real := os.path.realpath(above)) in seen:
             folders.clear()  # a link back
             continue
@@ -69,7 +77,7 @@ def check_memory(shape: tuple[int, ...], what: str) -> None:
         DataError: with the need, where the system tells how much is free.
     """
     # While the splits are cut and made binary, images are there up to three times.
-    need = 3 * int(np.prod(shape, dtype=np.int64))
+    need = 3 * math.prod(shape)
     free = free_memory()
     if free is not None and need > free:
         raise DataError(
@@ -114,10 +122,14 @@ def read_pictures(
         DataError: for a file that cannot be read, or sizes that differ without one.
     """
     remarks: Counter[str] = Counter()
+    dark: list[int] = []
+    resized = False
     first: tuple[int, int] | None = None
     images = np.empty(0, "u1")
     for k, file in enumerate(progress_bar(files, "pictures", disable=not progress)):
+        kept = remarks[KEPT]
         picture = opened(file, remarks)
+        dark += [k] * (remarks[KEPT] - kept)
         shape = (picture.height, picture.width)
         if first is None:
             first = shape
@@ -130,30 +142,49 @@ def read_pictures(
                 f"{files[0].name} is {first[1]}x{first[0]} and {file.name} is "
                 f"{shape[1]}x{shape[0]}; allowed: one size, or --image.size"
             )
+        resized |= shape != (height, width)
         picture = fitted(picture, (height, width), fit)
         if colour == "grey":
             images[k, 0] = np.asarray(picture.convert("L"))
         else:
             images[k] = np.asarray(picture).transpose(2, 0, 1)
+    if remarks[CUT] and dark:
+        images[dark] = 0  # of 65,536 levels the lowest 256: black among these pictures
+        remarks[CUT] += remarks.pop(KEPT)
+    if resized and images.max() == 1:
+        raise DataError(
+            f"{files[0].parent} holds 0 and 1 alone, bits, which no size but their own "
+            "keeps; allowed: no --image.size, or pictures of 0 and 255"
+        )
     if colour == "auto" and all(
         (block == block[:, :1]).all() for block in np.array_split(images, 64)
     ):
         images = np.ascontiguousarray(images[:, :1])
-    return Read(images, tuple(f"{n:,} {what}" for what, n in sorted(remarks.items())))
+    told = sorted((+remarks).items())  # those that were counted
+    return Read(images, tuple(f"{n:,} {what}" for what, n in told))
 
 
 def opened(file: Path, remarks: Counter[str]) -> Image.Image:
     """One file as an RGB picture that lies upright."""
+    if not file.is_file():
+        raise DataError(f"{file} is no file: a link to nowhere, or a pipe")
+    # Content decides among these formats. Others are documents, films and programs.
+    known = Image.registered_extensions()
+    formats = sorted({known[ending] for ending in ENDINGS & known.keys()})
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), open(file, "rb") as content:
             # A picture that is far too large is a warning of Pillow's; here an error.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as picture:
+            # Of a name Pillow maps the memory, and then a TIFF that lies on its side is
+            # read as if it stood: lines come in pieces. Of an open file it does not.
+            with Image.open(content, formats=formats) as picture:
+                # Pillow turns a TIFF itself as it loads it, and forgets the tag.
+                turned = picture.getexif().get(0x0112, 1) != 1
                 if getattr(picture, "n_frames", 1) > 1:
                     remarks["animated, first frame taken"] += 1
                 picture.load()
                 upright = ImageOps.exif_transpose(picture)
-                if picture.getexif().get(0x0112, 1) != 1:
+                if turned:
                     remarks["turned as their EXIF tag says"] += 1
                 return in_rgb(upright, remarks)
     except DataError as error:
@@ -162,6 +193,11 @@ def opened(file: Path, remarks: Counter[str]) -> Image.Image:
         with contextlib.suppress(OSError), open(file, "rb") as content:
             if what := mistaken(content.read(100)):
                 raise DataError(f"{file} is no picture: it is {what}") from None
+        if isinstance(error, UnidentifiedImageError):
+            raise DataError(
+                f"{file} is no picture that is known here by its content; allowed: "
+                f"{', '.join(formats)}"
+            ) from None
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise DataError(f"{file} is no whole picture: {reason}") from None
 
@@ -173,10 +209,10 @@ def in_rgb(picture: Image.Image, remarks: Counter[str]) -> Image.Image:
         if values.min() < 0 or values.max() > 65_535:
             raise DataError("its values are beyond 16 bits; allowed: 8 or 16 bits")
         if values.max() > 255:
-            remarks["of 16 bits, cut to 8"] += 1
+            remarks[CUT] += 1
             values = values // 257
         else:
-            remarks["of more than 8 bits that use 8, kept"] += 1
+            remarks[KEPT] += 1
         return Image.fromarray(values.astype("u1")).convert("RGB")
     if picture.mode == "F":
         raise DataError("its values are floating-point; allowed: 8 or 16 bits")

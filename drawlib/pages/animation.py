@@ -25,6 +25,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from drawlib.config import plain
 from drawlib.data.sets import Data, stratified_subset
 from drawlib.data.words import SHAPE as WORD
 from drawlib.evaluation import check_likelihood, check_seed
@@ -366,6 +367,9 @@ def animation(
     if channels not in (1, 3):
         letters = " (a model of words: page shows it)" if channels == WORD[0] else ""
         raise ValueError(f"images have {channels} channels{letters}; allowed: 1 or 3")
+    fps = plain("fps", fps, int)
+    frames = None if frames is None else plain("frames", frames, int)
+    scale = None if scale is None else plain("scale", scale, int)
     if not 1 <= fps <= 50:
         raise ValueError(f"fps is {fps}; allowed: 1 to 50")
     if frames is not None and not 1 <= frames <= T:

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from drawlib.bound import LatentModel
+from drawlib.config import plain
 from drawlib.pages import animation as animations
 from drawlib.pages.embedded import LivePage, base64_of, eight_bits, numbers
 from drawlib.pages.pad import pad
@@ -193,7 +194,7 @@ def player(
         <player explorer>
     """
     T, n, *shape = trace.canvases.shape
-    chosen = list(images)
+    chosen = list(plain("images", images, tuple[int, ...]))
     if not chosen or not all(0 <= k < n for k in chosen):
         raise ValueError(f"images are {chosen}; allowed: one or more of 0 to {n - 1}")
     pixels = (T + 1) * len(chosen) * math.prod(shape)

@@ -105,7 +105,7 @@ def records(
         >>> all(r.protocol == "mnist-dynamic" for r in records("mnist-dynamic"))
         True
     """
-    root = root or ZOO
+    root = Path(root or ZOO)
     found = []
     for path in sorted(root.glob("*/*-*.json")):
         values = read_json(path)
@@ -175,7 +175,7 @@ def load_pretrained(name: str, *, root: Path | None = None) -> LatentModel:
         >>> model.generate(2).shape
         torch.Size([2, 1, 28, 28])
     """
-    root = root or ZOO
+    root = Path(root or ZOO)
     path = root / f"{name}.json"
     if not path.exists():
         # A classifier has weights too, but is no latent variable model.
@@ -189,7 +189,8 @@ def load_pretrained(name: str, *, root: Path | None = None) -> LatentModel:
         raise ZooError(f"{path.name} lacks {', '.join(sorted(lost))}")
     if not (weights := values["weights"]):
         raise ZooError(f"{name} ships no weights; one seed of each row does")
-    if not isinstance(weights, dict) or not {"file", "sha256"} <= set(weights):
+    described = weights if isinstance(weights, dict) else {}
+    if not all(isinstance(described.get(k), str) for k in ("file", "sha256")):
         raise ZooError(f"{path.name}: weights are {weights!r:.40}, no file and sha256")
     try:
         model = build(config_in(path.name, values["kind"], values["config"]))

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from drawlib.data.own import alike
 from drawlib.data.sets import Data
+from drawlib.machine.device import is_full
 from drawlib.machine.distributed import ALONE, Team
 from drawlib.machine.files import write_atomically
 from drawlib.mistakes.planting import active
@@ -26,6 +27,17 @@ __all__ = ["History", "RunState", "TrainingStopped"]
 
 
 ROW = {"epoch", "valid"}  # in every row of a log
+
+
+def is_row(row: Any) -> bool:
+    """Whether this is a row of a log: numbers by name.
+
+    Example:
+        >>> is_row({"epoch": 1, "valid": 150.0}), is_row({"epoch": "1", "valid": 150.0})
+        (True, False)
+    """
+    named = isinstance(row, dict) and ROW <= set(row)
+    return named and all(isinstance(row[name], int | float) for name in ROW)
 
 
 class TrainingStopped(RuntimeError):
@@ -57,15 +69,17 @@ class History:
             ValueError: where it is truncated, or holds anything else.
         """
         path = Path(run_dir) / "log.jsonl"
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
         try:
+            text = path.read_text(encoding="utf-8") if path.exists() else ""
             rows = tuple(json.loads(line) for line in text.splitlines())
         except ValueError as error:
             raise ValueError(f"{path} is no whole log: {error}") from None
         for row in rows:
-            if not isinstance(row, dict) or not ROW <= set(row):
+            if not is_row(row):
                 needed = ", ".join(sorted(ROW))
-                raise ValueError(f"{path} holds {row!r:.40}; allowed: {needed} …")
+                raise ValueError(
+                    f"{path} holds {row!r:.40}; allowed: {needed} …, all numbers"
+                )
         return cls(rows)
 
     def column(self, name: str) -> list[float]:
@@ -171,13 +185,28 @@ class RunState:
                 "directory"
             )
         model.load_state_dict(weights)
-        optimisers.load_state_dict(state["optimiser"])
-        if average is not None:
-            average.load_state_dict(state["average"])
-        for name in COUNTERS:
-            setattr(self, name, state[name])
-        self.rows, self.best = state["rows"], state["best"]
-        torch.set_rng_state(state["rng"].cpu())
+        # Whole, and yet not as this version writes it: its sha256 is its own.
+        try:
+            optimisers.load_state_dict(state["optimiser"])
+            if average is not None:
+                average.load_state_dict(state["average"])
+            for name in COUNTERS:
+                setattr(self, name, state[name])
+            self.rows, self.best = list(state["rows"]), dict(state["best"])
+            if not all(map(is_row, self.rows)) or not {"valid", "state"} <= set(
+                self.best
+            ):
+                raise ValueError("other rows, or another best")
+            torch.set_rng_state(state["rng"].cpu())
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            if is_full(error):
+                raise
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise checkpoint.CheckpointError(
+                f"{self.path} is no checkpoint of this version of drawlib "
+                f"({reason}); allowed: the version that wrote "
+                "it, or another run directory"
+            ) from error
         # Epochs after the checkpoint are trained again, and logged again.
         self.write_log()
 

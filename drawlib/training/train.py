@@ -331,6 +331,12 @@ def check(model: Any, data: Data, loss: Loss | None) -> None:
         data.check("train", "valid")
         return
     check_likelihood(model, data, "train", "valid")
+    if not any(p.requires_grad for p in model.parameters()):
+        name = type(model).__name__
+        raise ValueError(
+            f"no weight of this {name} learns: requires_grad is False; allowed: "
+            "model.requires_grad_()"
+        )
     images = data.train.images[:1]
     look = torch.Generator(images.device).manual_seed(0)
     check_images(data.binarise(images, look), model.image_shape)

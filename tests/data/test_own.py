@@ -325,7 +325,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
         (b"", "is no picture: it is empty"),
         (POINTER, "it is a Git LFS pointer"),
         (b"<!doctype html>", "it is a page of HTML"),
-        (b"not a picture", "is no whole picture"),
+        (b"not a picture", "no picture that is known here by its content"),
         (None, "is no whole picture"),
     ],
 )

@@ -257,6 +257,14 @@ def test_what_is_no_record_of_this_schema_is_refused_in_one_line(root):
     [
         (lambda v: [v], "allowed: named fields"),
         (lambda v: {**v, "weights": "a"}, "weights are 'a', no file and sha256"),
+        (
+            lambda v: {**v, "weights": {**v["weights"], "file": None}},
+            "no file and sha256",
+        ),
+        (
+            lambda v: {**v, "weights": {**v["weights"], "sha256": 3}},
+            "no file and sha256",
+        ),
         (lambda v: {**v, "config": None}, "VAEConfig is None; allowed: a dictionary"),
         (lambda v: {**v, "config": {"z": 3}}, "VAEConfig lacks image_shape, encoder"),
         (lambda v: {**v, "kind": "xx"}, "model is 'xx'; allowed: vae"),

@@ -11,6 +11,7 @@ from dataclasses import replace
 import jaxtyping
 import numpy as np
 import pytest
+import torch
 from toy_runs import TOY, assert_same_bits, toy_config, toy_data, toy_model, weights
 
 from drawlib.mistakes.planting import planted
@@ -228,3 +229,40 @@ def test_a_checkpoint_from_before_a_field_of_the_model_goes_on(tmp_path):
     checkpoint.save(path, content)
     trained(tmp_path, model=again)
     assert_same_bits(weights(again), weights(first))
+
+
+WAYS = {
+    "a counter that is lost": lambda state: state.pop("seconds"),
+    "an optimiser by another name": lambda state: state.update(optimiser={}),
+    "an optimiser that is a list": lambda state: state.update(optimiser=[]),
+    "rows by other names": lambda state: state.update(rows=[{"loss": 1.0}]),
+    "another best": lambda state: state.update(best={}),
+    "another generator": lambda state: state.update(rng=torch.zeros(3).byte()),
+}
+
+
+@pytest.mark.parametrize("change", WAYS.values(), ids=WAYS)
+def test_a_checkpoint_of_another_version_is_told_as_one(tmp_path, change):
+    """Whole, with its own sha256, and yet a traceback: KeyError, AttributeError …"""
+    trained(tmp_path, toy_data())
+    path = tmp_path / "checkpoint.pt"
+    state = checkpoint.load(path)
+    change(state)
+    checkpoint.save(path, state)
+    told = "checkpoint.pt is no checkpoint of this version of drawlib .*; allowed: the"
+    with pytest.raises(checkpoint.CheckpointError, match=told):
+        trained(tmp_path, toy_data())
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"\xff\xfe\x00", "log.jsonl is no whole log"),
+        (b'{"epoch": "one", "valid": 3.0}\n', "log.jsonl holds .* all numbers"),
+    ],
+)
+def test_a_log_that_is_none_is_named(tmp_path, content, told):
+    """It ended in "unknown format code 'g'", and in a codec's complaint, of no file."""
+    (tmp_path / "log.jsonl").write_bytes(content)
+    with pytest.raises(ValueError, match=told):
+        History.read(tmp_path)

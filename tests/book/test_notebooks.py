@@ -259,6 +259,26 @@ def test_no_directive_is_a_block_of_code_where_directives_are_unknown(
             assert not re.search(r"(?m)^\s*(`{3,}|~{3,})\{", source(cell))
 
 
+OLD = re.compile(
+    r"\b(ought|dearer|whither|whence|nought|lest|hither|thither|amongst|whilst)\b"
+    r"|\bto be sure\b|\bone (a|an) (row|image|channel|step|digit)\b",
+    re.IGNORECASE,
+)
+
+
+def test_no_page_and_no_question_has_a_word_that_was_replaced_by_a_plain_one() -> None:
+    texts = {path: path.read_text("utf-8") for path in (ROOT / "book").glob("*.md")}
+    for path in (ROOT / "book" / "questions").glob("*.toml"):
+        texts[path] = path.read_text("utf-8")
+    for path in NOTEBOOKS:
+        parts = [source(cell) for cell in cells(path)]
+        parts += [json.dumps(cell["metadata"]) for cell in cells(path)]
+        parts += [output_text(o) for c in code(path) for o in c["outputs"]]
+        texts[path] = "\n".join(parts)
+    found = {p.name: m[0] for p, t in texts.items() if (m := OLD.search(t))}
+    assert found == {}
+
+
 def test_the_extra_lab_brings_what_how_to_read_says() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     extra = project["project"]["optional-dependencies"]["lab"]

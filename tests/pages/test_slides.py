@@ -143,6 +143,8 @@ def test_a_phone_breaks_no_word_of_a_table_and_not_the_place(browser, tmp_path):
         f'<div class="pst-scrollable-table-container">{table}</div>',
     )
     assert opened.evaluate(BROKEN) == []
+    place = "() => document.querySelector('nav').getBoundingClientRect().left"
+    assert opened.evaluate(place) >= 0
     visit.context.close()
 
 

@@ -6,12 +6,13 @@ compared, nothing depends on that end any more. Its kernels start over files, no
 """
 
 import pytest
-import torch
 
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     """Each starts from the same global seed, in whatever order they run."""
+    import torch
+
     torch.manual_seed(0)
 
 

@@ -39,7 +39,7 @@ class PlainVAE(nn.Module):
         self.decoder = nn.Sequential(*deepcopy(model.decoder), deepcopy(model.output))
 
     def negative_elbo(self, x: Tensor, noise: Noise) -> Tensor:
-        """Nats, one an image: Kingma & Welling (2014), eq. 10."""
+        """Nats, one per image: Kingma & Welling (2014), eq. 10."""
         x = x.flatten(1)
         mu, log_sigma = self.encoder(x).to(x.dtype).chunk(2, 1)
         sigma = log_sigma.exp()
@@ -73,7 +73,7 @@ class PlainLadder(nn.Module):
         self.decoder = nn.Sequential(*deepcopy(model.decoder), deepcopy(model.output))
 
     def negative_elbo(self, x: Tensor, noise: Noise) -> Tensor:
-        """Nats, one an image: Sønderby et al. (2016)."""
+        """Nats, one per image: Sønderby et al. (2016)."""
         x = d = x.flatten(1)
         features = []
         for up in self.up:

@@ -168,7 +168,7 @@ class TextbookDRAW(nn.Module):
     def negative_elbo(
         self, x: Images, noise: Float[Tensor, "batch T z"]
     ) -> Float[Tensor, "batch"]:
-        """−ELBO in nats, one an image: eqs. (3) to (12), step by step."""
+        """−ELBO in nats, one per image: eqs. (3) to (12), step by step."""
         return self.terms(x, noise, weigh=False)[0]
 
     def log_weight(
@@ -180,7 +180,7 @@ class TextbookDRAW(nn.Module):
     def terms(
         self, x: Images, noise: Float[Tensor, "batch T z"], weigh: bool
     ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"]]:
-        """−ELBO and, where asked for, the log weight, one an image."""
+        """−ELBO and, where asked for, the log weight, one per image."""
         n = len(x)
         h_enc, c_enc, h_dec, c_dec, canvas = (s.expand(n, *s.shape) for s in self.start)
         kl = log_ratio = torch.zeros(n)

@@ -114,7 +114,7 @@ def training(name: str, title: str, model: Any, goal: float, batch: int) -> Work
                 if slow:
                     loss = plain.negative_elbo(x, noise).mean()
                 else:
-                    loss = -model.bound(x, noise).elbo.mean()
+                    loss = -model.training_bound(x, noise).elbo.mean()
             loss.backward()
             return loss.detach()
 

@@ -23,7 +23,8 @@ from drawlib.trace import Windows, windows
 __all__ = ["GLAS", "GLASConfig"]
 
 Features = Float[Tensor, "batch features"]
-LATENT = ("none", "sigmoid", "softmax", "content", *KERNELS)
+GATES = ("sigmoid", "softmax", "scaled-softmax")  # one for each column of L
+LATENT = ("none", *GATES, "content", *KERNELS)
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class GLASConfig(RecurrentConfig):
 
     ``M``: the latent space L is an M × M matrix; ``N``: a window on it has N × N cells.
     ``latent_attention``: how L is read; ``none`` leaves L out, and GLAS is then DRAW.
+    The ways to read are those of the code, and ``scaled-softmax`` is ours (``gates``).
     ``grid``: ``corrected``, or ``legacy``, the code's own with its two mistakes.
     ``rows``: ``exact``, filter rows that sum to one, or ``floor``, the code's own rule.
     ``space``: L is ``learned``, ``fixed`` at its initial value, or ``masked`` (learned,
@@ -88,6 +90,13 @@ class GLASConfig(RecurrentConfig):
         """How many numbers one reading of L gives."""
         return self.N**2 if self.latent_attention in KERNELS else self.M**2
 
+    @property
+    def head_numbers(self) -> int:
+        """How many numbers tell where to look: five for a window, else by column."""
+        if self.latent_attention in KERNELS:
+            return 5
+        return self.M + (self.latent_attention in ("content", "scaled-softmax"))
+
 
 class GLAS(Recurrent):
     r"""DRAW's step with a latent space L: one M × M matrix for all images and steps.
@@ -129,8 +138,7 @@ class GLAS(Recurrent):
         else:
             super().__init__(config, drawn=config.cells)
         looks_from = config.hidden if config.memory == "inference" else config.z
-        numbers = {"content": config.M + 1, "sigmoid": config.M, "softmax": config.M}
-        self.latent_head = linear(looks_from, numbers.get(config.latent_attention, 5))
+        self.latent_head = linear(looks_from, config.head_numbers)
         L = torch.empty(config.M, config.M).uniform_(0, 1e-3)
         if config.space == "fixed":
             self.register_buffer("L", L)
@@ -196,10 +204,9 @@ class GLAS(Recurrent):
             head = self.latent_head(features)
             if self.config.latent_attention == "content":
                 return content(head, self.latent_space())
-            sigmoid = self.config.latent_attention == "sigmoid"
-            gates = torch.sigmoid(head) if sigmoid else torch.softmax(head, 1)
-            # One gate for each column of L, the same in all rows.
-            return (gates[:, None] * self.latent_space()).flatten(1)
+            # The same gates in all rows.
+            g = gates(head, self.config.latent_attention)
+            return (g[:, None] * self.latent_space()).flatten(1)
 
     def posterior(self, h_enc: Hidden) -> Gaussian:
         """q(z_t given e_t), through what the encoder saw in L where L is in q."""
@@ -223,6 +230,24 @@ class GLAS(Recurrent):
                 for h_enc, eps in zip(looks, noise.unbind(1), strict=True)
             ]
         return windows(self.latent_window, self.latent_head, looks)
+
+
+def gates(head: Float[Tensor, "batch numbers"], kind: str) -> Float[Tensor, "batch M"]:
+    """One gate for each column of L.
+
+    ``sigmoid`` and ``softmax`` as in the GLAS code; ``scaled-softmax`` is ours: with
+    log γ the first of the head's numbers, g = γ softmax(the others). It has the free
+    size that a softmax lacks, and that a window has in its intensity γ.
+
+    Example:
+        >>> gates(torch.zeros(1, 3), "scaled-softmax")
+        tensor([[0.5000, 0.5000]])
+    """
+    if kind == "sigmoid":
+        return torch.sigmoid(head)
+    if kind == "softmax":
+        return torch.softmax(head, 1)
+    return head[:, :1].exp() * torch.softmax(head[:, 1:], 1)
 
 
 def content(

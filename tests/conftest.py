@@ -36,10 +36,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what goes to the background so, and all its children inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-import torch  # noqa: E402
-
-torch.set_num_threads(1)
-
 _LOADED: dict[str, Any] = {}
 
 
@@ -57,6 +53,16 @@ def _load_or_skip(name: str) -> Any:
         first = (str(found).splitlines() or [type(found).__name__])[0]
         pytest.skip(f"{name} cannot be had here: {first}")
     return found
+
+
+def pytest_collectstart() -> None:
+    """Before drawlib, whose hooked modules would read torch's source, not its bytecode.
+
+    Not on top: the process that hands the tests to its workers needs no torch.
+    """
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

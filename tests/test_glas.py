@@ -22,7 +22,7 @@ from drawlib.filters import grid as centres_on
 from drawlib.glas import GLAS, GLASConfig, content
 
 WINDOWS = ("gaussian", "cauchy")
-ATTENTIONS = ("sigmoid", "softmax", "content", *WINDOWS)
+ATTENTIONS = ("sigmoid", "softmax", "scaled-softmax", "content", *WINDOWS)
 
 
 def parameters(model: GLAS) -> int:
@@ -120,6 +120,23 @@ def test_simple_attention_has_one_gate_for_each_column(gate):
             for column in range(4):
                 wanted = g[column] * model.L[row, column]
                 torch.testing.assert_close(got[k, row, column], wanted)
+
+
+def test_a_softmax_with_a_size_of_its_own_is_the_softmax_times_gamma():
+    """g = γ softmax(s), log γ the head's first number; γ = 1 is the softmax."""
+    plain, sized = (
+        glas(latent_attention="softmax"),
+        glas(latent_attention="scaled-softmax"),
+    )
+    sized.L.data.copy_(plain.L)
+    e = torch.randn(3, 6).double()
+    sized.latent_head.weight.data[1:].copy_(plain.latent_head.weight)
+    sized.latent_head.bias.data[1:].copy_(plain.latent_head.bias)
+    raw = sized.latent_head(e)[:, :1]
+    torch.testing.assert_close(sized.attend(e), raw.exp() * plain.attend(e))
+    sized.latent_head.weight.data[0] = 0
+    sized.latent_head.bias.data[0] = 0
+    torch.testing.assert_close(sized.attend(e), plain.attend(e))
 
 
 @pytest.mark.parametrize("batch", [1, 3])

@@ -128,6 +128,24 @@ MODELS = {
 every_model = pytest.mark.parametrize("name", MODELS)
 
 
+def test_the_score_of_the_mean_canvas_is_a_bound_of_no_model():
+    """Even one that shows its mean canvas makes all steps, and has all their KL."""
+    z = torch.tensor(list(itertools.product((0.0, 1.0), repeat=T))).double()
+    log_p = Bernoulli(torch.sigmoid(seeded(T))).log_prob(z)
+    canvases = (3 * z * seeded(T, seed=1)).cumsum(1) - 4
+    log_d = torch.nn.functional.logsigmoid(canvases @ torch.tensor(PI).double())
+    joint = log_p.sum(1) + log_d
+    q = (joint - joint.logsumexp(0)).exp()  # that model's exact posterior
+    reached = [q.reshape(2**t, -1).sum(1) for t in range(T + 1)]  # q(z_1 … z_t)
+    log_q = torch.stack(
+        [m.repeat_interleave(len(q) // len(m)).log() for m in reached], 1
+    ).diff(dim=1)
+    ratio = log_p - log_q
+    scored = stop_bound(PI, log_d[:, None].expand(-1, len(AT)), -ratio, ratio).elbo
+    assert (q * scored).sum() > joint.logsumexp(0) + 0.01
+    torch.testing.assert_close((q * (log_d + ratio.sum(1))).sum(), joint.logsumexp(0))
+
+
 def pair(name, one, other, seed=0):
     """Two models with the same weights and other configurations."""
     torch.manual_seed(seed)

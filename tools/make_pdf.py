@@ -28,7 +28,7 @@ PLACE = re.compile(r'<p id="printable-edition">.*?</p>', flags=re.DOTALL)
 # The book's own style and script make a page fit for paper; the PDF has an outline.
 STYLE = "#jb-print-toc { display: none !important }"
 ON_PAPER = """() => document.documentElement.dataset.theme === "light"
-  && !document.querySelector(".toggle-hidden")"""
+  && !document.querySelector("details.answer:not([open])")"""
 
 
 def pages() -> list[str]:

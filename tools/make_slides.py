@@ -30,6 +30,7 @@ LOOK = ROOT / "book" / "_static" / "slides.css"
 KEYS = ROOT / "book" / "_static" / "slides.js"
 ASKED = re.compile(r"^(Predict|The question)\.?$")
 SHORT = 700  # characters of a list that still fits a slide
+LEAD = 200  # characters of what introduces it there
 MOST = 2  # formulas on a slide
 
 
@@ -119,11 +120,29 @@ def is_question(tag: Tag) -> bool:
     )
 
 
+def is_list(tag: Tag) -> bool:
+    """Whether this is a list that fits a slide."""
+    return tag.name in ("ul", "ol") and len(tag.get_text()) <= SHORT
+
+
+def introduces(tag: Tag) -> bool:
+    """Whether a paragraph is the short beginning of the list that follows it."""
+    after, text = tag.find_next_sibling(), tag.get_text().strip()
+    return (
+        tag.name == "p"
+        and isinstance(after, Tag)
+        and is_list(after)
+        and len(text) <= LEAD
+        and not text.endswith((".", "?", "!"))
+    )
+
+
 def blocks(section: Tag) -> Iterator[tuple[str, Tag]]:
     """What a section holds, in order, each with how it is used.
 
     `heading`, `question`, `formula`, `figure` (pictures, tables, outputs, live parts),
-    `list`, or `prose`, which goes into the notes. Code and exercises are left out.
+    `list` (with what introduces it), or `prose`, which goes into the notes. Code and
+    exercises are left out.
     """
     for tag in section.find_all(recursive=False):
         classes: list[str] = list(tag.get("class") or [])
@@ -141,7 +160,7 @@ def blocks(section: Tag) -> Iterator[tuple[str, Tag]]:
             yield "figure", tag
         elif is_question(tag):
             yield "question", tag
-        elif tag.name in ("ul", "ol") and len(tag.get_text()) <= SHORT:
+        elif is_list(tag) or introduces(tag):
             yield "list", tag
         elif tag.name in ("p", "ul", "ol", "dl", "blockquote"):
             yield "prose", tag
@@ -190,7 +209,7 @@ def blocks_before_sections(chapter: Tag) -> Iterator[tuple[str, Tag]]:
 
 
 def closing(page: Page) -> list[Slide]:
-    """The chapter's questions, one a slide, their options folded."""
+    """The chapter's questions, one per slide, their options folded."""
     found = page.chapter.find("section", id="questions")
     slides: list[Slide] = []
     for tag in found.find_all(recursive=False) if isinstance(found, Tag) else []:

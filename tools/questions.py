@@ -1,4 +1,4 @@
-"""Questions at the end of each chapter, from one file a chapter: `make questions`.
+"""Questions at the end of each chapter, from one file per chapter: `make questions`.
 
     python tools/questions.py
 

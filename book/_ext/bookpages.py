@@ -4,7 +4,7 @@
 `<!-- downloads -->` their notebooks as files, `<!-- lectures -->` the lectures' table,
 `<!-- question-files -->` the question bank as files, and `<!-- api -->` the
 documentation of every public module of drawlib, so none can name something that is not
-there.
+there. The launch button of a chapter gets Kaggle beside Colab.
 Docstrings are written for people who read code; here the characters that
 reStructuredText would take for markup are escaped.
 """
@@ -34,6 +34,7 @@ SECTIONS = {
     ).split()
 }
 QUESTION = re.compile(r"^\*\*The question\.\*\*\s+(.+?)(?:\n\n|\Z)", re.M | re.S)
+KAGGLE = "https://kaggle.com/kernels/welcome?src="
 INLINE_CODE = re.compile(r"(``.+?``|`[^`]+`_?)")
 
 
@@ -141,6 +142,23 @@ def on_source_read(app: Sphinx, docname: str, source: list[str]) -> None:
             app.env.note_dependency(str(path_of(name)))
 
 
+def add_kaggle(
+    app: Sphinx | None, page: str, template: str, context: dict[str, Any], tree: Any
+) -> None:
+    """Kaggle's button beside Colab's, which has the repository's address."""
+    for group in context.get("header_buttons", []):
+        for button in list(group.get("buttons", [])):
+            colab, _, file = (button.get("url") or "").partition("/github/")
+            if "colab" in colab:
+                kaggle = {
+                    "text": "Kaggle",
+                    "tooltip": button["tooltip"].replace("Colab", "Kaggle"),
+                    "icon": "fa-brands fa-kaggle",
+                    "url": f"{KAGGLE}https://github.com/{file}",
+                }
+                group["buttons"].append({**button, **kaggle})
+
+
 def escape(line: str) -> str:
     """A line of prose with nothing in it that reStructuredText takes for markup."""
     pieces = INLINE_CODE.split(line)
@@ -206,5 +224,7 @@ def on_docstring(
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.connect("source-read", on_source_read)
+    # After the theme's own buttons.
+    app.connect("html-page-context", add_kaggle, priority=502)
     app.connect("autodoc-process-docstring", on_docstring, priority=100)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -11,8 +11,8 @@ if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "undefined
 
 // ---- Paper
 
-// A solution's answer, and where a table's number comes from; not a chapter's plumbing,
-// which says on paper that it is folded.
+// Hints, solutions, answers, and where a table's number comes from; not a chapter's
+// plumbing, which says on paper that it is folded.
 const ANSWERS = ".tag_exercise-solution details:not([open]), "
   + "details.provenance:not([open]), details.answer:not([open])";
 let undo = null; // while the page is on paper: what makes it a screen's again
@@ -21,14 +21,11 @@ function toPaper() {
   if (undo) return;
   const { dataset } = document.documentElement, { theme } = dataset;
   const closed = [...document.querySelectorAll(ANSWERS)];
-  const folded = [...document.querySelectorAll(".toggle-hidden")];
   if (theme) dataset.theme = "light";
   for (const box of closed) box.open = true;
-  for (const box of folded) box.classList.remove("toggle-hidden");
   undo = () => {
     if (theme) dataset.theme = theme;
     for (const box of closed) box.open = false;
-    for (const box of folded) box.classList.add("toggle-hidden");
     undo = null;
   };
 }

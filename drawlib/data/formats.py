@@ -99,7 +99,7 @@ def omniglot_zips(files: Mapping[str, Path]) -> Arrays:
 
 
 def amat(files: Mapping[str, Path]) -> Arrays:
-    """Text of 0s and 1s, 784 a line, packed eight a byte."""
+    """Text of 0s and 1s, 784 per line, packed eight to a byte."""
     out = {}
     for name, path in files.items():
         text = np.frombuffer(path.read_bytes(), np.uint8)

@@ -1,4 +1,4 @@
-"""What a compiled step keeps for its backward pass: what is dear to make again.
+"""What a compiled step keeps for its backward pass: what is expensive to make again.
 
 Left to itself the compiler computes every σ and tanh again, since on a GPU that is
 cheaper than to read it back; on a CPU it is not. Imported only when something is

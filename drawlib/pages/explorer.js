@@ -149,7 +149,7 @@ function filterbankExplorer(page, host, data) {
     for (const [axis, rows] of [["X", filters.Fx], ["Y", filters.Fy]]) {
       drawMatrix(matrices[axis].canvas, rows);
       const [least, most] = [Math.min(...rowSums[axis]), Math.max(...rowSums[axis])];
-      matrices[axis].tell(`F_${axis}, one filter a row. Rows sum to ${fixed(least, 3)} … ${fixed(most, 3)}`);
+      matrices[axis].tell(`F_${axis}, one filter per row. Rows sum to ${fixed(least, 3)} … ${fixed(most, 3)}`);
     }
     const gap = largest(patch.map((row, j) => row.map((v, i) => Math.abs(v - rightPatch[j][i]))));
     note.textContent = isWrong

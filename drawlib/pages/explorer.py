@@ -284,7 +284,7 @@ def remembered(memory: Tensor | None) -> dict[str, Any] | None:
 
 
 def placed(windows: Windows | None, chosen: list[int]) -> dict[str, Any] | None:
-    """Windows of the chosen images, one list a step."""
+    """Windows of the chosen images, one list per step."""
     if windows is None:
         return None
     named = windows._asdict()

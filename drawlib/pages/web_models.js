@@ -110,7 +110,10 @@ class Model {
       return { cells, window };
     }
     if (kind !== "content") {
-      const gates = kind === "sigmoid" ? head.map(sigmoid) : softmax(head);
+      const scaled = kind === "scaled-softmax";
+      const gates = kind === "sigmoid" ? head.map(sigmoid)
+        : softmax(scaled ? head.subarray(1) : head);
+      if (scaled) for (let k = 0; k < M; k++) gates[k] *= Math.exp(head[0]);
       return { cells: L.map((v, k) => v * gates[k % M]), window: null };
     }
     const key = normalised(head.subarray(1)), cells = L.slice();

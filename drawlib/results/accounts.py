@@ -111,7 +111,7 @@ def why_the_gap(row: Row, short: bool) -> list[str]:
 
 
 def accounted(name: str, found: Sequence[Record]) -> Shown:
-    """A table with two lines for each row: its numbers, and below them why and whence.
+    """A table with two lines for each row: its numbers; below, why and where from.
 
     Example:
         >>> accounted("E", ()).heads

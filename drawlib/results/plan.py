@@ -131,7 +131,7 @@ def plan(chapter: str | None = None) -> dict[str, Planned]:
 
 @lru_cache(maxsize=2)
 def written(text: str) -> dict[str, Planned]:
-    """What a plan's file says; tables ask for it once a row."""
+    """What a plan's file says; tables ask for it once per row."""
     content = json.loads(text)
     return {
         name: read(name, entry, content["recipes"])

@@ -19,6 +19,7 @@ from drawlib.results.intervals import Difference
 from drawlib.results.plan import plan
 from drawlib.results.tables_show import Row, Table
 from drawlib.results.zoo import Record, published, records
+from drawlib.training.schedule import TrainConfig
 
 __all__ = [
     "Difference",
@@ -33,6 +34,7 @@ __all__ = [
     "write_tables",
 ]
 
+DEFAULTS = TrainConfig().to_dict()
 # What may differ between two trainings of one recipe.
 NO_RECIPE = ("seed", "device", "compile", "recompute", "checkpoint_seconds")
 BOUNDS = {
@@ -63,8 +65,12 @@ def of_name(found: Sequence[Record], name: str) -> list[Record]:
 
 
 def recipe(record: Record, apart_from: Sequence[str] = ()) -> dict[str, Any]:
-    """How it was trained, without what two seeds of one recipe may differ in."""
-    config, left_out = record["train_config"], (*NO_RECIPE, *apart_from)
+    """How it was trained, without what two seeds of one recipe may differ in.
+
+    A field that is younger than the record had its default.
+    """
+    config = {**DEFAULTS, **record["train_config"]}
+    left_out = (*NO_RECIPE, *apart_from)
     return {k: v for k, v in config.items() if k not in left_out}
 
 

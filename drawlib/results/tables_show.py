@@ -32,6 +32,8 @@ class Row:
         epochs_before: those of the training with whose weights this one began.
         peer_epochs: the epochs of a row that this one invites comparison with, if
             they are more.
+        reached: whether ours is at most the goal, None where nothing is judged;
+            ``verdict`` weighs it with the error.
         beside: whether the row belongs into the short table without a goal.
         gap: ours − published.
         state: ``finished``, ``36 of 300 epochs``, or ``not run``.
@@ -91,6 +93,24 @@ class Row:
     compared_with: str = ""
     difference: Difference | None = None
     share: Difference | None = None
+
+    def verdict(self) -> str:
+        """``reached`` or ``missed``, or ``open``: the goal is as near as the errors.
+
+        Open is what lies within two standard errors over the images, about the interval
+        of 95 per cent. Empty where nothing is judged.
+
+        Example:
+            >>> row = Row("D", "a", "n", "p", "test", "error", reached=False, goal=4.2,
+            ...           ours=4.5, images_se=0.2)
+            >>> row.verdict()
+            'open'
+        """
+        if self.reached is None or self.ours is None or self.goal is None:
+            return ""
+        if abs(self.ours - self.goal) <= 2 * (self.images_se or 0):
+            return "open"
+        return "reached" if self.reached else "missed"
 
     def all_epochs(self) -> str:
         """Its epochs, after those of a training that it went on from: ``24 + 30``."""
@@ -209,8 +229,7 @@ def show_published(row: Row) -> str:
 def show_goal(row: Row) -> str:
     if row.goal is None:
         return ""
-    verdict = {True: ", reached", False: ", missed", None: ""}[row.reached]
-    return f"≤ {row.goal:.2f}{verdict}"
+    return ", ".join(filter(None, (f"≤ {row.goal:.2f}", row.verdict())))
 
 
 def show_split(row: Row) -> str:

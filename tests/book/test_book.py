@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from bs4 import BeautifulSoup
 
 ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
@@ -262,6 +263,28 @@ def test_extension_escapes_prose_of_docstrings_but_not_code():
     assert lines[2:] == [">>> a = x_ * 2 | 3", "", "::", "", "   a * b"]
 
 
+def test_extension_puts_kaggle_beside_colab_with_the_same_notebook():
+    file = "a/b/blob/main/notebooks/04-vae.ipynb"
+    colab = {
+        "type": "link",
+        "text": "Colab",
+        "tooltip": "Launch on Colab",
+        "icon": "_static/images/logo_colab.png",
+        "url": f"https://colab.research.google.com/github/{file}",
+    }
+    other = {"type": "link", "text": "Repository", "url": "https://github.com/a/b"}
+    groups = [{"buttons": [colab]}, {"buttons": [other]}, {"type": "link", "url": "x"}]
+    bookpages.add_kaggle(None, "", "", {"header_buttons": groups}, None)
+    assert [len(group.get("buttons", [])) for group in groups] == [2, 1, 0]
+    kaggle = groups[0]["buttons"][1]
+    address = f"https://github.com/{file}"
+    assert kaggle["url"] == f"https://kaggle.com/kernels/welcome?src={address}"
+    assert kaggle["text"] == "Kaggle" and kaggle["tooltip"] == "Launch on Kaggle"
+    assert "colab" not in json.dumps(kaggle).lower()
+    # Without a public address there is no launch button, so none of Kaggle's.
+    bookpages.add_kaggle(None, "", "", {}, None)
+
+
 def test_extension_keeps_the_lines_of_formulas_in_docstrings():
     given = ["For t:", "  a = b,", "  c = d.", "Then.", "", "Args:", "    x: one", ""]
     wanted = ["For t:", "", "| a = b,", "| c = d.", "", "Then.", *given[4:]]
@@ -361,6 +384,22 @@ def test_built_pages_have_alt_text_and_nothing_of_the_machine(built):
 def test_built_front_page_lists_exactly_the_chapters_that_exist(built):
     for path in NOTEBOOKS:
         assert f'href="../notebooks/{path.stem}.html"' in built["book/intro.html"]
+
+
+@pytest.mark.built
+@each_notebook
+def test_built_solutions_are_folded_and_lead_to_their_exercises(built, path):
+    page = BeautifulSoup(built[f"notebooks/{path.stem}.html"], "html.parser")
+    exercises = {box["id"] for box in page.select("div.exercise")}
+    solved = []
+    for box in page.select("div.solution"):
+        solved += [a["href"][1:] for a in box.select(".admonition-title a[href]")]
+        (fold,) = box.find_all("details", class_="answer", open=False)
+        assert not fold.select(".admonition-title") and len(fold.get_text()) > 40
+    assert exercises and sorted(solved) == sorted(exercises)
+    for box in page.select("div.exercise"):
+        names = [s.get_text() for s in box.select("details.answer > summary")]
+        assert names == ["First hint", "Second hint"]
 
 
 @pytest.mark.built

@@ -66,6 +66,17 @@ def test_what_is_asked_comes_before_the_figure_and_prose_becomes_notes():
     assert "secret" not in everything and "exercise" not in everything
 
 
+@pytest.mark.parametrize(
+    ("before", "shown"),
+    [("Afterwards you can", True), ("Two models:", True), ("Both are made.", False)],
+)
+def test_the_words_that_a_list_completes_stand_above_it(before, shown):
+    html = f"<section><h2>A</h2><p>{before}</p><ul><li>count</li></ul></section>"
+    (slide,) = make_slides.slides_of(tag(html))
+    assert slide.shown[-1] == "<ul><li>count</li></ul>"
+    assert (f"<p>{before}</p>" in slide.shown, len(slide.notes)) == (shown, 1 - shown)
+
+
 def test_a_section_that_a_chapter_does_not_have_is_named(tmp_path):
     page = tmp_path / "02-a.html"
     page.write_text(f"<article><section><h1>{TITLE}</h1>{SECTION}</section></article>")
@@ -96,6 +107,44 @@ def lecture(
     make_slides.make([make_slides.Lecture(1, "One lecture", 90, parts)], folder)
     visit = Visit(browser, folder.resolve().as_uri())
     yield visit, (folder / "lecture-1.html").resolve().as_uri()
+    visit.context.close()
+
+
+# Words of a table, and the line in the corner, that are broken over two lines.
+BROKEN = r"""() => [...document.querySelectorAll("th, td, #place")].flatMap(cell => {
+  const walk = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), found = [];
+  while (walk.nextNode())
+    for (const word of walk.currentNode.data.matchAll(
+        cell.id ? /.+/g : /[\p{L}]+/gu)) {
+      const range = document.createRange();
+      range.setStart(walk.currentNode, word.index);
+      range.setEnd(walk.currentNode, word.index + word[0].length);
+      const tops = [...range.getClientRects()].map(box => Math.round(box.top));
+      if (new Set(tops).size > 1) found.push(word[0]);
+    }
+  return found;
+})"""
+
+
+@pytest.mark.browser
+def test_a_phone_breaks_no_word_of_a_table_and_not_the_place(browser, tmp_path):
+    if not (HTML / "index.html").exists():
+        pytest.skip("the book is not built: make book")
+    parts = (("02", "When the integral cannot be computed: sampling"),)
+    make_slides.make([make_slides.Lecture(1, "One lecture", 90, parts)], tmp_path)
+    address = (tmp_path / "lecture-1.html").resolve().as_uri()
+    visit = Visit(browser, tmp_path.resolve().as_uri())
+    opened = visit.open(address, (390, 844))
+    row = f"<th>dynamic</th><td>threshold</td><td>{'as they were drawn ' * 9}</td>"
+    table = f"<table><tr>{row}</tr></table>"
+    opened.evaluate(
+        """html => document.querySelector(".slide")
+          .insertAdjacentHTML("beforeend", html)""",
+        f'<div class="pst-scrollable-table-container">{table}</div>',
+    )
+    assert opened.evaluate(BROKEN) == []
+    place = "() => document.querySelector('nav').getBoundingClientRect().left"
+    assert opened.evaluate(place) >= 0
     visit.context.close()
 
 

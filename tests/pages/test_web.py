@@ -60,6 +60,7 @@ SMALL: dict[str, Any] = {
         "tiny", latent_attention="sigmoid", space="masked"
     ),
     "glas-softmax": GLASConfig.preset("tiny", latent_attention="softmax"),
+    "glas-scaled-softmax": GLASConfig.preset("tiny", latent_attention="scaled-softmax"),
     "glas-content": GLASConfig.preset("tiny", latent_attention="content"),
     "glas-without": GLASConfig.preset("tiny", latent_attention="none"),
 }

@@ -17,7 +17,7 @@ ROW = Row("A", "VAE", "mnist-dynamic/vae", "mnist-dynamic", "test", "−ELBO")
 LONG = replace(
     ROW,
     ours=88.5,
-    images_se=0.25,
+    images_se=0.2,
     published=90.0,
     gap=-1.5,
     goal=89.0,
@@ -28,10 +28,10 @@ LONG = replace(
 
 
 def test_a_line_has_its_verdict_and_a_short_training_has_a_dagger_instead():
-    cells = ["VAE", "88.50", "0.25", "90.00", "−1.50", "≤ 89.00, reached", "1,500"]
+    cells = ["VAE", "88.50", "0.20", "90.00", "−1.50", "≤ 89.00, reached", "1,500"]
     assert Line(LONG, short=False).cells() == cells
     cut = replace(LONG, state="15 of 1500 epochs")
-    cells = ["VAE †", "88.50", "0.25", "90.00", "−1.50", "≤ 89.00", "15 of 1500"]
+    cells = ["VAE †", "88.50", "0.20", "90.00", "−1.50", "≤ 89.00", "15 of 1500"]
     assert Line(cut, short=True).cells() == cells
     quoted = replace(LONG, from_memory=True, published_split="unverified")
     assert Line(quoted, short=False).cells()[3] == "90.00 ‡ §"
@@ -61,7 +61,7 @@ def test_as_text_it_is_the_table_and_not_its_fields():
 def test_a_weighted_line_names_k_images_and_both_errors():
     row = replace(LONG, bound="importance-weighted", K=5000, images=1000)
     cells = Line(replace(row, split_se=0.07), False).cells()
-    assert cells[0] == "VAE (K 5,000 on 1,000 images)" and cells[2] == "0.25 (0.07)"
+    assert cells[0] == "VAE (K 5,000 on 1,000 images)" and cells[2] == "0.20 (0.07)"
     assert Line(replace(row, images_se=None), False).cells()[2] == "? (?)"
 
 

@@ -8,6 +8,7 @@ import json
 import math
 import random
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ from drawlib.results.tables import (
     weighted,
     write_tables,
 )
-from drawlib.results.tables_show import COLUMNS
+from drawlib.results.tables_show import COLUMNS, Row, show_goal
 from drawlib.results.zoo import Record, published, records
 
 VAE, V1 = "mnist-dynamic/vae-source", "mnist-dynamic/vae-source-V1"
@@ -273,6 +274,36 @@ def test_what_is_compared_may_be_a_part_of_the_recipe():
     assert row.difference is not None and row.difference.mean == 1.0
     found[1].values["train_config"]["lr"] = 2e-3
     assert table("A-recipe", found).rows[1].difference is None
+
+
+@pytest.mark.parametrize(
+    ("ours", "images_se", "verdict"),
+    [
+        (4.0, 0.05, "reached"),
+        (4.0, 0.2, "open"),
+        (4.5, 0.2, "open"),
+        (4.7, 0.2, "missed"),
+        (4.5, 0.1, "missed"),
+        (4.5, None, "missed"),
+    ],
+)
+def test_a_goal_within_two_standard_errors_is_open(ours, images_se, verdict):
+    row = Row("D", "a", "n", "p", "test", "error", goal=4.2, images_se=images_se)
+    row = replace(row, ours=ours, reached=ours <= 4.2)
+    assert row.verdict() == verdict
+    assert show_goal(row) == f"≤ 4.20, {verdict}"
+    # A row with a dagger has no verdict at all.
+    assert show_goal(replace(row, reached=None)) == "≤ 4.20"
+
+
+def test_every_table_has_the_same_rule_of_verdicts():
+    """From the records, by another way: their own numbers and errors."""
+    judged = [r for n in table_names() for r in table(n).rows if r.reached is not None]
+    assert len(judged) > 10
+    for row in judged:
+        away = (row.ours - row.goal) / (row.images_se or 1e-9)
+        expected = "missed" if away > 2 else "reached" if away < -2 else "open"
+        assert show_goal(row).endswith(f", {expected}"), row.label
 
 
 def test_another_protocol_or_bound_gives_no_gap():

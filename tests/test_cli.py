@@ -23,6 +23,7 @@ from drawlib.__main__ import COMMANDS, main
 from drawlib.data.protocols import DATASETS
 from drawlib.draw import DRAW
 from drawlib.evaluation import evaluate
+from drawlib.machine.progress import progress_bar
 from drawlib.results.runs import load_run
 from drawlib.results.zoo import load_weights, save_weights
 from drawlib.training import train as trainer
@@ -93,6 +94,12 @@ def test_a_reader_that_leaves_early_is_no_complaint(how, what):
 def test_a_closed_output_is_no_complaint(monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
     assert main(["data"]) == 0
+
+
+def test_a_closed_standard_error_ends_no_work(monkeypatch):
+    """The bar had nowhere to write, and its AttributeError nowhere to be read."""
+    monkeypatch.setattr(sys, "stderr", None)
+    assert list(progress_bar(range(3), "steps")) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])

@@ -537,7 +537,7 @@ def test_a_name_that_is_no_text_is_refused_in_one_line(name):
         (np.zeros((9, 4, 4), np.int64), ("int64", "bool or uint8")),
         (np.zeros((9, 4), np.uint8), ("shape (9, 4)",)),
         (np.zeros((9, 2, 4, 4), np.uint8), ("1 or 3 channels",)),
-        (np.zeros((0, 4, 4), np.uint8), ("shape (0, 1, 4, 4)",)),
+        (np.zeros((0, 4, 4), np.uint8), ("shape (0, 4, 4)",)),
         (np.zeros((2, 4, 4), np.uint8), ("holds 2 images",)),
     ],
 )

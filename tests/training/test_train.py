@@ -32,6 +32,7 @@ from toy_runs import (
 )
 
 from drawlib.data.sets import Data, stratified_subset
+from drawlib.diffusion import Diffusion, DiffusionConfig
 from drawlib.evaluation import evaluate
 from drawlib.glas import GLAS, GLASConfig
 from drawlib.machine import stopping
@@ -690,8 +691,9 @@ def test_lower_precision_trains_and_leaves_the_setting_alone(tmp_path, precision
 
 
 def test_compile_asks_for_nothing_of_a_model_without_a_fast_path(tmp_path):
-    model, _ = run(tmp_path, compile=True, epochs=1)
-    assert not hasattr(model, "fast_path")
+    small = Diffusion(DiffusionConfig.preset("tiny", image_shape=(1, 8, 8)))
+    model, _ = run(tmp_path, toy_data(side=8), small, compile=True, epochs=1)
+    assert not hasattr(model, "fast_path") and model.compiled_bound is None
 
 
 def test_compile_gives_a_recurrent_model_its_fast_path(tmp_path, monkeypatch):

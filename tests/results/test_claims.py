@@ -596,6 +596,23 @@ def test_who_may_stop_anywhere_draws_in_24_of_64_steps_as_chapter_16_says():
     assert (anytime.epochs, plain.epochs) == ("16", "36 + 24")
 
 
+def test_a_softmax_with_a_size_of_its_own_is_ahead_as_chapter_13_says():
+    """Rows of chapter 13 by seed, 0 to 3; the seeds of one lie close together."""
+    plain, sized, sigmoid = (
+        {
+            r["seed"]: r["bounds"]["test"]["neg_elbo"]
+            for r in records("mnist-fixed", f"glas-{row}-t16")
+        }
+        for row in ("softmax", "scaled-softmax", "sigmoid")
+    )
+    assert set(plain) == set(sized) == set(sigmoid) == {0, 1, 2, 3}
+    assert 11 < fmean(plain.values()) - fmean(sized.values()) < 12
+    assert 2.5 < fmean(sigmoid.values()) - fmean(sized.values()) < 3.5
+    assert max(sized.values()) - min(sized.values()) < 1
+    assert max(plain.values()) - min(plain.values()) > 7
+    assert max(sized.values()) < min(sigmoid.values()) < min(plain.values())
+
+
 def test_early_nats_do_not_explain_early_samples_as_chapter_12_says():
     """Nats of the first four steps, and their share: none, Cauchy, generative."""
 

@@ -16,7 +16,7 @@ from drawlib.results.zoo import Record, records
 
 __all__ = ["Glance", "Line", "glance", "has_short", "is_short"]
 
-TABLES = ("A", "B", "B-weighted", "C", "D")
+TABLES = ("A", "B", "B-weighted", "C", "D", "F", "G")
 HEADS = ("row", "ours", "±", "published", "gap", "goal", "epochs")
 WEIGHTED = BOUNDS["neg_iw"]
 MARKS = (
@@ -131,7 +131,10 @@ class Glance:
             for heading, part in by_table
             for cells in ([heading], *(line.cells() for line in part))
         ]
-        about = "In one table: nats per image, lower is better; D: per cent of errors. "
+        about = (
+            "In one table: nats per image (F: per word; D: per cent of errors), lower "
+            "is better. "
+        )
         return Shown(HEADS, lines, about + " ".join(MARKS))
 
     def to_html(self) -> str:

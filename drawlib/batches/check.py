@@ -112,8 +112,8 @@ def check_record(
 
     K, n = weighted["samples"], len(subset)
     # What K samples of n images take, from what one sample of others took.
-    affordable = int(seconds / max(one_pass, 1e-9) * len(once) / n)
-    used = min(K, max(20, affordable))
+    affordable = seconds / max(one_pass, 1e-9) * len(once) / n
+    used = int(min(K, max(20, affordable)))
     ours = measured(model, data, subset, used)
     findings: list[Finding] = []
 

@@ -21,6 +21,7 @@ from toy_batch import BAD, QUICK, SLOW, make_toy, undisturbed
 from toy_runs import toy_data, use_toy_data
 
 from drawlib.__main__ import main
+from drawlib.batches.check import check_record
 from drawlib.batches.jobs import BatchFailed, Job, adopt, describe, gather, jobs_for
 from drawlib.batches.reproduce import reproduce
 from drawlib.data.sets import stratified_subset
@@ -705,6 +706,14 @@ def test_the_last_step_of_a_lowered_K_has_an_error_of_its_own(shipped, monkeypat
     step = 0.5 + 4 * (here + half) ** 0.5  # of one doubling, 20 to 40
     low = 100 - module.arithmetic(100.0) - 4 * (2 * here) ** 0.5 - step
     assert weighted.low == pytest.approx(low, abs=1e-9)
+
+
+def test_a_record_is_checked_with_its_own_K_where_no_time_is_given(shipped):
+    (record,) = (r for r in zoo.records(root=shipped) if r.model == "same")
+    model = zoo.load_pretrained(record.name, root=shipped)
+    *_, weighted = check_record(record, model, toy_data())
+    assert f"K {record['importance_weighted']['samples']}" in weighted.what
+    assert "checked with" not in weighted.what
 
 
 def test_a_lowered_K_is_said_and_allows_no_lower_record_than_it_must(

@@ -140,7 +140,7 @@ def letter_windows(
     shuffles: int = 200,
     seed: int = 0,
 ) -> LetterWindows:
-    """Measure Eq. (W1) on all words of a split, one posterior draw a word.
+    """Measure Eq. (W1) on all words of a split, one posterior draw per word.
 
     Raises:
         ValueError: for a model without a window on L, or images that are no words.
@@ -194,8 +194,8 @@ def letter_windows(
 def measure_windows(model: GLAS, data: Data, run_dir: Path) -> Path:
     """Write ``letter_windows`` of a trained model, and of one of its size that is not.
 
-    Windows follow the words in any network; what training made of them is what the
-    second one lacks.
+    Windows follow the words in any network, so the second one is the control: training
+    explains only what the two do not share.
     """
     with torch.random.fork_rng([]):
         torch.manual_seed(0)

@@ -29,7 +29,7 @@ MODELS = {
     "DRAW that may stop early": "mnist-fixed/draw-attention-t16-anytime-0",
     "DRAW without attention": "mnist-fixed/draw-no-attention-t16-0",
     "GLAS, its window on L": "mnist-fixed/glas-cauchy-t16-0",
-    "DRAW with attention, two digits": "mnist-two/draw-attention-t16-0",
+    "DRAW with attention, two digits": "mnist-two/draw-attention-t16-long-0",
 }
 SHAPE = (1, 28, 28)  # of what is drawn first
 

@@ -6,15 +6,19 @@ digit which each step prefers (``one_at_a_time``), and that which fits one chang
 digit to the other (``one_after_the_other``). The last one is high also for steps that
 prefer a digit by chance, so it is measured once more with each image's steps in an
 order that is drawn: what is left is the order's own.
+
+One window may span two digits that lie close together, so the shares are also given for
+pairs by the distance between their digits' centres of ink.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from drawlib.bound import evaluation_mode
@@ -24,7 +28,10 @@ from drawlib.recurrent import Recurrent
 from drawlib.results import zoo
 from drawlib.trace import one_after_the_other, one_at_a_time, written_ink
 
-__all__ = ["Turns", "measure_turns", "read_turns", "turns", "turns_of"]
+__all__ = ["Turns", "distances", "measure_turns", "read_turns", "turns", "turns_of"]
+
+EDGES = (0.0, 8.0, 14.0, 20.0, 26.0, 60.0)  # pixels
+RANGES = ((0.0, 60.0), *pairwise(EDGES))
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,7 @@ class Turns:
     """Shares of the ink on pairs of digits: means over images, each with its error.
 
     Attributes:
+        distance: of which pairs: from how many pixels on, and below how many.
         alike: the share of the digit with more ink: all steps as one.
         at_a_time: ``one_at_a_time``.
         after: ``one_after_the_other``.
@@ -41,6 +49,7 @@ class Turns:
     """
 
     images: int
+    distance: list[float]
     alike: list[float]
     at_a_time: list[float]
     after: list[float]
@@ -49,8 +58,31 @@ class Turns:
     order: list[float]
 
 
+def distances(
+    parts: UInt8[Tensor, "batch 2 height width"],
+) -> Float[Tensor, " batch"]:
+    """How far the centres of ink of two parts lie apart, in pixels.
+
+    Example:
+        >>> parts = torch.zeros(1, 2, 9, 9, dtype=torch.uint8)
+        >>> parts[0, 0, 1, 1] = parts[0, 1, 4, 5] = 255
+        >>> distances(parts)
+        tensor([5.])
+    """
+    ink = parts.float()
+    down, across = (torch.arange(float(n)) for n in ink.shape[2:])
+    total = ink.sum((2, 3))
+    y = torch.einsum("bkij,i->bk", ink, down) / total
+    x = torch.einsum("bkij,j->bk", ink, across) / total
+    return torch.hypot(y[:, 0] - y[:, 1], x[:, 0] - x[:, 1])
+
+
 def turns_of(
-    ink: Float[Tensor, "T batch 2"], *, shuffles: int = 20, seed: int = 0
+    ink: Float[Tensor, "T batch 2"],
+    distance: tuple[float, float] = RANGES[0],
+    *,
+    shuffles: int = 20,
+    seed: int = 0,
 ) -> Turns:
     """The shares of given ink; images without any are left out.
 
@@ -74,12 +106,16 @@ def turns_of(
         return [share.mean().item(), (share.std() / len(share) ** 0.5).item()]
 
     of_each = (alike, each, after, shuffled, each - alike, after - shuffled)
-    return Turns(ink.shape[1], *map(mean, of_each))
+    return Turns(ink.shape[1], list(distance), *map(mean, of_each))
 
 
 @torch.no_grad()
-def turns(model: Recurrent, data: Data, images: int = 2000, *, seed: int = 0) -> Turns:
+def turns(
+    model: Recurrent, data: Data, images: int = 2000, *, seed: int = 0
+) -> list[Turns]:
     """The shares of a model on the first test images, one posterior draw per image.
+
+    First of all pairs, then by distance; a range without a pair is left out.
 
     Raises:
         ValueError: for data whose images have no parts.
@@ -104,7 +140,13 @@ def turns(model: Recurrent, data: Data, images: int = 2000, *, seed: int = 0) ->
         ):
             seen = model.trace(x.to(where), generator=generator)
             found.append(written_ink(seen, parts.to(where)).cpu())
-    return turns_of(torch.cat(found, 1), seed=seed)
+    ink, apart = torch.cat(found, 1), distances(test.parts[:images].cpu())
+    shares = []
+    for low, high in RANGES:
+        chosen = (low <= apart) & (apart < high)
+        if chosen.any():
+            shares.append(turns_of(ink[:, chosen], (low, high), seed=seed))
+    return shares
 
 
 def measure_turns(model: Recurrent, data: Data, path: Path) -> Path:
@@ -112,22 +154,22 @@ def measure_turns(model: Recurrent, data: Data, path: Path) -> Path:
     values = {
         "protocol": data.name,
         "neg_elbo": evaluate(model, data, "test", samples=1).neg_elbo,
-        "turns": asdict(turns(model, data)),
+        "turns": [asdict(shares) for shares in turns(model, data)],
         "data_sha256": dict(data.sha256),
         **zoo.describe_environment(next(model.parameters()).device),
     }
     return zoo.write_json(path, values)
 
 
-def read_turns(root: Path | None = None) -> dict[str, Turns]:
+def read_turns(root: Path | None = None) -> dict[str, list[Turns]]:
     """What ``measure_turns`` wrote, by the model's name; left out, of those that ship.
 
     Example:
-        >>> for name, found in read_turns().items():
-        ...     assert found.images == 2000 and found.gain[0] > 0, name
+        >>> for name, (whole, *by_distance) in read_turns().items():
+        ...     assert sum(part.images for part in by_distance) == whole.images
     """
     folder = (root or zoo.ZOO) / "mnist-two" / "turns"
     return {
-        path.stem: Turns(**zoo.read_json(path)["turns"])
+        path.stem: [Turns(**each) for each in zoo.read_json(path)["turns"]]
         for path in sorted(folder.glob("*.json"))
     }

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
 from drawlib.data.protocols import Protocol
 from drawlib.data.sets import Data, Split
 from drawlib.draw import DRAW, DRAWConfig
-from drawlib.results.turns import measure_turns, read_turns, turns, turns_of
+from drawlib.results.turns import (
+    distances,
+    measure_turns,
+    read_turns,
+    turns,
+    turns_of,
+)
 
 SHAPE = (1, 6, 4)
 PAIRS = {"attention": "gaussian", "image_shape": SHAPE}
@@ -59,7 +67,17 @@ def test_a_file_of_turns_holds_what_was_measured(tmp_path):
     measure_turns(model, data, tmp_path / "mnist-two" / "turns" / "mine-0.json")
     assert torch.equal(torch.get_rng_state(), again)
     assert read_turns(tmp_path) == {"mine-0": turns(model, data)}
-    assert turns(model, data, images=4).images == 4
+    # The halves of all six lie three rows apart.
+    whole, near = turns(model, data, images=4)
+    assert (whole.images, whole.distance) == (4, [0, 60])
+    assert near == dataclasses.replace(whole, distance=[0, 8])
+
+
+def test_pairs_are_told_apart_by_the_distance_of_their_centres_of_ink():
+    parts = torch.zeros(3, 2, 60, 60, dtype=torch.uint8)
+    parts[:, 0, 10, 10] = 200
+    parts[0, 1, 10, 12], parts[1, 1, 40, 50], parts[2, 1, 10, 23:26] = 9, 9, 9
+    assert distances(parts).tolist() == pytest.approx([2, 50, 14])
 
 
 def test_images_without_parts_are_refused():

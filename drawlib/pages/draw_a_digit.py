@@ -19,6 +19,7 @@ from drawlib.machine.files import write_atomically
 from drawlib.pages import web
 from drawlib.pages.animation import redrawing
 from drawlib.pages.pad import SCRIPTS, describe_live, first_of_each, texts
+from drawlib.results.turns import EDGES, distances
 from drawlib.results.zoo import load_pretrained, records
 
 __all__ = ["MODELS", "page_html", "picture", "some_test_digits", "write_assets"]
@@ -130,9 +131,10 @@ def write_assets(folder: Path, *, images: int = 1000) -> dict[str, web.WebModel]
         text = path.read_text(encoding="utf-8")
         text += f"window.drawlibModels[{json.dumps(name)}].live = {json.dumps(live)};\n"
         if test.parts is not None:
-            # Some that lie apart. Digits of the usual size: the pen stays as it was.
-            alone = ((test.parts > 0).sum(1) < 2).flatten(1).all(1)
-            pairs = {**first_of_each(test.images[alone][:5], None, offer), "pen": 1}
+            # Some that lie far apart, which are drawn one after the other. Digits of
+            # the usual size: the pen stays as it was.
+            apart = distances(test.parts) >= EDGES[-2]
+            pairs = {**first_of_each(test.images[apart][:5], None, offer), "pen": 1}
             text += f"window.drawlibExamples.push({json.dumps(pairs)});\n"
         if len(text.encode()) > web.MOST_BYTES:
             raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from drawlib.data.protocols import Protocol
 from drawlib.data.sets import Data, Split
 from drawlib.draw import DRAW, DRAWConfig
 from drawlib.results.turns import (
+    RANGES,
     distances,
     measure_turns,
     read_turns,
@@ -83,3 +85,31 @@ def test_pairs_are_told_apart_by_the_distance_of_their_centres_of_ink():
 def test_images_without_parts_are_refused():
     with pytest.raises(ValueError, match="images of pairs have no parts"):
         turns(DRAW(DRAWConfig.preset("tiny", **PAIRS)), pairs(parts=False))
+
+
+def test_digits_that_lie_far_apart_are_drawn_one_after_the_other():
+    """Chapter 11 and the page say so; of those that lie close, one window sees both."""
+    found = read_turns()["draw-attention-t16-long-0"]
+    whole, *by_distance = found
+    assert [part.distance for part in by_distance] == [list(r) for r in RANGES[1:]]
+    after = [part.after[0] for part in by_distance]
+    assert after == sorted(after) and after[-1] > 0.75 > 0.7 > after[0]
+    # Four fifths of what the turns gain there is gained by a single change.
+    far = by_distance[-1]
+    assert far.after[0] - far.alike[0] > 0.8 * far.gain[0]
+    assert all(part.order[0] > 5 * part.order[1] for part in (whole, far))
+    # Of all pairs: an eighth, four fifths of it, and more than half of that.
+    gained = whole.after[0] - whole.alike[0]
+    assert whole.gain[0] == pytest.approx(1 / 8, abs=0.005)
+    assert gained == pytest.approx(0.8 * whole.gain[0], abs=0.005)
+    assert 0.5 * gained < whole.order[0] < 0.6 * gained
+
+
+def test_twenty_more_epochs_brought_the_order():
+    """And the turns gained three quarters before, the order less than half."""
+    short, long = (read_turns()[f"draw-attention-t16{row}-0"] for row in ("", "-long"))
+    for before, now in zip(short[2:], long[2:], strict=True):
+        apart = now.order[0] - before.order[0]
+        assert apart > 4 * math.hypot(now.order[1], before.order[1])
+    assert short[0].gain[0] == pytest.approx(0.75 * long[0].gain[0], abs=0.005)
+    assert short[0].order[0] < 0.5 * long[0].order[0]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drawlib.bound import LatentModel, check_images, evaluation_mode
+from drawlib.bound import LatentModel, check_images, check_weights, evaluation_mode
 from drawlib.config import whole_number
 from drawlib.data.sets import Data, stratified_subset
 from drawlib.likelihood import bits_per_dimension, with_bits
@@ -208,8 +208,7 @@ def check_kinds(model: Any, data: Any) -> None:
 
     Raises:
         TypeError: for a name, a tensor, a class, or a model inside of another module.
-        ValueError: for weights in float16 or bfloat16, whose sums over pixels are off
-            by tenths of a nat.
+        ValueError: as ``check_weights``.
 
     Example:
         >>> check_kinds("mnist-fixed/draw-attention-t16-0", None)
@@ -226,12 +225,7 @@ def check_kinds(model: Any, data: Any) -> None:
             f"data is a {type(data).__name__}; allowed: a data set, such as load_data "
             "gives"
         )
-    for name, weight in model.named_parameters():
-        if weight.dtype in (torch.float16, torch.bfloat16):
-            raise ValueError(
-                f"{name} is {weight.dtype}; allowed: float32 or float64, for example "
-                "model.float() (a training's precision is TrainConfig.precision)"
-            )
+    check_weights(model)
 
 
 def check_likelihood(model: Any, data: Data, *splits: str) -> None:

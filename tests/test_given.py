@@ -9,8 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from drawlib import Data, TrainConfig, evaluate, fit
+from drawlib import Classifier, ClassifierConfig, Data, TrainConfig, evaluate, fit
+from drawlib.annealing import AISConfig, ais, sandwich
 from drawlib.data.download import DataError
+from drawlib.evaluation import estimate
+from drawlib.likelihood import (
+    Bernoulli,
+    Categorical,
+    DiscretisedLogistic,
+    check_support,
+)
 from drawlib.models import CONFIGS, build
 from drawlib.pages import explorer
 
@@ -31,6 +39,9 @@ def tiny(kind: str, **changes):
     torch.manual_seed(0)
     own = {"likelihood": "bernoulli", "image_shape": (1, 28, 28), **changes}
     return build(CONFIGS[kind].preset("tiny", **own)).eval()
+
+
+CLASSIFIER = Classifier(ClassifierConfig.preset("tiny"))
 
 
 def seeded() -> torch.Generator:
@@ -100,6 +111,106 @@ def test_what_is_no_model_is_told_by_its_kind(model, told, tmp_path):
     if isinstance(model, nn.Module):
         with pytest.raises(TypeError, match=told):
             fit(model, DATA, TrainConfig(epochs=1), tmp_path, progress=False)
+
+
+@pytest.mark.parametrize(
+    "model", ["mnist-fixed/x", nn.DataParallel(tiny("vae")), CLASSIFIER]
+)
+def test_what_has_no_bound_is_told_before_it_is_measured(model, tmp_path):
+    """They ended in "has no attribute 'image_shape'", 'training_noise' or 'bound'."""
+    x, told = torch.zeros(2, 1, 28, 28), f"model is a {type(model).__name__}"
+    asked = [
+        lambda: ais(model, x, AISConfig(1, 2)),
+        lambda: sandwich(model, 2, AISConfig(1, 2)),
+        lambda: evaluate(model, DATA, "test", samples=1),
+        lambda: fit(model, DATA, TrainConfig(epochs=1), tmp_path, progress=False),
+    ]
+    for ask in asked[: None if isinstance(model, nn.Module) else 3]:
+        with pytest.raises(TypeError, match=told):
+            ask()
+
+
+def bits(n: int) -> torch.Tensor:
+    return (torch.rand(n, 1, 28, 28, generator=seeded()) > 0.5).float()
+
+
+@pytest.mark.parametrize("kind", ["vae", "ladder", "draw"])
+def test_what_measures_takes_images_noise_and_steps_of_any_type(kind):
+    """``bound`` was called with them as they were: "mat1 and mat2 must have …"."""
+    model, x, budget = tiny(kind).double(), bits(2), AISConfig(2, 3)
+    noise, steps = model.noise(2, seeded()), [0.25, 0.5]
+    given = noise if isinstance(noise, tuple) else (noise,)
+    coarse = tuple(eps.float() for eps in given)
+    fine = tuple(eps.double() for eps in coarse)
+    results = [
+        ais(model, images, budget, steps=sizes, posterior=z if len(z) > 1 else z[0])
+        for images, sizes, z in (
+            (x, steps, coarse),
+            (x.double(), np.array(steps), fine),
+            (x.double(), torch.tensor(steps), fine),
+        )
+    ]
+    for other in results[1:]:
+        assert torch.equal(results[0].log_weights, other.log_weights)
+    one, two = (estimate(model, images, 3, seeded()) for images in (x, x.double()))
+    assert torch.equal(one["log_iw"], two["log_iw"])
+
+
+MEASURED_WRONGLY = {
+    "channels last": (lambda m, x: estimate(m, x.movedim(1, 3), 2, seeded()), "shape"),
+    "K of 0": (lambda m, x: estimate(m, x, 0, seeded()), "is 0; allowed: 1 or more"),
+    "K of 2.0": (lambda m, x: estimate(m, x, 2.0, seeded()), "a whole number"),
+    "no images": (lambda m, x: estimate(m, x[:0], 2, seeded()), "batch is empty"),
+    "chunk of 0": (lambda m, x: estimate(m, x, 2, seeded(), 0), "chunk is 0; allowed"),
+    "chunk of -5": (
+        lambda m, x: evaluate(m, DATA, samples=2, chunk=-5),
+        "chunk is -5; allowed: 1 or more",
+    ),
+    "grey values": (
+        lambda m, x: ais(m, 0.5 * x, AISConfig(1, 2)),
+        "images hold other values than Bernoulli has; allowed: 0 and 1",
+    ),
+    "posterior of fewer images": (
+        lambda m, x: ais(m, x, AISConfig(1, 2), posterior=m.noise(1)),
+        "noise has shape",
+    ),
+    "config": (lambda m, x: ais(m, x, {"chains": 2}), "config is a dict; allowed"),
+    "steps": (lambda m, x: ais(m, x, AISConfig(1, 3), steps="ab"), "steps is 'ab'"),
+}
+
+
+@pytest.mark.parametrize("what", MEASURED_WRONGLY)
+def test_what_cannot_be_measured_is_refused(what):
+    """An image with its channels last got a number, 28 times too high."""
+    call, told = MEASURED_WRONGLY[what]
+    with pytest.raises((TypeError, ValueError), match=told):
+        call(tiny("vae"), bits(2))
+
+
+@pytest.mark.parametrize(
+    ("of", "good", "bad"),
+    [
+        (Bernoulli(), [0.0, 1.0], [0.0, 0.5]),
+        (DiscretisedLogistic(1), [k / 255 for k in range(256)], [0.001, 1.0]),
+        (Categorical(), [1.0], [0.0]),
+    ],
+)
+def test_a_likelihood_knows_what_it_can_draw(of, good, bad):
+    """AIS on grey values gave a number that is no likelihood."""
+    check_support(of, torch.tensor(good).view(1, 1, 1, -1))
+    with pytest.raises(ValueError, match="other values than"):
+        check_support(of, torch.tensor(bad).view(1, 1, 1, -1))
+
+
+def test_the_last_seed_has_a_sandwich_too():
+    """Its chains have the seeds that follow, and there was none."""
+    assert sandwich(tiny("vae"), 2, AISConfig(2, 3), seed=2**32 - 1).finite
+
+
+def test_a_file_to_keep_may_be_named_by_text(tmp_path):
+    keep = str(tmp_path / "kept.json")
+    one, two = (ais(tiny("vae"), bits(2), AISConfig(1, 2), keep=keep) for _ in "12")
+    assert torch.equal(one.log_weights, two.log_weights)
 
 
 @pytest.mark.parametrize("data", ["mnist-fixed", torch.zeros(2, 1, 28, 28)])

@@ -454,10 +454,7 @@ def budget(model: Any, config: Any, chunk: Any) -> tuple[AISConfig, int]:
         TypeError, ValueError: as ``check_model``, and for another kind of config.
     """
     check_model(model)
-    if not isinstance(config, AISConfig | None):
-        given = type(config).__name__
-        raise TypeError(f"config is a {given}; allowed: an AISConfig, or None")
-    return config or AISConfig(), whole_number("chunk", chunk, lowest=1)
+    return AISConfig.given(config), whole_number("chunk", chunk, lowest=1)
 
 
 def run(

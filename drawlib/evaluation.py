@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from drawlib.bound import LatentModel, check_images, evaluation_mode
-from drawlib.config import whole_number
+from drawlib.config import of_kind, whole_number
 from drawlib.data.sets import Data, stratified_subset
 from drawlib.likelihood import bits_per_dimension, with_bits
 from drawlib.machine.distributed import ALONE, Team
@@ -255,11 +255,7 @@ def check_kinds(model: Any, data: Any) -> None:
         TypeError: data is a str; allowed: a data set, such as load_data gives
     """
     check_model(model)
-    if not isinstance(data, Data):
-        raise TypeError(
-            f"data is a {type(data).__name__}; allowed: a data set, such as load_data "
-            "gives"
-        )
+    of_kind("data", data, Data, "a data set, such as load_data gives")
 
 
 def check_likelihood(model: Any, data: Data, *splits: str) -> None:

@@ -4,12 +4,22 @@ import copy
 import itertools
 
 import jaxtyping
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from drawlib import Classifier, ClassifierConfig, Data, TrainConfig, evaluate, fit
+from drawlib import (
+    Classifier,
+    ClassifierConfig,
+    Data,
+    TrainConfig,
+    evaluate,
+    fit,
+    plots,
+    stratified_subset,
+)
 from drawlib.annealing import AISConfig, ais, sandwich
 from drawlib.data.download import DataError
 from drawlib.evaluation import estimate
@@ -19,8 +29,9 @@ from drawlib.likelihood import (
     DiscretisedLogistic,
     check_support,
 )
-from drawlib.models import CONFIGS, build
+from drawlib.models import CONFIGS, KINDS, build
 from drawlib.pages import explorer
+from drawlib.stops import stop_prior
 
 
 @pytest.fixture(autouse=True)
@@ -256,3 +267,115 @@ def test_positions_and_frames_are_whole_numbers():
 def test_names_of_arrays_that_are_numbers_are_told():
     with pytest.raises(DataError, match="arrays holds 1; allowed: images"):
         Data.from_arrays({1: np.zeros((9, 4, 4), bool)})
+
+
+MODELS = {**KINDS, "classifier": (Classifier, ClassifierConfig)}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_config_of_another_kind_is_refused(kind):
+    """The class was taken for a config: its attributes are the defaults."""
+    model, config = MODELS[kind]
+    for given in (config, {"z": 3}, "tiny", TrainConfig()):
+        told = f"config is .*; allowed: a {config.__name__}, such as"
+        with pytest.raises(TypeError, match=told):
+            model(given)
+
+
+BAD_TRAININGS = {
+    "config": ({"config": {"epochs": 1}}, "config is a dict; allowed: a TrainConfig"),
+    "on_epoch": ({"on_epoch": "x"}, "on_epoch is 'x'; allowed: a function, or None"),
+    "loss": ({"loss": "mse"}, "loss is 'mse'; allowed: a function, or None"),
+    "a number": ({"loss": lambda *_: 1.0}, "loss gave a float; allowed: a tensor of"),
+    "a loss per image": (
+        {"loss": lambda m, x, y, g: -m(x, generator=g).elbo},
+        r"loss gave a tensor of shape \(24,\)",
+    ),
+    "no weight": (
+        {"loss": lambda m, x, y, g: x.mean()},
+        "loss gave a tensor of shape .. that no weight is part of",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD_TRAININGS)
+def test_what_is_no_training_is_told_before_it_fails_inside(what, tmp_path):
+    given, told = BAD_TRAININGS[what]
+    asked = {"config": TrainConfig(epochs=1), **given}
+    with pytest.raises(TypeError, match=told):
+        fit(tiny("vae"), DATA, run_dir=tmp_path, progress=False, **asked)
+
+
+NO_FIGURES = {
+    "player of a model": (lambda m, x: explorer.player(m), "trace is a DRAW"),
+    "pad of a name": (lambda m, x: explorer.pad("mnist"), "model is a str"),
+    "pad with data": (lambda m, x: explorer.pad(m, DATA), "images is a Data"),
+    "models in a list": (lambda m, x: explorer.side_by_side([m], x), "models is a li"),
+    "no digits": (lambda m, x: explorer.filterbank_explorer(None), "digits is a None"),
+}
+
+
+@pytest.mark.parametrize("what", NO_FIGURES)
+def test_figures_of_what_is_none_are_refused_by_its_kind(what):
+    """They ended in 'function' object has no attribute 'shape', and the like."""
+    call, told = NO_FIGURES[what]
+    with pytest.raises(TypeError, match=f"{told}.*; allowed: "):
+        call(tiny("draw"), torch.zeros(1, 1, 28, 28))
+
+
+def test_a_subset_is_drawn_from_a_split_by_a_whole_number():
+    with pytest.raises(TypeError, match=r"split is a Data; allowed: .*data.test"):
+        stratified_subset(DATA, 3, 0)
+    with pytest.raises(ValueError, match="images is '3'; allowed: a whole number"):
+        stratified_subset(DATA.test, "3", 0)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda x: x / 255, "images are torch.float32; allowed: torch.uint8"),
+        (lambda x: x > 127, "images are torch.bool; allowed: torch.uint8"),
+        (lambda x: x.numpy(), "images are ndarray; allowed: torch.uint8"),
+    ],
+)
+def test_a_visit_begins_with_the_bytes_of_a_split(split, change, told):
+    """What a visit had made was divided by 255 again: nearly nothing but blanks."""
+    data = Data.from_arrays(np.full((9, 4, 4), 200, "u1"))
+    with pytest.raises(TypeError, match=told):
+        data.binarise(change(data.train.images), split=split)
+
+
+def test_batches_take_a_whole_number_and_a_generator():
+    data = Data.from_arrays(np.full((9, 4, 4), 200, "u1"))
+    for size in (2.5, True, "2"):
+        with pytest.raises(ValueError, match="batch size is .*; allowed: a whole"):
+            data.batches("train", size)
+    told = "generator is 3; allowed: a torch.Generator"
+    with pytest.raises(TypeError, match=told):
+        data.batches("train", 2, 3)
+    with pytest.raises(TypeError, match=told):
+        data.binarise(data.train.images, 3)
+
+
+def test_figures_take_arrays_and_refuse_levels_that_are_not_divided_yet():
+    """Grey levels up to 255 were clipped at 1: all ink."""
+    image = plots.show_images(np.ones((1, 1, 4, 4), "f4")).images[0]
+    assert image.get_array().max() == 1
+    with pytest.raises(ValueError, match="images go up to 255; allowed: 0 to 1"):
+        plots.show_images(torch.full((1, 1, 4, 4), 255, dtype=torch.uint8))
+    plt.close("all")
+
+
+@pytest.mark.parametrize("values", [{}, {"a": float("nan")}, {"a": float("inf")}])
+def test_bars_of_no_numbers_are_refused(values):
+    with pytest.raises(ValueError, match="values are .*; allowed: one or more, all fi"):
+        plots.bars(values)
+
+
+def test_the_stops_are_a_list_of_any_kind():
+    for given in ([0.5, 0.5], np.array([0.5, 0.5]), torch.tensor([0.5, 0.5])):
+        assert stop_prior(given, 2) == (0.5, 0.5)
+    for given in (0.5, None, [True, False]):
+        with pytest.raises(ValueError, match="stop is .*; allowed: a"):
+            stop_prior(given, 2)

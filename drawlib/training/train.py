@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from drawlib.bound import LatentModel, check_images
+from drawlib.config import of_kind
 from drawlib.data.sets import Data
 from drawlib.evaluation import check_likelihood
 from drawlib.fast.loop import accelerate
@@ -109,6 +110,10 @@ def fit(
         >>> history.column("epoch")
         [1, 2]
     """
+    of_kind("config", config, TrainConfig, "a TrainConfig")
+    for name, call in {"loss": loss, "on_epoch": on_epoch}.items():
+        if call is not None and not callable(call):
+            raise TypeError(f"{name} is {call!r:.60}; allowed: a function, or None")
     run_dir = Path(run_dir)
     lock = FileLock(run_dir / ".lock")
     team = join(config.device)
@@ -284,6 +289,7 @@ class Training:
                     self.generator.manual_seed(seed)
                 target = None if labels is None else labels[rows]
                 value = self.loss(self.model, x[rows], target, self.generator)
+                check_loss(value)
                 shown = value.detach()
         (value * self.share).backward()
         return value, shown
@@ -323,6 +329,29 @@ class Training:
         """Leave the weights that were asked for in the model; the log."""
         self.state.finish(self.model, self.average)
         return self.state.history()
+
+
+def check_loss(value: Any) -> None:
+    """Refuse what nothing can be learned from.
+
+    Raises:
+        TypeError: for anything but one number that depends on the weights.
+
+    Example:
+        >>> check_loss(torch.zeros(2))
+        Traceback (most recent call last):
+        TypeError: loss gave a tensor of shape (2,); allowed: a tensor of shape () ...
+    """
+    given = type(value).__name__
+    if isinstance(value, Tensor):
+        free = "" if value.requires_grad else " that no weight is part of"
+        given = f"tensor of shape {tuple(value.shape)}{free}"
+        if value.ndim == 0 and value.requires_grad:
+            return
+    raise TypeError(
+        f"loss gave a {given}; allowed: a tensor of shape () that depends on the "
+        "weights, such as a mean over the images"
+    )
 
 
 def check(model: Any, data: Data, loss: Loss | None) -> None:

@@ -379,3 +379,16 @@ def test_the_stops_are_a_list_of_any_kind():
     for given in (0.5, None, [True, False]):
         with pytest.raises(ValueError, match="stop is .*; allowed: a"):
             stop_prior(given, 2)
+
+
+def test_a_figure_of_no_numbers_is_refused():
+    """A browser reads no NaN: the page had stayed empty without a word."""
+    model = tiny("draw")
+    nn.init.constant_(next(model.parameters()), float("nan"))
+    x = torch.zeros(1, 1, 28, 28)
+    for ask in (
+        lambda: explorer.player(model.trace(x)),
+        lambda: explorer.side_by_side({"a": model}, x),
+    ):
+        with pytest.raises(ValueError, match="shows a number that is not finite"):
+            ask()

@@ -526,17 +526,17 @@ surnames, or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME, words:
             f"data set is {name!r:.80}, a {type(name).__name__}; allowed: a name, such "
             "as 'mnist-dynamic' or 'folder:PATH'"
         )
-    if is_words(name):
-        return Data.from_own(own_words(name))
-    if is_own(name):
-        return Data.from_own(own_images(name, root=root, download=download))
-    if name not in DATASETS:
+    if not (name in DATASETS or is_own(name) or is_words(name)):
         raise ValueError(
             f"data set {name!r} is unknown, allowed: {', '.join(DATASETS)}, "
             "or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME, words:PATH"
         )
     if labels and name != "mnist-fixed":
         raise ValueError(f"labels is True for {name}; allowed: for mnist-fixed alone")
+    if is_words(name):
+        return Data.from_own(own_words(name))
+    if is_own(name):
+        return Data.from_own(own_images(name, root=root, download=download))
     protocol, splitter = DATASETS[name], _SPLITTERS[name]
     if name == "cluttered-mnist":
         fragments = whole_number("fragments", fragments)

@@ -61,6 +61,17 @@ class LivePage:
     data: dict[str, Any]
     files: tuple[str, ...] = SCRIPTS
 
+    def __post_init__(self) -> None:
+        try:
+            json.dumps(self.data, allow_nan=False)
+        except (
+            ValueError
+        ):  # a browser reads neither NaN nor infinity, and shows nothing
+            raise ValueError(
+                f"the {self.kind} explorer shows a number that is not finite; allowed: "
+                "finite images, and a model with finite weights"
+            ) from None
+
     def __repr__(self) -> str:
         return f"<{self.kind} explorer>"
 

@@ -117,11 +117,15 @@ def fit(
     run_dir = Path(run_dir)
     lock = FileLock(run_dir / ".lock")
     team = join(config.device)
+    device, dtype = pick_device(team.device(config.device)), dtype_of(model)
+    # What is refused leaves no directory behind.
+    with for_training(device, dtype, config.precision):
+        check(model, data, loss)
+        team.check_batch(min(config.batch_size, len(data.train)), model, device)
     team.from_first(lambda: claim(run_dir, lock))
     try:
         if team.first:
             sweep(run_dir)
-        device, dtype = pick_device(team.device(config.device)), dtype_of(model)
         settings = for_training(device, dtype, config.precision)
         with settings, stop_signals(team.size > 1) as asked:
             training = Training(model, data, config, run_dir, device, loss, team, start)
@@ -212,12 +216,10 @@ class Training:
     ) -> None:
         self.model, self.config, self.loss, self.team = model, config, loss, team
         self.device, self.dtype = device, dtype_of(model)
-        check(model, data, loss)
         model.to(self.device)
         self.data = data = data.to(self.device)
         self.n = n = len(data.train)
         size = min(config.batch_size, n)
-        team.check_batch(size, model, device)
         # What a classifier sees is made from the images, and has another mean.
         has_mean = data.likelihood != "classification"
         at_mean = config.start_at_mean and has_mean and not start

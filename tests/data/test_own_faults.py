@@ -232,3 +232,10 @@ def test_labels_that_are_given_twice_are_refused():
     twice = {"images": np.zeros((9, 4, 4), "u1"), "labels": np.zeros(9, int)}
     with pytest.raises(DataError, match="labels are given twice, in images and"):
         Data.from_arrays(twice, np.ones(9, int))
+
+
+@pytest.mark.parametrize("kind", ["npy", "words"])
+def test_labels_of_what_is_not_mnist_fixed_are_refused(kind, tmp_path):
+    """`data npy:PATH --labels` ended in half a sentence."""
+    with pytest.raises(ValueError, match=f"labels is True for {kind}:.*; allowed: for"):
+        load_data(f"{kind}:{tmp_path}", labels=True)

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from drawlib.bound import LatentModel, Noise, evaluation_mode
+from drawlib.bound import LatentModel, Noise, evaluation_mode, images_for
 from drawlib.config import Config, at_least, one_of, refusal, whole_number
 from drawlib.evaluation import check_model, check_seed, mean_and_error
 from drawlib.likelihood import check_support, with_bits
@@ -437,7 +437,7 @@ def ais(
         (torch.Size([2]), torch.Size([2, 3]))
     """
     config, chunk = budget(model, config, chunk)
-    x = model.take_images(x)
+    x = images_for(model, x)
     if (of := getattr(model, "likelihood", None)) is not None:
         check_support(of, x)
     if posterior is not None:

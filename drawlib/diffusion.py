@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from drawlib.bound import Bound, Images, LatentModel, Noise, Source
+from drawlib.bound import Bound, Images, LatentModel, Noise, Source, images_for
 from drawlib.config import Config, at_least, one_of
 from drawlib.gaussian import Gaussian, standard
 from drawlib.likelihood import likelihood
@@ -294,7 +294,7 @@ class Diffusion(LatentModel):
 
         z_0 holds nearly every bit of x, and z_T none: neither would show anything.
         """
-        x = self.take_images(x)
+        x = images_for(self, x)
         taken, middle = self.take_noise(len(x), noise, generator), self.config.T // 2
         q = self.diffused(2 * x - 1, self.level(middle, x))
         chain = self.descend(q, taken[:, self.config.T - middle :])

@@ -10,7 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drawlib.bound import LatentModel, check_images, evaluation_mode
+from drawlib.bound import (
+    LatentModel,
+    check_images,
+    check_weights,
+    evaluation_mode,
+    images_for,
+)
 from drawlib.config import of_kind, whole_number
 from drawlib.data.sets import Data, stratified_subset
 from drawlib.likelihood import bits_per_dimension, with_bits
@@ -165,7 +171,7 @@ def estimate(
         ``reconstruction``, ``kl`` (images, groups), ``log_iw`` (log p̂_K) and ``ess``.
 
     Raises:
-        TypeError, ValueError: for images as ``check_images``, and for K or a chunk
+        TypeError, ValueError: for images as ``images_for``, and for K or a chunk
             below 1.
 
     Example:
@@ -176,7 +182,7 @@ def estimate(
         torch.Size([2])
     """
     samples = whole_number("samples (K)", samples, lowest=1)
-    chunk, x = whole_number("chunk", chunk, lowest=1), model.take_images(x)
+    chunk, x = whole_number("chunk", chunk, lowest=1), images_for(model, x)
     n = len(x)
     reconstruction = torch.zeros(n, dtype=torch.float64)
     kl = torch.zeros(n, 1, dtype=torch.float64)
@@ -215,8 +221,7 @@ def check_model(model: Any) -> None:
     Raises:
         TypeError: for a name, a tensor, a class, a model inside of another module, or a
             module without a bound, such as a classifier.
-        ValueError: for weights in float16 or bfloat16, whose sums over pixels are off
-            by tenths of a nat.
+        ValueError: as ``check_weights`` and ``check_values``.
 
     Example:
         >>> check_model("mnist-fixed/draw-attention-t16-0")
@@ -233,16 +238,11 @@ def check_model(model: Any) -> None:
             f"model is a {kind}, which has no bound; allowed: a model with one, or a "
             "fit with a loss of its own"
         )
+    check_values(model)
     check_weights(model)
-    for name, weight in model.named_parameters():
-        if weight.dtype in (torch.float16, torch.bfloat16):
-            raise ValueError(
-                f"{name} is {weight.dtype}; allowed: float32 or float64, for example "
-                "model.float() (a training's precision is TrainConfig.precision)"
-            )
 
 
-def check_weights(model: nn.Module) -> None:
+def check_values(model: nn.Module) -> None:
     """Refuse a model of which nothing has a value.
 
     Raises:

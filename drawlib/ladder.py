@@ -23,6 +23,7 @@ from drawlib.bound import (
     Noise,
     Source,
     evaluation_mode,
+    images_for,
 )
 from drawlib.config import Config, at_least, one_of
 from drawlib.gaussian import Gaussian, GaussianHead, merge, standard
@@ -266,7 +267,7 @@ class LadderVAE(LatentModel):
     def reconstruct(
         self, x: Images, *, noise: Noise | None = None, generator: Source = None
     ) -> Images:
-        x = self.take_images(x)
+        x = images_for(self, x)
         noise = self.take_noise(len(x), noise, generator)
         with running_statistics(self):
             return self.likelihood.mean(self.decode(self.infer(x, noise)[0].z))

@@ -21,6 +21,7 @@ from drawlib import (
     stratified_subset,
 )
 from drawlib.annealing import AISConfig, ais, sandwich
+from drawlib.classifier import loss
 from drawlib.data.download import DataError
 from drawlib.evaluation import estimate
 from drawlib.likelihood import (
@@ -231,7 +232,11 @@ def test_what_is_no_data_set_is_told_by_its_kind(data, tmp_path):
         evaluate(tiny("vae"), data, "test", samples=1)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+HALF = [torch.float16, torch.bfloat16]
+TOLD = r'is {}; allowed: float32 or float64, .* TrainConfig\(precision="bf16"\), or'
+
+
+@pytest.mark.parametrize("dtype", HALF)
 def test_bounds_of_weights_in_half_precision_are_refused(dtype, tmp_path):
     """They were off by tenths of a nat, and told with two digits."""
     model = copy.deepcopy(tiny("vae")).to(dtype)
@@ -239,10 +244,50 @@ def test_bounds_of_weights_in_half_precision_are_refused(dtype, tmp_path):
         lambda: evaluate(model, DATA, "test", samples=1),
         lambda: fit(model, DATA, TrainConfig(epochs=1), tmp_path, progress=False),
     ):
-        with pytest.raises(
-            ValueError, match=f"is {dtype}; allowed: float32 or float64"
-        ):
+        with pytest.raises(ValueError, match=TOLD.format(dtype)):
             ask()
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("kind", [*CONFIGS, "classifier"])
+def test_every_model_in_half_precision_says_in_one_line_what_is_supported(kind, dtype):
+    """DRAW ended in "mat1 and mat2 must have the same dtype"; others went on."""
+    if kind == "classifier":
+        model = Classifier(ClassifierConfig.preset("tiny")).to(dtype)
+        ways = {
+            "answers": model.answers,
+            "trace": model.trace,
+            "loss": lambda x: loss(model, x, torch.zeros(2)),
+        }
+    else:
+        model = tiny(kind).to(dtype)
+        made = {"generate", "generate_steps"}
+        known = {"reconstruct", "trace", *made} & set(dir(model))
+        ways = {
+            way: getattr(model, way)
+            if way not in made
+            else lambda x, w=way: getattr(model, w)(2)
+            for way in known
+        }
+        assert {"reconstruct", "generate"} <= ways.keys()
+    for given in (torch.float32, dtype):
+        x = torch.zeros(2, *model.image_shape, dtype=given)
+        for way, ask in {"forward": model, **ways}.items():
+            with pytest.raises(ValueError, match=TOLD.format(dtype)) as caught:
+                ask(x)
+            assert "\n" not in str(caught.value), way
+
+
+@pytest.mark.parametrize("kind", [*CONFIGS, "classifier"])
+def test_under_autocast_every_model_takes_images_as_the_message_says(kind):
+    if kind == "classifier":
+        model = Classifier(ClassifierConfig.preset("tiny"))
+    else:
+        model = tiny(kind)
+    x = torch.zeros(2, *model.image_shape)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model(x)
+    assert (found if kind == "classifier" else found.elbo).isfinite().all()
 
 
 def test_a_model_of_which_nothing_learns_is_refused(tmp_path):

@@ -27,6 +27,7 @@ from drawlib.training.schedule import TrainConfig
 __all__ = ["History", "RunState", "TrainingStopped"]
 
 
+SCHEMA = "drawlib-checkpoint-1"
 ROW = {"epoch", "valid"}  # in every row of a log
 
 
@@ -152,6 +153,12 @@ class RunState:
             if self.team.first:
                 self.log_path.unlink(missing_ok=True)
             return
+        if (schema := state.get("schema", SCHEMA)) != SCHEMA:
+            raise checkpoint.CheckpointError(
+                f"{self.path} has the schema {schema!r:.40}; allowed: {SCHEMA!r}, or "
+                "none in an older file: the version of drawlib that wrote it, or "
+                "another run directory"
+            )
         lost = {"config", "model", "optimiser", "rows", "best", "rng"} - set(state)
         if lost or not {"train", "data"} <= set(state["config"]):
             raise checkpoint.CheckpointError(
@@ -222,6 +229,7 @@ class RunState:
         if not self.team.first:
             return
         state = {name: getattr(self, name) for name in COUNTERS} | {
+            "schema": SCHEMA,
             "config": self.config,
             "model": model.state_dict(),
             "optimiser": optimisers.state_dict(),

@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from drawlib.bound import LatentModel, check_images
 from drawlib.config import of_kind
 from drawlib.data.sets import Data
-from drawlib.evaluation import check_likelihood, check_weights
+from drawlib.evaluation import check_likelihood, check_values
 from drawlib.fast.loop import accelerate
 from drawlib.likelihood import with_bits
 from drawlib.machine.device import pick_device
@@ -378,7 +378,7 @@ def dtype_of(model: nn.Module) -> torch.dtype:
     Raises:
         ValueError: for weights that PyTorch lets nobody train.
     """
-    check_weights(model)
+    check_values(model)
     weights = list(model.parameters())
     if any(p.is_inference() for p in weights):
         raise ValueError(

@@ -231,6 +231,31 @@ def test_a_checkpoint_from_before_a_field_of_the_model_goes_on(tmp_path):
     assert_same_bits(weights(again), weights(first))
 
 
+@pytest.mark.parametrize(
+    ("schema", "other"), [("drawlib-checkpoint-2", "rows"), (1, "best"), (None, "")]
+)
+def test_a_checkpoint_of_a_newer_schema_is_refused_in_one_line(tmp_path, schema, other):
+    trained(tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    state = checkpoint.load(path)
+    assert state["schema"] == "drawlib-checkpoint-1"
+    state.pop(other, None)  # which may name its parts in another way
+    checkpoint.save(path, {**state, "schema": schema})
+    told = f"has the schema {schema!r}; allowed: 'drawlib-checkpoint-1', or none in an"
+    with pytest.raises(checkpoint.CheckpointError, match=told) as caught:
+        trained(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_without_a_schema_is_an_older_one_and_goes_on(tmp_path):
+    history = trained(tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    state = checkpoint.load(path)
+    del state["schema"]
+    checkpoint.save(path, state)
+    assert trained(tmp_path) == history
+
+
 WAYS = {
     "a counter that is lost": lambda state: state.pop("seconds"),
     "an optimiser by another name": lambda state: state.update(optimiser={}),

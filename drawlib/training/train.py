@@ -339,7 +339,7 @@ def check_loss(value: Any) -> None:
         TypeError: for anything but one number that depends on the weights.
 
     Example:
-        >>> check_loss(torch.zeros(2))
+        >>> check_loss(torch.zeros(2, requires_grad=True))
         Traceback (most recent call last):
         TypeError: loss gave a tensor of shape (2,); allowed: a tensor of shape () ...
     """

@@ -32,7 +32,7 @@ from drawlib.evaluation import check_model, check_seed, mean_and_error
 from drawlib.likelihood import check_support, with_bits
 from drawlib.machine.files import check_target, write_atomically
 from drawlib.machine.progress import progress_bar
-from drawlib.machine.settings import default_dtype, in_main_memory
+from drawlib.machine.settings import for_measuring, in_main_memory
 
 __all__ = ["AISConfig", "Annealed", "Sandwich", "ais", "sandwich", "simulate"]
 
@@ -347,7 +347,7 @@ def held(model: LatentModel) -> Iterator[torch.Tensor]:
             evaluation_mode(model),
             torch.inference_mode(False),
             torch.enable_grad(),
-            default_dtype(weight.dtype),
+            for_measuring(weight.device, weight.dtype),
             in_main_memory(),
         ):
             yield weight

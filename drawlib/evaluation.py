@@ -22,7 +22,7 @@ from drawlib.data.sets import Data, stratified_subset
 from drawlib.likelihood import bits_per_dimension, with_bits
 from drawlib.machine.distributed import ALONE, Team
 from drawlib.machine.progress import progress_bar
-from drawlib.machine.settings import default_dtype, in_main_memory
+from drawlib.machine.settings import for_measuring, in_main_memory
 
 __all__ = ["Evaluation", "check_likelihood", "check_seed", "estimate", "evaluate"]
 
@@ -221,7 +221,7 @@ def check_model(model: Any) -> None:
     Raises:
         TypeError: for a name, a tensor, a class, a model inside of another module, or a
             module without a bound, such as a classifier.
-        ValueError: as ``check_weights``.
+        ValueError: as ``check_weights`` and ``check_values``.
 
     Example:
         >>> check_model("mnist-fixed/draw-attention-t16-0")
@@ -238,7 +238,25 @@ def check_model(model: Any) -> None:
             f"model is a {kind}, which has no bound; allowed: a model with one, or a "
             "fit with a loss of its own"
         )
+    check_values(model)
     check_weights(model)
+
+
+def check_values(model: nn.Module) -> None:
+    """Refuse a model of which nothing has a value.
+
+    Raises:
+        ValueError: for no weights at all, as where they were quantised, and for those
+            on the device meta.
+    """
+    name, weights = type(model).__name__, list(model.parameters())
+    if not weights:
+        raise ValueError(f"{name} has no weights that could be trained or measured")
+    if any(weight.is_meta for weight in weights):
+        raise ValueError(
+            f"{name} was built on the device meta, so its weights have no values; "
+            "build it on another"
+        )
 
 
 def check_kinds(model: Any, data: Any) -> None:
@@ -445,7 +463,7 @@ def per_image(
                 for k in passes(len(x), samples, chunk):
                     model.noise(len(x) * k, generator)
                 continue
-            with default_dtype(weight.dtype):
+            with for_measuring(weight.device, weight.dtype):
                 mine[number] = estimate(model, x, samples, generator, chunk)
     rows = {k: row for part in team.gather(mine) for k, row in part.items()}
     return {name: torch.cat([rows[k][name] for k in range(count)]) for name in rows[0]}

@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from drawlib.bound import LatentModel, check_images
 from drawlib.config import of_kind
 from drawlib.data.sets import Data
-from drawlib.evaluation import check_likelihood
+from drawlib.evaluation import check_likelihood, check_values
 from drawlib.fast.loop import accelerate
 from drawlib.likelihood import with_bits
 from drawlib.machine.device import pick_device
@@ -317,8 +317,7 @@ class Training:
             return None
         started = time.perf_counter()
         model = self.model if self.average is None else self.average.module
-        with self.mixed():
-            valid = validate(model, self.data, config, self.loss, self.team)
+        valid = validate(model, self.data, config, self.loss, self.team)
         state.seconds += time.perf_counter() - started
         rate = config.learning_rate(state.step - 1, self.n)
         return state.log(self.epoch, rate, valid, model)
@@ -340,7 +339,7 @@ def check_loss(value: Any) -> None:
         TypeError: for anything but one number that depends on the weights.
 
     Example:
-        >>> check_loss(torch.zeros(2))
+        >>> check_loss(torch.zeros(2, requires_grad=True))
         Traceback (most recent call last):
         TypeError: loss gave a tensor of shape (2,); allowed: a tensor of shape () ...
     """
@@ -379,14 +378,8 @@ def dtype_of(model: nn.Module) -> torch.dtype:
     Raises:
         ValueError: for weights that PyTorch lets nobody train.
     """
+    check_values(model)
     weights = list(model.parameters())
-    if not weights:
-        raise ValueError(f"{type(model).__name__} has no weights that could be trained")
-    if any(p.is_meta for p in weights):
-        raise ValueError(
-            f"{type(model).__name__} was built on the device meta, so its weights have "
-            "no values; build it on another"
-        )
     if any(p.is_inference() for p in weights):
         raise ValueError(
             f"{type(model).__name__} was built under torch.inference_mode(), so its "

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import yaml
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 from run_notebooks import executed, prepare_kernels
@@ -21,6 +22,13 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "_build"
 CACHE = BUILD / ".jupyter_cache"  # where Jupyter Book looks for executed notebooks
 RUN = "from jupyter_book.cli.main import main; main()"  # it has no `python -m`
+# Before the one line with which Jupyter Book sends a visitor on to the first page.
+FRONT = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>{title}</title>
+<link rel="icon" href="_static/icon.svg">
+"""
 
 
 def fill_cache(paths: list[Path]) -> bool:
@@ -69,6 +77,8 @@ def main() -> int:
     if code != 0 or not page.exists():
         print("book: the build failed; the warnings above say why", file=sys.stderr)
         return code or 1
+    head = FRONT.format(**yaml.safe_load((ROOT / "_config.yml").read_text("utf-8")))
+    page.write_text(head + page.read_text(encoding="utf-8"), encoding="utf-8")
     size = sum(f.stat().st_size for f in page.parent.rglob("*") if f.is_file())
     seconds = time.time() - start
     print(f"book: built in {seconds:.0f} s, {size / 1e6:.1f} MB")

@@ -84,12 +84,6 @@ def drop_external(page: BeautifulSoup) -> None:
             script.decompose()
 
 
-def without_icon(page: BeautifulSoup) -> None:
-    """Say that there is no icon; a browser would ask the server for one, in vain."""
-    if page.head is not None and not page.select('link[rel~="icon"]'):
-        page.head.append(page.new_tag("link", attrs={"rel": "icon", "href": "data:,"}))
-
-
 def make_accessible(page: BeautifulSoup) -> None:
     """Add what the theme and the notebook renderer leave out."""
     # Code, tables and formulas that scroll sideways must be reachable by keyboard.
@@ -134,7 +128,6 @@ def mend(text: str) -> str:
     """One page, offline and accessible."""
     page = BeautifulSoup(text, "html.parser")
     drop_external(page)
-    without_icon(page)
     make_accessible(page)
     return str(page)
 

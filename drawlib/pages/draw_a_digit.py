@@ -19,6 +19,7 @@ from drawlib.machine.files import write_atomically
 from drawlib.pages import web
 from drawlib.pages.animation import redrawing
 from drawlib.pages.pad import SCRIPTS, describe_live, first_of_each, texts
+from drawlib.results.turns import EDGES, distances
 from drawlib.results.zoo import load_pretrained, records
 
 __all__ = ["MODELS", "page_html", "picture", "some_test_digits", "write_assets"]
@@ -29,7 +30,7 @@ MODELS = {
     "DRAW that may stop early": "mnist-fixed/draw-attention-t16-anytime-0",
     "DRAW without attention": "mnist-fixed/draw-no-attention-t16-0",
     "GLAS, its window on L": "mnist-fixed/glas-cauchy-t16-0",
-    "DRAW with attention, two digits": "mnist-two/draw-attention-t16-0",
+    "DRAW with attention, two digits": "mnist-two/draw-attention-t16-long-0",
 }
 SHAPE = (1, 28, 28)  # of what is drawn first
 
@@ -130,9 +131,10 @@ def write_assets(folder: Path, *, images: int = 1000) -> dict[str, web.WebModel]
         text = path.read_text(encoding="utf-8")
         text += f"window.drawlibModels[{json.dumps(name)}].live = {json.dumps(live)};\n"
         if test.parts is not None:
-            # Some that lie apart. Digits of the usual size: the pen stays as it was.
-            alone = ((test.parts > 0).sum(1) < 2).flatten(1).all(1)
-            pairs = {**first_of_each(test.images[alone][:5], None, offer), "pen": 1}
+            # Some that lie far apart, which are drawn one after the other. Digits of
+            # the usual size: the pen stays as it was.
+            apart = distances(test.parts) >= EDGES[-2]
+            pairs = {**first_of_each(test.images[apart][:5], None, offer), "pen": 1}
             text += f"window.drawlibExamples.push({json.dumps(pairs)});\n"
         if len(text.encode()) > web.MOST_BYTES:
             raise ValueError(

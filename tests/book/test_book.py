@@ -237,14 +237,6 @@ def test_extension_removes_what_would_be_fetched_and_thebe():
     assert "own.js" in page and "kept" in page and "canonical" in page
 
 
-def test_extension_says_that_there_is_no_icon_to_ask_the_server_for():
-    bare = offline.mend("<html><head></head><body></body></html>")
-    assert '<link href="data:,"' in bare.replace('rel="icon" ', "")
-    own = '<link href="own.png" rel="icon"/>'
-    kept = offline.mend(f"<html><head>{own}</head><body></body></html>")
-    assert own in kept and "data:," not in kept
-
-
 def test_extension_makes_scrolling_boxes_reachable_by_keyboard():
     page = offline.mend(
         '<div class="highlight"><pre>x</pre></div><table><tr><td>1</td></tr></table>'
@@ -361,6 +353,14 @@ def test_built_pages_fetch_nothing_from_elsewhere(built):
     for name, text in built.items():
         found = fetched.search(text)
         assert not found, f"{name}: {text[found.start() :][:120]}"
+
+
+@pytest.mark.built
+def test_built_pages_name_their_icon_so_no_browser_asks_the_server_for_one(built):
+    assert "index.html" in built
+    for name, text in built.items():
+        (icon,) = BeautifulSoup(text, "html.parser").select('link[rel~="icon"]')
+        assert (HTML / name).parent.joinpath(icon["href"]).resolve().is_file(), name
 
 
 @pytest.mark.built

@@ -161,7 +161,7 @@ class Visit:
 
     def _console(self, message: Any) -> None:
         if message.type in ("error", "warning"):
-            self.errors.append(message.text)
+            self.errors.append(f"{message.text} {message.location.get('url', '')}")
 
     def open(self, address: str, size: tuple[int, int] = WIDE) -> Any:
         """The page, with its equations set and nothing noted yet."""

@@ -65,6 +65,24 @@ class Bound:
         return self.log_likelihood - self.kl.sum(1)
 
 
+def check_generator(generator: Any) -> None:
+    """Refuse what is neither a generator nor None, such as a seed.
+
+    Raises:
+        TypeError: with what is allowed.
+
+    Example:
+        >>> check_generator(3)
+        Traceback (most recent call last):
+        TypeError: generator is 3; allowed: a torch.Generator, such as ...
+    """
+    if not isinstance(generator, Source):
+        raise TypeError(
+            f"generator is {generator!r:.60}; allowed: a torch.Generator, such as "
+            "torch.Generator().manual_seed(0)"
+        )
+
+
 def check_images(x: Tensor, image_shape: tuple[int, int, int]) -> None:
     """Refuse a batch that is not float images of ``image_shape`` in [0, 1].
 
@@ -249,11 +267,7 @@ class LatentModel(nn.Module):
         self, shapes: tuple[tuple[int, ...], ...], generator: Source
     ) -> tuple[Tensor, ...]:
         """Standard-normal draws of these shapes, where the model's weights are."""
-        if not isinstance(generator, Source):
-            raise TypeError(
-                f"generator is {generator!r:.60}; allowed: a torch.Generator, such as "
-                "torch.Generator().manual_seed(0)"
-            )
+        check_generator(generator)
         weight = next(self.parameters())
         source = generator.device if generator is not None else weight.device
         drawn = (

@@ -110,7 +110,7 @@ class Classifier(nn.Module):
 
     def __init__(self, config: ClassifierConfig | None = None) -> None:
         super().__init__()
-        self.config = config = config or ClassifierConfig()
+        self.config = config = ClassifierConfig.given(config)
         self.image_shape = config.image_shape
         seen = config.image_shape[0] * config.read**2
         self.start_h = nn.Parameter(torch.zeros(config.hidden))

@@ -117,7 +117,7 @@ class ConvDRAW(Recurrent):
     config: ConvDRAWConfig
 
     def __init__(self, config: ConvDRAWConfig | None = None) -> None:
-        super().__init__(config or ConvDRAWConfig())
+        super().__init__(ConvDRAWConfig.given(config))
 
     @property
     def hidden_shape(self) -> tuple[int, ...]:

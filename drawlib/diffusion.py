@@ -124,7 +124,7 @@ class Diffusion(LatentModel):
 
     def __init__(self, config: DiffusionConfig | None = None) -> None:
         super().__init__()
-        self.config = config = config or DiffusionConfig()
+        self.config = config = DiffusionConfig.given(config)
         self.image_shape = config.image_shape
         self.log_snr = cosine_log_snr(config.T, *config.log_snr)
         self.network = Denoiser(config.image_shape[0], config.channels, config.blocks)

@@ -150,7 +150,7 @@ class LadderVAE(LatentModel):
 
     def __init__(self, config: LadderConfig | None = None) -> None:
         super().__init__()
-        self.config = config = config or LadderConfig()
+        self.config = config = LadderConfig.given(config)
         self.image_shape = config.image_shape
         self.layers = len(config.z)
         pixels = math.prod(config.image_shape)

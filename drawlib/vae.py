@@ -83,7 +83,7 @@ class VAE(LatentModel):
 
     def __init__(self, config: VAEConfig | None = None) -> None:
         super().__init__()
-        self.config = config = config or VAEConfig()
+        self.config = config = VAEConfig.given(config)
         self.image_shape = config.image_shape
         pixels = math.prod(config.image_shape)
         self.encoder = mlp((pixels, *config.encoder), config.encoder_activation)

@@ -7,6 +7,7 @@ runs in the reader's browser.
 
 from __future__ import annotations
 
+import functools
 import html
 import json
 from pathlib import Path
@@ -33,6 +34,9 @@ MODELS = {
     "DRAW with attention, two digits": "mnist-two/draw-attention-t16-long-0",
 }
 SHAPE = (1, 28, 28)  # of what is drawn first
+
+
+loaded = functools.cache(load_data)  # several models share a data set
 
 
 class Source(NamedTuple):
@@ -99,19 +103,19 @@ def page_html(prefix: str = "", models: dict[str, str] = MODELS) -> str:
 
 def some_test_digits(n: int, protocol: str = DIGITS.protocol) -> Split:
     """Genuine test digits: a seeded draw from test bits, stratified by class."""
-    split = load_data(protocol).test
+    split = loaded(protocol).test
     return split.subset(stratified_subset(split, n, seed=0))
 
 
 def write_assets(folder: Path, *, images: int = 1000) -> dict[str, web.WebModel]:
     """Write the scripts, the digits and the models that ``page_html`` names.
 
-    Each model is exported by ``export_web``: at most 4 MB, at most 0.2 nats lost, which
-    is measured on ``images`` test images (``source_of``). Pairs of digits to begin with
-    come with their model. Returns what was exported.
+    Each model is exported by ``export_model``: at most 4 MB, at most 0.2 nats lost,
+    which is measured on ``images`` test images (``source_of``). Pairs of digits to
+    begin with come with their model. Returns what was exported.
 
     Raises:
-        ZooError, drawlib.data.download.DataError, ValueError: as ``export_web``.
+        ZooError, drawlib.data.download.DataError, ValueError: as ``export_model``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in SCRIPTS:
@@ -125,7 +129,8 @@ def write_assets(folder: Path, *, images: int = 1000) -> dict[str, web.WebModel]
     written = {}
     for name in MODELS.values():
         path, (protocol, what, offer) = folder / file_of(name), source_of(name)
-        one = web.export_web(name, path, images=images, protocol=protocol)
+        model = load_pretrained(name)
+        one = web.export_model(model, loaded(protocol), path, name=name, images=images)
         test = some_test_digits(images, protocol)
         live = describe_live(one.build(), test.images.float(), told(one), what=what)
         text = path.read_text(encoding="utf-8")

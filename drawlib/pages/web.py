@@ -172,8 +172,9 @@ def describe(values: dict[str, Any]) -> str:
     if not values["measured"]:
         return line + "; −ELBO not measured"
     m = values["measured"]
+    noun = "image" if m["images"] == 1 else "images"
     return (
-        f"{line}; −ELBO on {m['images']:,} seeded test images of {m['protocol']}: "
+        f"{line}; −ELBO on {m['images']:,} seeded test {noun} of {m['protocol']}: "
         + with_bits(f"{m['shipped']:.2f} nats", m["shipped"], m.get("dimensions"))
         + f" as shipped, {m['quantised']:.2f} in this file, a loss of {loss_of(m)} nats"
     )

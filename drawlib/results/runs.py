@@ -336,7 +336,7 @@ def publish(
     team = join(run.train.device)
     data = team.in_turn(lambda: data_of_run(run_dir, run.data, data_now, labels))
     name = f"{folder_of(data)}/{row}-{run.train.seed}"
-    path = (root or zoo.ZOO) / f"{name}.json"
+    path = Path(root or zoo.ZOO) / f"{name}.json"
     team.from_first(lambda: zoo.check_place(path))
     check_likelihood(model, data, "train", "valid", "test")
     device = pick_device(team.device(run.train.device))

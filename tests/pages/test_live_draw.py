@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -210,15 +211,20 @@ def test_digits_to_begin_with_are_genuine_test_digits_one_of_each_class(
 
 
 def test_directives_write_the_files_that_their_pages_name(tmp_path, monkeypatch):
-    """A book of two pages, in which only the making of the models is left out."""
+    """A book of two pages, in which only the making of the models is left out.
+
+    It begins before the first page is written: the longest part of a build.
+    """
     pytest.importorskip("myst_parser")
     from sphinx.application import Sphinx
 
     monkeypatch.syspath_prepend(str(ROOT / "book" / "_ext"))
+    # Another process would not know what is replaced here.
+    monkeypatch.setattr("draw_a_digit.ProcessPoolExecutor", ThreadPoolExecutor)
     made = []
 
     def write(folder, images):
-        made.append(images)
+        made.append((images, (out / "index.html").exists()))
         folder.mkdir(parents=True)
         for name in ("digits.js", *pad.SCRIPTS):
             (folder / name).write_text("// here\n")
@@ -228,21 +234,20 @@ def test_directives_write_the_files_that_their_pages_name(tmp_path, monkeypatch)
         draw_a_digit, "picture", lambda p: p.write_bytes(b"x") and 'a "5"'
     )
     monkeypatch.setenv("DRAWLIB_LIVE_IMAGES", "7")
-    source = tmp_path / "source"
+    source, out = tmp_path / "source", tmp_path / "out"
     (source / "book").mkdir(parents=True)
     (source / "index.md").write_text(
         "# Front\n\n```{toctree}\nbook/live-draw\n```\n\n"
         "```{draw-a-digit-picture} book/live-draw\n```\n"
     )
     (source / "book" / "live-draw.md").write_text("# Page\n\n```{draw-a-digit}\n```\n")
-    out = tmp_path / "out"
     settings = {"extensions": ["myst_parser", "draw_a_digit"], "html_theme": "basic"}
     app = Sphinx(
         str(source), None, str(out), str(tmp_path / "trees"), "html",
         confoverrides=settings, status=None, freshenv=True,
     )  # fmt: skip
     app.build()
-    assert made == [7]
+    assert made == [(7, False)]
     front = (out / "index.html").read_text(encoding="utf-8")
     assert 'href="book/live-draw.html"' in front and 'alt="a &quot;5&quot;"' in front
     page = (out / "book" / "live-draw.html").read_text(encoding="utf-8")

@@ -291,3 +291,20 @@ def test_a_log_that_is_none_is_named(tmp_path, content, told):
     (tmp_path / "log.jsonl").write_bytes(content)
     with pytest.raises(ValueError, match=told):
         History.read(tmp_path)
+
+
+def test_a_run_goes_on_only_with_its_own_images(tmp_path):
+    """Data made by hand have no content hash, and a subset keeps that of the whole."""
+    data = toy_data()
+    one, other = (
+        replace(data, train=data.train.subset(torch.arange(k, k + 48))) for k in (0, 16)
+    )
+    history = trained(tmp_path, data=one)
+    with pytest.raises(TrainingStopped, match="belongs to another config: data.pixels"):
+        trained(tmp_path, data=other)
+    # A checkpoint from before the checksum goes on.
+    path = tmp_path / "checkpoint.pt"
+    kept = checkpoint.load(path)
+    del kept["config"]["data"]["pixels"]
+    checkpoint.save(path, kept)
+    assert trained(tmp_path, data=one).rows == history.rows

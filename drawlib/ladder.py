@@ -81,7 +81,7 @@ class LadderConfig(Config):
         if not len(self.z) == len(self.hidden) >= 1:
             raise ValueError(
                 f"LadderConfig has {len(self.hidden)} hidden widths for {len(self.z)} "
-                "latent layers; allowed: one width a layer, one layer or more"
+                "latent layers; allowed: one width per layer, one layer or more"
             )
         if not self.decoder:
             raise ValueError("LadderConfig.decoder is (); allowed: one width or more")

@@ -3,8 +3,8 @@
 Python writes the file and measures what its rounding costs; ``web_models.js`` runs the
 model in the reader's browser: no kernel, no server, no network. A ``<script>`` element
 loads the file, from a server or from ``file://``. Matrices are rounded to int8 with one
-scale a row, or to float16 where int8 would cost too much; the cost, in nats, is written
-into the file.
+scale per row, or to float16 where int8 would cost too much; the cost, in nats, is
+written into the file.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ provenance, a card for each shipped model, and the tables as files.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -220,6 +221,12 @@ def provenance(found: Sequence[Record]) -> Folded:
     parts = {}
     for protocol in dict.fromkeys(r.protocol for r in found):
         those = [r for r in found if r.protocol == protocol]
+        made = [made_of(r) for r in those]
+        # What nearly all share stands above them, once.
+        usual = {
+            key: Counter(each.get(key, "") for each in made).most_common(1)[0][0]
+            for key in ("device", "data")
+        }
         parts[f"{protocol}: {len(those)} records"] = Shown(
             ("record", "epochs", "minutes", "parameters"),
             [
@@ -231,8 +238,12 @@ def provenance(found: Sequence[Record]) -> Folded:
                 )
                 for r in those
             ],
-            f"Records of {protocol}",
-            [Below(made_of(r)) for r in those],
+            f"Records of {protocol}. Where none is named: "
+            + ", ".join(f"{key} {text}" for key, text in usual.items()),
+            [
+                Below({k: v for k, v in each.items() if v != usual.get(k)})
+                for each in made
+            ],
         )
     return Folded(parts)
 

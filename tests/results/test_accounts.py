@@ -13,6 +13,7 @@ from drawlib.results.accounts import (
     accounted,
     candid,
     cards,
+    made_of,
     provenance,
     published_groups,
     table_files,
@@ -74,6 +75,19 @@ def test_a_card_and_its_provenance_come_from_the_record():
     )
     (heading,) = provenance(FOUND).parts
     assert heading == "mnist-dynamic: 1 records"
+
+
+def test_what_records_share_is_told_once_above_them_and_what_differs_in_its_line():
+    found = records("mnist-dynamic")
+    ((_, told),) = provenance(found).parts.items()
+    for record, under in zip(found, told.below, strict=True):
+        line, its = under.seen, made_of(record)
+        for key in ("device", "data"):
+            above = f"{key} {its[key]}" in told.caption
+            assert (line.get(key) == its[key]) is not above, (record.name, key)
+    other = replace(found[0], values={**found[0].values, "device": "a GPU"})
+    ((_, told),) = provenance([*found, other]).parts.items()
+    assert told.below[-1].seen["device"] == "a GPU" and "a GPU" not in told.caption
 
 
 def test_the_files_to_take_along_are_the_tables_unrounded():

@@ -105,6 +105,14 @@ def test_digits_that_lie_far_apart_are_drawn_one_after_the_other():
     assert 0.5 * gained < whole.order[0] < 0.6 * gained
 
 
+def test_without_attention_the_distance_makes_no_difference():
+    whole, *by_distance = read_turns()["draw-no-attention-t16-0"]
+    assert max(part.after[0] for part in by_distance) < 0.67
+    assert min(part.after[0] for part in by_distance) > 0.65
+    assert 0 < whole.order[0] < 0.2 * (whole.gain[0])
+    assert whole.gain[0] > 20 * whole.gain[1]
+
+
 def test_twenty_more_epochs_brought_the_order():
     """And the turns gained three quarters before, the order less than half."""
     short, long = (read_turns()[f"draw-attention-t16{row}-0"] for row in ("", "-long"))

@@ -2,7 +2,8 @@
 
 Tests and examples start from one seed. The kernels of the notebooks end in time, or are
 killed: nbval waits for the end of a kernel without a limit. Once all cells have been
-compared, nothing depends on that end any more. Its kernels start over files, not ports.
+compared, nothing depends on that end any more. Its kernels start over files, not ports,
+and each worker imports torch once for all of them.
 """
 
 import pytest
@@ -24,9 +25,10 @@ def pytest_configure(config: pytest.Config) -> None:
     from jupyter_core.utils import ensure_event_loop
     from nbval.kernel import RunningKernel
 
-    from drawlib.batches.kernels import OverFiles, ended_in_time, kill
+    from drawlib.batches.forked import ForkedOverFiles
+    from drawlib.batches.kernels import ended_in_time, kill
 
-    nbval.kernel.KernelManager = OverFiles
+    nbval.kernel.KernelManager = ForkedOverFiles
     as_nbval_does = RunningKernel.stop
     capture = config.pluginmanager.getplugin("capturemanager")
 

@@ -79,7 +79,7 @@ ROOMS = (
     ),
     Room(
         "batches/",
-        "reproduce jobs batch kernels check",
+        "reproduce jobs batch kernels forked check",
         "many runs: papermill and Dask",
     ),
     Room("drawlib", "__init__", "the public names"),

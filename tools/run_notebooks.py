@@ -24,7 +24,7 @@ from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
 from drawlib.batches.batch import data_folders
-from drawlib.batches.kernels import LocalKernelManager
+from drawlib.batches.forked import ForkedKernelManager
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -127,7 +127,7 @@ def run(notebook: nbformat.NotebookNode, path: Path) -> None:
         notebook,
         timeout=1800,
         kernel_name="python3",
-        kernel_manager_class=LocalKernelManager,
+        kernel_manager_class=ForkedKernelManager,
         resources={"metadata": {"path": str(path.parent)}},
     )
     try:

@@ -273,6 +273,7 @@ def data_command(arguments: Sequence[str]) -> None:
             print(f"{name:15s} {about}")
         return
     for name in args.names:
+        check_image(args.image, name)
         if is_own(name):
             name = named(name, args.image)
         data = load_data(name, root=args.root, labels=args.labels)
@@ -287,6 +288,12 @@ def data_command(arguments: Sequence[str]) -> None:
             print(f"{name}: {sizes} {what}, verified; from {data.origin}")
         if args.labels:
             print(f"labels of {name}, {data.told_of_labels}")
+
+
+def check_image(image: ImageOptions, name: str) -> None:
+    """Refuse options for images of one's own where there are none."""
+    if image != ImageOptions() and not is_own(name):
+        raise ValueError(f"--image was given with the data {name}; allowed: your own")
 
 
 def train_command(arguments: Sequence[str]) -> None:
@@ -312,8 +319,7 @@ def train_command(arguments: Sequence[str]) -> None:
                 f"--start {args.start} holds a {its}; allowed: train {its} --start …"
             )
         args = parse(train_form(kind, model), rest, f"train {chosen}")
-    if args.image != ImageOptions() and not is_own(name):
-        raise ValueError(f"--image was given with the data {name}; allowed: your own")
+    check_image(args.image, name)
     if is_own(name) or is_words(name):
         # The sizes that nobody gave are those of the images.
         name = absolute(name) if is_words(name) else named(name, args.image)
@@ -434,8 +440,10 @@ def anneal_command(args: Evaluate) -> None:
             f"samples (K) is {args.samples} with the method {args.method}; "
             "allowed: --ais.chains, --ais.temperatures"
         )
-    if simulated and (args.keep or args.data or args.split != "test"):
-        raise ValueError("a sandwich takes no data, split or keep: it draws its images")
+    if simulated and (args.keep or args.data or args.labels or args.split != "test"):
+        raise ValueError(
+            "a sandwich takes no data, labels, split or keep: it draws its images"
+        )
     if distributed.rank_of_process():
         return  # the work of one process
     model, protocol = load_any(args.model, args.device)
@@ -449,7 +457,7 @@ def anneal_command(args: Evaluate) -> None:
         if model.config.likelihood == "discretised-logistic":
             dimensions = math.prod(model.image_shape)
     else:
-        data = data_of(args.model, protocol, args.data)
+        data = data_of(args.model, protocol, args.data, args.labels)
         x = chosen(model, data, args.split, images, args.seed)
         keep, seed = args.keep, args.seed
         found = ais(model, x, args.ais, seed=seed, keep=keep, progress=True)
@@ -483,7 +491,8 @@ def sample_command(arguments: Sequence[str]) -> None:
     from torchvision.utils import save_image
 
     save_image(drawn, args.out)
-    print(f"{args.n} means of p(x given z), z from the prior: {args.out}")
+    shown = counted(args.n, "mean")
+    print(f"{shown} of p(x given z), z from the prior: {args.out}")
 
 
 def animate_command(arguments: Sequence[str]) -> None:

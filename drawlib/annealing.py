@@ -26,13 +26,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from drawlib.bound import LatentModel, Noise, check_images, evaluation_mode
-from drawlib.config import Config, at_least, one_of, whole_number
-from drawlib.evaluation import check_seed, mean_and_error
-from drawlib.likelihood import with_bits
+from drawlib.bound import LatentModel, Noise, evaluation_mode, images_for
+from drawlib.config import Config, at_least, one_of, refusal, whole_number
+from drawlib.evaluation import check_model, check_seed, mean_and_error
+from drawlib.likelihood import check_support, with_bits
 from drawlib.machine.files import check_target, write_atomically
 from drawlib.machine.progress import progress_bar
-from drawlib.machine.settings import default_dtype, in_main_memory
+from drawlib.machine.settings import for_measuring, in_main_memory
 
 __all__ = ["AISConfig", "Annealed", "Sandwich", "ais", "sandwich", "simulate"]
 
@@ -347,7 +347,7 @@ def held(model: LatentModel) -> Iterator[torch.Tensor]:
             evaluation_mode(model),
             torch.inference_mode(False),
             torch.enable_grad(),
-            default_dtype(weight.dtype),
+            for_measuring(weight.device, weight.dtype),
             in_main_memory(),
         ):
             yield weight
@@ -402,11 +402,11 @@ def ais(
     x: Tensor,
     config: AISConfig | None = None,
     *,
-    steps: Tensor | None = None,
+    steps: Any = None,
     posterior: Noise | None = None,
     seed: int = 0,
     chunk: int = 400,
-    keep: Path | None = None,
+    keep: str | Path | None = None,
     progress: bool = False,
 ) -> Annealed:
     r"""log p(x) of each image by annealed importance sampling (Neal 2001).
@@ -424,8 +424,9 @@ def ais(
         keep: a file for what is finished; the same call goes on from there.
 
     Raises:
-        TypeError, ValueError: for images as ``check_images``, a chunk below 1, steps of
-            another number or not above 0, and a file that holds another run.
+        TypeError, ValueError: for a model as ``check_model``, images as
+            ``check_images`` and ``check_support``, a chunk below 1, steps of another
+            number or not above 0, and a file that holds another run.
         OSError: for a file to keep that cannot be written.
 
     Example:
@@ -435,18 +436,32 @@ def ais(
         >>> found.log_p.shape, found.log_weights.shape
         (torch.Size([2]), torch.Size([2, 3]))
     """
-    config, chunk = config or AISConfig(), whole_number("chunk", chunk, lowest=1)
-    check_images(x, model.image_shape)
+    config, chunk = budget(model, config, chunk)
+    x = images_for(model, x)
+    if (of := getattr(model, "likelihood", None)) is not None:
+        check_support(of, x)
+    if posterior is not None:
+        posterior = model.take_noise(len(x), posterior, None)
     if keep is not None:
-        check_target(keep)
+        check_target(keep := Path(keep))
     return run(model, x, config, steps, posterior, seed, chunk, keep, progress)
+
+
+def budget(model: Any, config: Any, chunk: Any) -> tuple[AISConfig, int]:
+    """Config and chunk, checked as the model is, before anything is computed.
+
+    Raises:
+        TypeError, ValueError: as ``check_model``, and for another kind of config.
+    """
+    check_model(model)
+    return AISConfig.given(config), whole_number("chunk", chunk, lowest=1)
 
 
 def run(
     model: LatentModel,
     x: Tensor,
     config: AISConfig,
-    steps: Tensor | None,
+    steps: Any,
     posterior: Noise | None,
     seed: int,
     chunk: int,
@@ -460,7 +475,7 @@ def run(
         generator = torch.Generator(weight.device)
         if steps is None:
             steps = pilot(model, x, config, seed, chunk)
-        check_steps(steps, config)
+        steps = step_sizes(steps, config)
         begin = None if posterior is None else flat(posterior)
         if reverse:
             betas, steps = betas.flip(0), steps.flip(0)
@@ -503,9 +518,18 @@ def pilot(
     return tune(log_w, noise, config.betas(), config.leapfrog, generator)
 
 
-def check_steps(steps: Tensor, config: AISConfig) -> None:
-    """Refuse step sizes that are not one number above 0 for every β inside."""
-    wanted = config.temperatures - 1
+def step_sizes(steps: Any, config: AISConfig) -> Tensor:
+    """Step sizes in float64; refuse what is not one number above 0 for every β inside.
+
+    Example:
+        >>> step_sizes([0.5, 0.25], AISConfig(temperatures=3))
+        tensor([0.5000, 0.2500], dtype=torch.float64)
+    """
+    given, wanted = steps, config.temperatures - 1
+    try:
+        steps = torch.as_tensor(given, dtype=torch.float64, device="cpu").detach()
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(refusal("steps", given, f"{wanted} numbers")) from None
     if steps.shape != (wanted,):
         raise ValueError(
             f"steps have shape {tuple(steps.shape)}; allowed: ({wanted},), one for "
@@ -513,6 +537,7 @@ def check_steps(steps: Tensor, config: AISConfig) -> None:
         )
     if not (steps > 0).all() or not steps.isfinite().all():
         raise ValueError(f"a step is {steps.min():g}; allowed: above 0, finite")
+    return steps
 
 
 def simulate(
@@ -547,7 +572,7 @@ def sandwich(
     images: int,
     config: AISConfig | None = None,
     *,
-    steps: Tensor | None = None,
+    steps: Any = None,
     seed: int = 0,
     chunk: int = 400,
     progress: bool = False,
@@ -565,7 +590,7 @@ def sandwich(
         >>> found.widths.shape
         torch.Size([2])
     """
-    config, chunk = config or AISConfig(), whole_number("chunk", chunk, lowest=1)
+    config, chunk = budget(model, config, chunk)
     x, posterior = simulate(model, images, seed, config.start)
     if steps is None:
         with held(model):
@@ -574,7 +599,8 @@ def sandwich(
     def chains(posterior: Noise | None, seed: int) -> Annealed:
         return run(model, x, config, steps, posterior, seed, chunk, None, progress)
 
-    return Sandwich(chains(None, seed + 1), chains(posterior, seed + 2))
+    seeds = [(seed + k) % 2**32 for k in (1, 2)]  # the images have the seed itself
+    return Sandwich(chains(None, seeds[0]), chains(posterior, seeds[1]))
 
 
 def fingerprint(

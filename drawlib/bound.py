@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -19,7 +19,15 @@ from torch import Tensor, nn
 
 from drawlib.config import plain
 
-__all__ = ["Bound", "LatentModel", "Noise", "check_images", "evaluation_mode"]
+__all__ = [
+    "Bound",
+    "LatentModel",
+    "Noise",
+    "check_images",
+    "check_weights",
+    "evaluation_mode",
+    "images_for",
+]
 
 # One tensor, or a tuple of them: each model knows which of the two it takes.
 Noise = Any
@@ -57,6 +65,24 @@ class Bound:
         return self.log_likelihood - self.kl.sum(1)
 
 
+def check_generator(generator: Any) -> None:
+    """Refuse what is neither a generator nor None, such as a seed.
+
+    Raises:
+        TypeError: with what is allowed.
+
+    Example:
+        >>> check_generator(3)
+        Traceback (most recent call last):
+        TypeError: generator is 3; allowed: a torch.Generator, such as ...
+    """
+    if not isinstance(generator, Source):
+        raise TypeError(
+            f"generator is {generator!r:.60}; allowed: a torch.Generator, such as "
+            "torch.Generator().manual_seed(0)"
+        )
+
+
 def check_images(x: Tensor, image_shape: tuple[int, int, int]) -> None:
     """Refuse a batch that is not float images of ``image_shape`` in [0, 1].
 
@@ -85,6 +111,45 @@ def check_images(x: Tensor, image_shape: tuple[int, int, int]) -> None:
         raise ValueError(
             f"images lie in [{low:g}, {high:g}]; allowed: finite values in [0, 1]"
         )
+
+
+def check_weights(model: nn.Module) -> None:
+    """Refuse weights of half precision: a sum over pixels is off by tenths of a nat.
+
+    Raises:
+        ValueError: with the first weight in another type than float32 or float64.
+
+    Example:
+        >>> check_weights(nn.Linear(2, 2).half())
+        Traceback (most recent call last):
+        ValueError: weight is torch.float16; allowed: float32 or float64, such as \
+model.float() gives; bfloat16 is for products alone: TrainConfig(precision="bf16"), or \
+torch.autocast around the call
+    """
+    for name, weight in model.named_parameters():
+        if weight.dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"{name} is {weight.dtype}; allowed: float32 or float64, such as "
+                "model.float() gives; bfloat16 is for products alone: "
+                'TrainConfig(precision="bf16"), or torch.autocast around the call'
+            )
+
+
+def images_for(model: nn.Module, x: Any) -> Images:
+    """Images given to a model, both checked; they come in the type of the weights.
+
+    Raises:
+        TypeError, ValueError: as ``check_images`` and ``check_weights``.
+
+    Example:
+        >>> from drawlib import VAE, VAEConfig
+        >>> model = VAE(VAEConfig.preset("tiny")).double()
+        >>> images_for(model, torch.zeros(2, 1, 28, 28)).dtype
+        torch.float64
+    """
+    check_weights(model)
+    check_images(x, cast("Any", model).image_shape)
+    return x.to(next(model.parameters()).dtype)
 
 
 @contextmanager
@@ -202,11 +267,7 @@ class LatentModel(nn.Module):
         self, shapes: tuple[tuple[int, ...], ...], generator: Source
     ) -> tuple[Tensor, ...]:
         """Standard-normal draws of these shapes, where the model's weights are."""
-        if not isinstance(generator, Source):
-            raise TypeError(
-                f"generator is {generator!r:.60}; allowed: a torch.Generator, such as "
-                "torch.Generator().manual_seed(0)"
-            )
+        check_generator(generator)
         weight = next(self.parameters())
         source = generator.device if generator is not None else weight.device
         drawn = (
@@ -237,25 +298,17 @@ class LatentModel(nn.Module):
         """One posterior sample per image: the checked form of ``bound``.
 
         Raises:
-            TypeError, ValueError: as ``check_images``, and for noise of another shape.
+            TypeError, ValueError: as ``images_for``, and for noise of another shape.
         """
-        x = self.take_images(x)
+        x = images_for(self, x)
         return self.bound(x, self.take_noise(len(x), noise, generator))
-
-    def take_images(self, x: Any) -> Images:
-        """Given images, checked, in the type of the weights (float64, say).
-
-        Raises:
-            TypeError, ValueError: as ``check_images``.
-        """
-        check_images(x, self.image_shape)
-        return x.to(next(self.parameters()).dtype)
 
     def take_noise(self, n: int, noise: Noise | None, generator: Source) -> Noise:
         """The given noise, checked, in the type of the weights, or a fresh draw.
 
         A single tensor comes bare.
         """
+        check_weights(self)
         if noise is None:
             return self.noise(n, generator)
         given = noise if isinstance(noise, tuple) else (noise,)

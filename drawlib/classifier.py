@@ -17,7 +17,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from drawlib.bound import Images, check_images
+from drawlib.bound import Images, images_for
 from drawlib.config import Config, at_least, one_of
 from drawlib.filters import KERNELS, Filters, filterbank
 from drawlib.layers import linear
@@ -110,7 +110,7 @@ class Classifier(nn.Module):
 
     def __init__(self, config: ClassifierConfig | None = None) -> None:
         super().__init__()
-        self.config = config = config or ClassifierConfig()
+        self.config = config = ClassifierConfig.given(config)
         self.image_shape = config.image_shape
         seen = config.image_shape[0] * config.read**2
         self.start_h = nn.Parameter(torch.zeros(config.hidden))
@@ -162,25 +162,25 @@ class Classifier(nn.Module):
         """The logits after each glimpse: what the model would say if it stopped there.
 
         Raises:
-            TypeError, ValueError: as ``check_images``.
+            TypeError, ValueError: as ``images_for``.
         """
-        check_images(x, self.image_shape)
+        x = images_for(self, x)
         return torch.stack([self.answer(h) for _, h in self.look(x)])
 
     def forward(self, x: Images) -> Float[Tensor, "batch classes"]:
         """The logits of each class, after the last glimpse.
 
         Raises:
-            TypeError, ValueError: as ``check_images``.
+            TypeError, ValueError: as ``images_for``.
         """
-        check_images(x, self.image_shape)
+        x = images_for(self, x)
         *_, (_, h) = self.look(x)
         return self.answer(h)
 
     @torch.no_grad()
     def trace(self, x: Images) -> tuple[Windows, Float[Tensor, "T batch channels N N"]]:
         """The window of each glimpse, in pixels from 0, and the patch that it saw."""
-        check_images(x, self.image_shape)
+        x = images_for(self, x)
         places = [before for before, _ in self.look(x)]
         patches = torch.stack([self.window(h).read(x) for h in places])
         return windows(self.window, self.read_head, places), patches
@@ -228,7 +228,7 @@ def loss(
         raise ValueError("labels are None; allowed: one class number for each image")
     assert isinstance(model, Classifier)
     config = model.config
-    check_images(images, model.image_shape)
+    images = images_for(model, images)
     before, after = zip(*model.look(images), strict=True)
     used = after if config.supervise == "all" else after[-1:]
     logits = torch.stack([model.answer(h) for h in used]).flatten(0, 1)

@@ -11,7 +11,7 @@ from numbers import Real
 from types import UnionType
 from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
-__all__ = ["Config", "at_least", "one_of", "plain", "whole_number"]
+__all__ = ["Config", "at_least", "of_kind", "one_of", "plain", "whole_number"]
 
 # Not `Self`: the tests check annotations at run time, method by method.
 C = TypeVar("C", bound="Config")
@@ -84,6 +84,20 @@ class Config:
                 f"it has: {', '.join(known)}"
             )
         return cls(**cls.plain_fields(values))
+
+    @classmethod
+    def given(cls: type[C], config: Any) -> C:
+        """What somebody gave as this config; the usual one, where nothing was given.
+
+        Raises:
+            TypeError: for another kind: a dictionary, a preset's name, or the class,
+                whose attributes would pass for the fields.
+        """
+        if config is None:
+            return cls()
+        names = " or ".join(f"preset({name!r})" for name in list(cls.PRESETS)[:1])
+        such = f", such as {cls.__name__}.{names}" if names else ""
+        return of_kind("config", config, cls, f"a {cls.__name__}{such}")
 
     @classmethod
     def from_whole(cls: type[C], values: Any) -> C:
@@ -172,6 +186,24 @@ def plain(where: str, value: Any, kind: Any) -> Any:
     if not isinstance(found, kinds) or (kind is not bool and isinstance(found, bool)):
         raise ValueError(refusal(where, value, PLAIN[kind]))
     return kind(found)
+
+
+def of_kind(where: str, value: Any, kind: type, allowed: str) -> Any:
+    """The value, which is of this kind.
+
+    Raises:
+        TypeError: for another one, with what is allowed.
+
+    Example:
+        >>> of_kind("trace", int, dict, "a dictionary")
+        Traceback (most recent call last):
+        TypeError: trace is the class int; allowed: a dictionary
+    """
+    if isinstance(value, kind):
+        return value
+    name = type(value).__name__
+    given = f"the class {value.__name__}" if isinstance(value, type) else f"a {name}"
+    raise TypeError(f"{where} is {given}; allowed: {allowed}")
 
 
 def refusal(where: str, value: Any, allowed: str) -> str:

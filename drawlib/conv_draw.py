@@ -96,7 +96,7 @@ class ConvDRAW(Recurrent):
     Kept of the paper: what each half of a step reads, the prior, the canvas that is
     added to, learned first states. Different: bits or 8-bit colours in place of its
     density of real values, so that the decoder and the error image have σ(c) and not
-    the canvas itself; one layer of latents a step; sizes. p_1 starts at N(0, I), as
+    the canvas itself; one layer of latents per step; sizes. p_1 starts at N(0, I), as
     W_p and b_p start at 0.
 
     A draw of ``noise`` is flat, ``(batch, T, z · height · width)`` with the sides of
@@ -117,7 +117,7 @@ class ConvDRAW(Recurrent):
     config: ConvDRAWConfig
 
     def __init__(self, config: ConvDRAWConfig | None = None) -> None:
-        super().__init__(config or ConvDRAWConfig())
+        super().__init__(ConvDRAWConfig.given(config))
 
     @property
     def hidden_shape(self) -> tuple[int, ...]:

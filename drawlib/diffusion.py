@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from drawlib.bound import Bound, Images, LatentModel, Noise, Source
+from drawlib.bound import Bound, Images, LatentModel, Noise, Source, images_for
 from drawlib.config import Config, at_least, one_of
 from drawlib.gaussian import Gaussian, standard
 from drawlib.likelihood import likelihood
@@ -124,7 +124,7 @@ class Diffusion(LatentModel):
 
     def __init__(self, config: DiffusionConfig | None = None) -> None:
         super().__init__()
-        self.config = config = config or DiffusionConfig()
+        self.config = config = DiffusionConfig.given(config)
         self.image_shape = config.image_shape
         self.log_snr = cosine_log_snr(config.T, *config.log_snr)
         self.network = Denoiser(config.image_shape[0], config.channels, config.blocks)
@@ -294,7 +294,7 @@ class Diffusion(LatentModel):
 
         z_0 holds nearly every bit of x, and z_T none: neither would show anything.
         """
-        x = self.take_images(x)
+        x = images_for(self, x)
         taken, middle = self.take_noise(len(x), noise, generator), self.config.T // 2
         q = self.diffused(2 * x - 1, self.level(middle, x))
         chain = self.descend(q, taken[:, self.config.T - middle :])

@@ -102,7 +102,7 @@ class DRAW(Recurrent):
     config: DRAWConfig
 
     def __init__(self, config: DRAWConfig | None = None) -> None:
-        config = config or DRAWConfig()
+        config = DRAWConfig.given(config)
         super().__init__(config)
         if config.prior == "learned":
             self.prior_head = nn.Linear(config.hidden, 2 * config.z)

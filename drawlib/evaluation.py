@@ -10,13 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drawlib.bound import LatentModel, check_images, evaluation_mode
-from drawlib.config import whole_number
+from drawlib.bound import (
+    LatentModel,
+    check_images,
+    check_weights,
+    evaluation_mode,
+    images_for,
+)
+from drawlib.config import of_kind, whole_number
 from drawlib.data.sets import Data, stratified_subset
 from drawlib.likelihood import bits_per_dimension, with_bits
 from drawlib.machine.distributed import ALONE, Team
 from drawlib.machine.progress import progress_bar
-from drawlib.machine.settings import default_dtype, in_main_memory
+from drawlib.machine.settings import for_measuring, in_main_memory
 
 __all__ = ["Evaluation", "check_likelihood", "check_seed", "estimate", "evaluate"]
 
@@ -164,6 +170,10 @@ def estimate(
         float64 tensors over images, in main memory, since not every GPU has float64:
         ``reconstruction``, ``kl`` (images, groups), ``log_iw`` (log p̂_K) and ``ess``.
 
+    Raises:
+        TypeError, ValueError: for images as ``images_for``, and for K or a chunk
+            below 1.
+
     Example:
         >>> from drawlib import VAE, VAEConfig
         >>> model = VAE(VAEConfig.preset("tiny")).eval()
@@ -171,6 +181,8 @@ def estimate(
         >>> estimate(model, torch.zeros(2, 1, 28, 28), 8, g)["log_iw"].shape
         torch.Size([2])
     """
+    samples = whole_number("samples (K)", samples, lowest=1)
+    chunk, x = whole_number("chunk", chunk, lowest=1), images_for(model, x)
     n = len(x)
     reconstruction = torch.zeros(n, dtype=torch.float64)
     kl = torch.zeros(n, 1, dtype=torch.float64)
@@ -203,35 +215,65 @@ def passes(n: int, samples: int, chunk: int) -> list[int]:
     return [min(at_once, samples - first) for first in range(0, samples, at_once)]
 
 
-def check_kinds(model: Any, data: Any) -> None:
-    """Refuse what is no model or no data set, and weights of half precision.
+def check_model(model: Any) -> None:
+    """Refuse what has no bound to measure, and weights of half precision.
 
     Raises:
-        TypeError: for a name, a tensor, a class, or a model inside of another module.
-        ValueError: for weights in float16 or bfloat16, whose sums over pixels are off
-            by tenths of a nat.
+        TypeError: for a name, a tensor, a class, a model inside of another module, or a
+            module without a bound, such as a classifier.
+        ValueError: as ``check_weights`` and ``check_values``.
 
     Example:
-        >>> check_kinds("mnist-fixed/draw-attention-t16-0", None)
+        >>> check_model("mnist-fixed/draw-attention-t16-0")
         Traceback (most recent call last):
         TypeError: model is a str; allowed: a model, such as load_pretrained gives
     """
+    kind = "class" if isinstance(model, type) else type(model).__name__
     if not isinstance(model, nn.Module) or not hasattr(model, "image_shape"):
-        kind = "class" if isinstance(model, type) else type(model).__name__
         inside = hasattr(getattr(model, "module", None), "image_shape")
         allowed = "its .module" if inside else "a model, such as load_pretrained gives"
         raise TypeError(f"model is a {kind}; allowed: {allowed}")
-    if not isinstance(data, Data):
+    if not hasattr(model, "bound"):
         raise TypeError(
-            f"data is a {type(data).__name__}; allowed: a data set, such as load_data "
-            "gives"
+            f"model is a {kind}, which has no bound; allowed: a model with one, or a "
+            "fit with a loss of its own"
         )
-    for name, weight in model.named_parameters():
-        if weight.dtype in (torch.float16, torch.bfloat16):
-            raise ValueError(
-                f"{name} is {weight.dtype}; allowed: float32 or float64, for example "
-                "model.float() (a training's precision is TrainConfig.precision)"
-            )
+    check_values(model)
+    check_weights(model)
+
+
+def check_values(model: nn.Module) -> None:
+    """Refuse a model of which nothing has a value.
+
+    Raises:
+        ValueError: for no weights at all, as where they were quantised, and for those
+            on the device meta.
+    """
+    name, weights = type(model).__name__, list(model.parameters())
+    if not weights:
+        raise ValueError(f"{name} has no weights that could be trained or measured")
+    if any(weight.is_meta for weight in weights):
+        raise ValueError(
+            f"{name} was built on the device meta, so its weights have no values; "
+            "build it on another"
+        )
+
+
+def check_kinds(model: Any, data: Any) -> None:
+    """Refuse what is no model, as ``check_model``, or no data set.
+
+    Raises:
+        TypeError: for a name or a tensor in place of data, and as ``check_model``.
+        ValueError: as ``check_model``.
+
+    Example:
+        >>> from drawlib import VAE, VAEConfig
+        >>> check_kinds(VAE(VAEConfig.preset("tiny")), "mnist-fixed")
+        Traceback (most recent call last):
+        TypeError: data is a str; allowed: a data set, such as load_data gives
+    """
+    check_model(model)
+    of_kind("data", data, Data, "a data set, such as load_data gives")
 
 
 def check_likelihood(model: Any, data: Data, *splits: str) -> None:
@@ -325,9 +367,9 @@ def evaluate(
     those of a single process, and so is every digit. All of them must call this.
 
     Raises:
-        ValueError: for K below 1, a seed as ``check_seed`` has it, an unknown or empty
-            split, more images than there are, images of another shape than the
-            model's, and as ``check_likelihood``.
+        ValueError: for K or a chunk below 1, a seed as ``check_seed`` has it, an
+            unknown or empty split, more images than there are, images of another shape
+            than the model's, and as ``check_likelihood``.
 
     Example:
         >>> from drawlib import VAE, VAEConfig
@@ -338,6 +380,7 @@ def evaluate(
         (4, True)
     """
     samples, seed = whole_number("samples (K)", samples, lowest=1), check_seed(seed)
+    chunk = whole_number("chunk", chunk, lowest=1)
     check_likelihood(model, data, split)
     part = data.split(split)
     index = everything = torch.arange(len(part))
@@ -420,7 +463,7 @@ def per_image(
                 for k in passes(len(x), samples, chunk):
                     model.noise(len(x) * k, generator)
                 continue
-            with default_dtype(weight.dtype):
+            with for_measuring(weight.device, weight.dtype):
                 mine[number] = estimate(model, x, samples, generator, chunk)
     rows = {k: row for part in team.gather(mine) for k, row in part.items()}
     return {name: torch.cat([rows[k][name] for k in range(count)]) for name in rows[0]}

@@ -17,7 +17,7 @@ from drawlib.evaluation import (
     check_seed,
     error_in_general,
 )
-from drawlib.machine.settings import default_dtype, in_main_memory
+from drawlib.machine.settings import for_measuring, in_main_memory
 from drawlib.recurrent import Recurrent
 from drawlib.stops import elbo_at_stops
 
@@ -79,7 +79,8 @@ def every_stop(
         index = stratified_subset(part, whole_number("images", images), seed)
     weight = next(model.parameters())
     generator = torch.Generator(weight.device).manual_seed(seed)
-    with evaluation_mode(model), default_dtype(weight.dtype):
+    exact = for_measuring(weight.device, weight.dtype)
+    with evaluation_mode(model), exact:
         found = [
             per_block(model, x, generator)
             for x in blocks_of(model, data, split, index, 500, seed)

@@ -129,7 +129,7 @@ class GLAS(Recurrent):
     mask: Tensor
 
     def __init__(self, config: GLASConfig | None = None) -> None:
-        config = config or GLASConfig()
+        config = GLASConfig.given(config)
         if config.latent_attention == "none":
             super().__init__(config)
             return

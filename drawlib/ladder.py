@@ -23,6 +23,7 @@ from drawlib.bound import (
     Noise,
     Source,
     evaluation_mode,
+    images_for,
 )
 from drawlib.config import Config, at_least, one_of
 from drawlib.gaussian import Gaussian, GaussianHead, merge, standard
@@ -80,7 +81,7 @@ class LadderConfig(Config):
         if not len(self.z) == len(self.hidden) >= 1:
             raise ValueError(
                 f"LadderConfig has {len(self.hidden)} hidden widths for {len(self.z)} "
-                "latent layers; allowed: one width a layer, one layer or more"
+                "latent layers; allowed: one width per layer, one layer or more"
             )
         if not self.decoder:
             raise ValueError("LadderConfig.decoder is (); allowed: one width or more")
@@ -149,7 +150,7 @@ class LadderVAE(LatentModel):
 
     def __init__(self, config: LadderConfig | None = None) -> None:
         super().__init__()
-        self.config = config = config or LadderConfig()
+        self.config = config = LadderConfig.given(config)
         self.image_shape = config.image_shape
         self.layers = len(config.z)
         pixels = math.prod(config.image_shape)
@@ -266,7 +267,7 @@ class LadderVAE(LatentModel):
     def reconstruct(
         self, x: Images, *, noise: Noise | None = None, generator: Source = None
     ) -> Images:
-        x = self.take_images(x)
+        x = images_for(self, x)
         noise = self.take_noise(len(x), noise, generator)
         with running_statistics(self):
             return self.likelihood.mean(self.decode(self.infer(x, noise)[0].z))

@@ -41,6 +41,12 @@ class Bernoulli(nn.Module):
         tensor([-543.4275])
     """
 
+    support = "0 and 1"
+
+    def holds(self, x: Canvas) -> bool:
+        """Whether x can be drawn at all."""
+        return bool(((x == 0) | (x == 1)).all())
+
     def mean(self, c: Canvas) -> Canvas:
         """E[x given c] = sigmoid(c)."""
         return torch.sigmoid(c)
@@ -73,9 +79,15 @@ class DiscretisedLogistic(nn.Module):
         tensor(1.0000, grad_fn=<SumBackward0>)
     """
 
+    support = "k/255 with a whole k"
+
     def __init__(self, channels: int, scale: float = 0.1) -> None:
         super().__init__()
         self.log_scale = nn.Parameter(torch.full((channels, 1, 1), math.log(scale)))
+
+    def holds(self, x: Canvas) -> bool:
+        """As above."""
+        return bool(((255 * x).round() - 255 * x).abs().max() < 1e-3)
 
     def mean(self, c: Canvas) -> Canvas:
         """The location sigmoid(c); the mean but for the two tails."""
@@ -120,6 +132,12 @@ class Categorical(nn.Module):
         tensor([-42.8459])
     """
 
+    support = "one channel that is 1 at each place, the others 0"
+
+    def holds(self, x: Canvas) -> bool:
+        """As above."""
+        return bool(((x == 0) | (x == 1)).all() and (x.sum(1) == 1).all())
+
     def mean(self, c: Canvas) -> Canvas:
         """E[x given c] = softmax(c) over the channels."""
         return torch.softmax(c, 1)
@@ -159,6 +177,24 @@ def likelihood(name: str, channels: int) -> Likelihood:
     if name == "categorical":
         return Categorical()
     raise ValueError(f"likelihood is {name!r}; allowed: {', '.join(LIKELIHOODS)}")
+
+
+def check_support(of: nn.Module, x: Canvas) -> None:
+    """Refuse images of which a likelihood of the course knows no probability.
+
+    Raises:
+        ValueError: with what is allowed.
+
+    Example:
+        >>> check_support(Bernoulli(), torch.full((1, 1, 2, 2), 0.5))
+        Traceback (most recent call last):
+        ValueError: images hold other values than Bernoulli has; allowed: 0 and 1
+    """
+    if isinstance(of, Likelihood) and not of.holds(x):
+        raise ValueError(
+            f"images hold other values than {type(of).__name__} has; allowed: "
+            f"{of.support}"
+        )
 
 
 def bits_per_dimension(nats: float, dimensions: int) -> float:

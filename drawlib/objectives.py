@@ -28,7 +28,7 @@ def hellinger_distance(q: Gaussian, p: Gaussian) -> PerImage:
     r"""Σ_d (1 − BC_d): the squared Hellinger distance of each dimension, summed.
 
     BC = √(2σ_1σ_2 / (σ_1² + σ_2²)) · exp(−(μ_1 − μ_2)² / (4(σ_1² + σ_2²))).
-    It is 0 where q = p, but at most 1 a dimension: a posterior of any precision costs
+    It is 0 where q = p, but at most 1 per dimension: a posterior of any precision costs
     at most D, so log p(x given z) minus it can exceed log p(x). Not a bound.
 
     Example:

@@ -110,28 +110,41 @@ def show_images(
 ) -> Axes:
     """A grid of images, filled row by row: ink on paper, or colour for 3 channels.
 
-    Images are in [0, 1] and are clipped there. ``signed`` is for differences of
-    images in [−1, 1]: purple below zero, orange above it. ``titles`` stand above the
-    single images, the labels at the edges of the grid.
+    Images, a tensor or an array, are in [0, 1] and are clipped there. ``signed`` is for
+    differences of images in [−1, 1]: purple below zero, orange above it. ``titles``
+    stand above the single images, the labels at the edges of the grid.
 
     Raises:
-        ValueError: for another shape, no image, or titles that are not one per image.
+        ValueError: for another shape, no image, 8-bit levels, which are not divided by
+            255 yet, or titles and labels that are not one for each.
 
     Example:
         >>> ax = show_images(torch.rand(10, 1, 28, 28), columns=5)
         >>> ax.images[0].get_array().shape
         (58, 148)
     """
+    images = torch.as_tensor(images)
     if images.ndim != 4 or images.shape[1] not in (1, 3) or len(images) == 0:
         raise ValueError(
             f"images have shape {tuple(images.shape)}; allowed: (n, 1 or 3, height, "
             "width) with n 1 or more"
         )
+    if not images.is_floating_point() and images.max() > 1:
+        raise ValueError(
+            f"images go up to {images.max()}; allowed: 0 to 1, such as images / 255"
+        )
     n, channels, height, width = images.shape
-    if titles is not None and len(titles) != n:
-        raise ValueError(f"{len(titles)} titles for {n} images; allowed: one per image")
     columns = min(columns or math.ceil(math.sqrt(n)), n)
     rows = math.ceil(n / columns)
+    for texts, what, one, count in (
+        (titles, "titles", "image", n),
+        (row_labels, "row labels", "row", rows),
+        (column_labels, "column labels", "column", columns),
+    ):
+        if texts is not None and len(texts) != count:
+            raise ValueError(
+                f"{len(texts)} {what} for {count} {one}s; allowed: one per {one}"
+            )
     # A thin grey line between images; room for a line of text where there are titles.
     across, down = 2, math.ceil(0.3 * height) if titles is not None else 2
     steps_x, steps_y = width + across, height + down
@@ -359,6 +372,8 @@ def bars(
         >>> [text.get_text() for text in ax.texts]
         ['105.2 ± 0.4', '140.9']
     """
+    if not values or not all(math.isfinite(value) for value in values.values()):
+        raise ValueError(f"values are {values}; allowed: one or more, all finite")
     errors = errors or {}
     names = list(values)
     ax = axes(ax, 0.6 + 0.45 * len(names))

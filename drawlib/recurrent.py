@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from drawlib.bound import Bound, Images, LatentModel, Noise, Source
+from drawlib.bound import Bound, Images, LatentModel, Noise, Source, images_for
 from drawlib.config import Config, at_least, one_of
 from drawlib.filters import KERNELS, Filters, filterbank
 from drawlib.gaussian import Gaussian, GaussianHead, standard
@@ -408,14 +408,14 @@ class Recurrent(LatentModel):
         self, x: Images, *, noise: Noise | None = None, generator: Source = None
     ) -> Trace:
         """One pass over images, step by step: ``drawlib.trace.trace``."""
-        x = self.take_images(x)
+        x = images_for(self, x)
         return trace(self, x, self.take_noise(len(x), noise, generator))
 
     @torch.no_grad()
     def reconstruct(
         self, x: Images, *, noise: Noise | None = None, generator: Source = None
     ) -> Images:
-        x = self.take_images(x)
+        x = images_for(self, x)
         *_, (state, _, _) = self.steps(x, self.take_noise(len(x), noise, generator))
         return self.mean(state.canvas)
 

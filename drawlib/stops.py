@@ -31,6 +31,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from drawlib.bound import Bound
+from drawlib.config import plain
 
 __all__ = ["Stop", "best_stops", "elbo_at_stops", "stop_bound", "stop_prior"]
 
@@ -53,6 +54,8 @@ def stop_prior(stop: Stop, T: int) -> tuple[float, ...]:
         ValueError: stop is (0.5, 0.6); allowed: last, uniform, or 2 probabilities \
 that sum to 1
     """
+    if not isinstance(stop, str):
+        stop = plain("stop", stop, tuple[float, ...])
     if stop == "last":
         return (0.0,) * (T - 1) + (1.0,)
     if stop == "uniform":

@@ -16,7 +16,14 @@ from torch import Tensor, nn
 from drawlib.bound import Images, Noise
 from drawlib.filters import Filters
 
-__all__ = ["Trace", "Windows", "one_at_a_time", "trace", "written_ink"]
+__all__ = [
+    "Trace",
+    "Windows",
+    "one_after_the_other",
+    "one_at_a_time",
+    "trace",
+    "written_ink",
+]
 
 
 class Windows(NamedTuple):
@@ -145,3 +152,23 @@ def one_at_a_time(
         (1.0, 0.5)
     """
     return ink.amax(2).sum(0) / ink.sum((0, 2))
+
+
+def one_after_the_other(
+    ink: Float[Tensor, "T batch parts"],
+) -> Float[Tensor, "batch"]:
+    r"""The share of the ink that fits one change from a part to another one.
+
+    max_τ (max_k Σ_{t ≤ τ} a_tk + max_l Σ_{t > τ} a_tl) / Σ_t Σ_k a_tk: 1 where one
+    part is finished before the other is begun. It lies between the share of the part
+    with most ink (no change helps) and, for two parts, ``one_at_a_time`` (as many
+    changes as steps). NaN for an image without ink.
+
+    Example:
+        >>> ink = torch.tensor([[[3.0, 0.0]], [[1.0, 0.0]], [[0.0, 4.0]]])
+        >>> one_after_the_other(ink).item(), one_after_the_other(ink[[0, 2, 1]]).item()
+        (1.0, 0.875)
+    """
+    first = torch.cat([torch.zeros_like(ink[:1]), ink.cumsum(0)])
+    rest = first[-1] - first
+    return (first.amax(2) + rest.amax(2)).amax(0) / ink.sum((0, 2))

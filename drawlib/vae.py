@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from drawlib.bound import Bound, Images, LatentModel, Noise, Source
+from drawlib.bound import Bound, Images, LatentModel, Noise, Source, images_for
 from drawlib.config import Config, at_least, one_of
 from drawlib.gaussian import Gaussian, GaussianHead, standard
 from drawlib.layers import ACTIVATIONS, linear, mlp
@@ -83,7 +83,7 @@ class VAE(LatentModel):
 
     def __init__(self, config: VAEConfig | None = None) -> None:
         super().__init__()
-        self.config = config = config or VAEConfig()
+        self.config = config = VAEConfig.given(config)
         self.image_shape = config.image_shape
         pixels = math.prod(config.image_shape)
         self.encoder = mlp((pixels, *config.encoder), config.encoder_activation)
@@ -136,7 +136,7 @@ class VAE(LatentModel):
     def reconstruct(
         self, x: Images, *, noise: Noise | None = None, generator: Source = None
     ) -> Images:
-        x = self.take_images(x)
+        x = images_for(self, x)
         z = self.encode(x).sample(self.take_noise(len(x), noise, generator))
         return self.likelihood.mean(self.decode(z))
 

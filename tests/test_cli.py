@@ -24,6 +24,7 @@ from drawlib.data.protocols import DATASETS
 from drawlib.draw import DRAW
 from drawlib.evaluation import evaluate
 from drawlib.machine.progress import progress_bar
+from drawlib.pages.web import describe
 from drawlib.results.runs import load_run
 from drawlib.results.zoo import load_weights, save_weights
 from drawlib.training import train as trainer
@@ -416,6 +417,40 @@ def test_a_mistake_gets_one_line(tmp_path, toy, capsys, monkeypatch, arguments, 
             main(arguments)
         return
     assert told in one_line(capsys, arguments)
+
+
+def test_a_training_that_is_refused_leaves_no_directory(toy, tmp_path, capsys):
+    for wrong in (
+        ["--model.image-shape", "1", "5", "5"],
+        ["--model.likelihood", "discretised-logistic"],
+        ["--train.device", "gpu"],
+    ):
+        run_dir = tmp_path / "run"
+        one_line(capsys, [*TINY, *wrong, "--run-dir", str(run_dir)])
+        assert not run_dir.exists()
+
+
+def test_an_option_without_effect_is_refused(trained, capsys, monkeypatch):
+    """They were passed over without a word."""
+    told = one_line(capsys, ["data", "mnist-dynamic", "--image.size", "4x4"])
+    assert "--image was given with the data mnist-dynamic; allowed: your own" in told
+    annealed = ["evaluate", str(trained), "--labels", "--method"]
+    assert "takes no data, labels, split" in one_line(capsys, [*annealed, "sandwich"])
+    seen = []
+    data = cli.load_data("mnist-dynamic")
+    monkeypatch.setattr(cli, "load_data", lambda *_, **how: seen.append(how) or data)
+    short = ["--ais.chains", "1", "--ais.temperatures", "1", "--images", "2"]
+    assert main([*annealed, "ais", *short]) == 0
+    assert seen == [{"labels": True}]
+
+
+def test_a_single_image_has_no_plural(trained, tmp_path, capsys):
+    out = str(tmp_path / "a.png")
+    assert main(["sample", str(trained), "--n", "1", "--out", out]) == 0
+    assert capsys.readouterr().out.startswith("1 mean of p(x given z)")
+    measured = {"images": 1, "protocol": "toy", "shipped": 1.0, "quantised": 1.0}
+    values = {"name": "a", "format": "int8", "measured": {**measured, "loss": 0.0}}
+    assert "on 1 seeded test image of toy" in describe(values)
 
 
 def test_mistakes_about_a_run_get_one_line(trained, tmp_path, capsys):

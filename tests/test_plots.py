@@ -117,6 +117,14 @@ def test_titles_that_are_not_one_an_image_are_refused():
         show_images(torch.zeros(2, 1, 4, 4), titles=["a"])
 
 
+def test_labels_that_are_not_one_a_row_or_a_column_are_refused():
+    """They ended in matplotlib's "number of FixedLocator locations"."""
+    with pytest.raises(ValueError, match="1 column labels for 4 columns; allowed: one"):
+        strip(torch.rand(4, 2, 1, 5, 5), step_labels=["a"])
+    with pytest.raises(ValueError, match="3 row labels for 2 rows; allowed: one per"):
+        strip(torch.rand(4, 2, 1, 5, 5), row_labels="abc")
+
+
 def test_strip_puts_time_to_the_right_and_images_below_each_other():
     steps = torch.rand(4, 2, 1, 5, 5)
     ax = strip(steps)

@@ -7,7 +7,12 @@ import torch
 
 from drawlib.draw import DRAW, DRAWConfig
 from drawlib.stops import elbo_at_stops
-from drawlib.trace import Trace, one_at_a_time, written_ink
+from drawlib.trace import (
+    Trace,
+    one_after_the_other,
+    one_at_a_time,
+    written_ink,
+)
 
 
 def drawing(canvases: torch.Tensor, start: float = 0.0) -> Trace:
@@ -41,6 +46,39 @@ def test_steps_count_by_their_ink():
     ink = torch.tensor([[[3.0, 1.0]], [[0.0, 4.0]], [[0.0, 0.0]]])
     assert one_at_a_time(ink).item() == pytest.approx(7 / 8)
     assert one_at_a_time(torch.zeros(2, 1, 2)).isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "share"),
+    [
+        ([3, 1, 0, 0], [0, 0, 2, 2], 1.0),  # one is finished, then the other is begun
+        ([0, 0, 5, 1], [4, 0, 0, 0], 1.0),  # whichever comes first
+        ([2, 0, 2, 0], [0, 2, 0, 2], 6 / 8),  # by turns: one change leaves a quarter
+        ([1, 1, 1, 1], [1, 1, 1, 1], 4 / 8),  # both at once
+        ([4, 4, 4, 4], [1, 1, 1, 1], 16 / 20),  # no change helps
+        ([9, 0, 0, 9], [0, 1, 0, 0], 18 / 19),  # nor does one here
+    ],
+)
+def test_one_after_the_other_is_the_ink_that_fits_one_change(first, second, share):
+    ink = torch.tensor([first, second]).T[:, None].float()
+    (found,) = one_after_the_other(ink)
+    assert found.item() == pytest.approx(share)
+    # By hand: every moment, every pair of parts before and after it.
+    best = max(
+        ink[:moment, 0, k].sum() + ink[moment:, 0, other].sum()
+        for moment in range(5)
+        for k in range(2)
+        for other in range(2)
+    )
+    assert found.item() == pytest.approx((best / ink.sum()).item())
+
+
+def test_one_after_the_other_lies_between_all_steps_alike_and_one_at_a_time():
+    ink = torch.rand(9, 200, 2, generator=torch.Generator().manual_seed(0)) ** 3
+    once = one_after_the_other(ink)
+    assert (one_at_a_time(ink.sum(0, keepdim=True)) <= once + 1e-6).all()
+    assert (once <= one_at_a_time(ink) + 1e-6).all()
+    assert one_after_the_other(torch.zeros(2, 1, 2)).isnan().all()
 
 
 def test_a_trace_tells_what_it_would_be_worth_to_stop_at_each_step():

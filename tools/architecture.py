@@ -67,8 +67,8 @@ ROOMS = (
     Room("notebooks", "plots notebook", "what notebooks draw and check"),
     Room(
         "results/",
-        "runs zoo classification words letter_windows plan tables tables_show glance "
-        "accounts intervals looseness forecast bench",
+        "runs zoo classification words letter_windows turns plan tables tables_show "
+        "glance accounts intervals looseness forecast bench",
         "runs, records, tables",
     ),
     Room(

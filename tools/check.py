@@ -37,24 +37,17 @@ STAGES: dict[str, list[str]] = {
     "pdf": [sys.executable, "tools/make_pdf.py"],
     "links": [sys.executable, "tools/check_links.py"],
     "pages": [*PYTEST, "tests/book/test_book.py", "-m", "built"],
-    "browser": [*PYTEST, "tests/pages/test_pages.py", "-m", "browser", "-n", "2"],
-    # Each file drives a browser of its own, so each has a worker of its own.
-    "live": [
-        *[*PYTEST, "tests/pages/test_explorer.py", "tests/pages/test_web.py"],
-        *["tests/pages/test_live_draw.py", "tests/pages/test_standalone.py"],
-        *["tests/pages/test_side_by_side.py", "tests/pages/test_words_page.py"],
-        "tests/pages/test_slides.py",
-        *["-m", "browser", *WORKERS],
-    ],
+    "browser": [*PYTEST, "tests/pages", "-m", "browser", *SHARED, "--durations", "25"],
     "faults": [*PYTEST, "tests", "-m", "faults"],
     "colab": [*PYTEST, "tests", "-m", "colab"],
 }
-# One after the other; a row's chains run beside each other, since each takes one core.
-PLAN: list[list[list[str]]] = [
-    [["book", "pdf", "links", "pages"], ["ruff", "mypy", "doctests"]],
-    *[[[name]] for name in ("unit", "notebooks", "browser", "live")],
+# Two chains beside each other. Where one waits, at a page's load or for its last test,
+# the other has both cores; what ends each has two workers, until nothing is left.
+PLAN = [
+    ["book", "pdf", "links", "pages", "browser"],
+    ["ruff", "mypy", "doctests", "notebooks", "unit"],
 ]
-ALL = [name for row in PLAN for chain in row for name in chain]
+ALL = [name for chain in PLAN for name in chain]
 NOTHING_COLLECTED = 5
 Ended = dict[str, tuple[str, float]]
 
@@ -70,8 +63,7 @@ def run(name: str, alone: bool = True) -> tuple[str, float]:
         del environment["MPLBACKEND"]  # the kernel's own shows the figures
     environment["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
     headline = f"\n=== {name} ".ljust(72, "=") + "\n"
-    if alone:
-        print(headline, end="", flush=True)
+    print(headline if alone else f"{name} ...\n", end="", flush=True)
     start = time.time()
     done = subprocess.run(
         STAGES[name],
@@ -90,8 +82,6 @@ def run(name: str, alone: bool = True) -> tuple[str, float]:
 
 def run_beside_each_other(chains: list[list[str]]) -> Ended:
     """Run chains of stages at the same time; how each stage ended."""
-    if len(chains) > 1:
-        print("\nbeside each other: " + " | ".join(map(" ".join, chains)), flush=True)
 
     def one_after_the_other(chain: list[str]) -> Ended:
         return {name: run(name, alone=len(chains) == 1) for name in chain}
@@ -103,13 +93,12 @@ def run_beside_each_other(chains: list[list[str]]) -> Ended:
     return ended
 
 
-def chosen(names: list[str]) -> list[list[list[str]]]:
-    """The plan's stages of these names; what is in no plan comes after them."""
-    rows = [
-        [kept for chain in row if (kept := [n for n in chain if n in names])]
-        for row in PLAN
-    ]
-    return [row for row in rows if row] + [[[n]] for n in names if n not in ALL]
+def chosen(names: list[str]) -> list[list[str]]:
+    """The plan's stages of these names; what is in no plan comes after the others."""
+    kept = [[name for name in chain if name in names] for chain in PLAN]
+    chains = [chain for chain in kept if chain] or [[]]
+    chains[-1] += [name for name in names if name not in ALL]
+    return chains
 
 
 def main() -> int:
@@ -118,9 +107,8 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=list(STAGES), default=ALL)
     names = parser.parse_args().only
     print(f"test: {len(names)} stages: {', '.join(names)}", flush=True)
-    start, ended = time.time(), Ended()
-    for chains in chosen(names):
-        ended |= run_beside_each_other(chains)
+    start = time.time()
+    ended = run_beside_each_other(chosen(names))
     print("\n" + "=" * 72)
     for name, (how, seconds) in ended.items():
         print(f"{name:12s} {how:16s} {seconds:7.1f} s")

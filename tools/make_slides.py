@@ -231,7 +231,9 @@ def slide_html(slide: Slide, number: int) -> str:
     return (
         f'<div class="slide" id="slide-{number}">\n'
         f'<{tag} id="title-{number}" tabindex="-1">{escape(slide.heading)}</{tag}>\n'
+        '<div class="shown">\n'
         + "\n".join(slide.shown)
+        + "\n</div>"
         + (f"\n{notes}" if told else "")
         + "\n</div>\n"
     )

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from drawlib.machine.files import write_atomically
 from drawlib.results.looseness import LOOSE, measure_looseness
 
-# Name: images, chains an image, temperatures, simulated images of the sandwich.
+# Name: images, chains per image, temperatures, simulated images of the sandwich.
 SHORT = (10, 30, 100, 300)
 PLAN: dict[str, tuple[int, int, tuple[int, ...], int]] = {
     "mnist-dynamic/vae-source-0": (50, 8, (*SHORT, 1000), 50),

@@ -7,7 +7,8 @@
 
 Both are made when the book is built: the shipped models are exported into
 `_static/live`, the digits come from the data loader, and the picture from the first of
-the models. `DRAWLIB_LIVE_IMAGES` sets on how many test digits is measured (1,000).
+the models. `DRAWLIB_LIVE_IMAGES` sets on how many test digits is measured (1,000): half
+a minute of a core, in a process beside the one that writes the pages.
 """
 
 from __future__ import annotations
@@ -15,15 +16,18 @@ from __future__ import annotations
 import html
 import os
 import posixpath
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 
 FOLDER = "_static/live"
+TROUBLE = (RuntimeError, ValueError, OSError)
 ALT = "what the picture of a digit shows"  # until the picture is made
 
 
@@ -34,7 +38,9 @@ class DrawADigit(Directive):
         """A raw node; its addresses are relative to the document."""
         from drawlib.pages.draw_a_digit import page_html
 
-        prefix = below(self.state.document.settings.env.docname, FOLDER) + "/"
+        env = self.state.document.settings.env
+        env.metadata[env.docname][FOLDER] = "wanted"
+        prefix = below(env.docname, FOLDER) + "/"
         return [nodes.raw("", page_html(prefix), format="html")]
 
 
@@ -58,36 +64,69 @@ def below(document: str, target: str) -> str:
     return posixpath.relpath(target, posixpath.dirname(document) or ".")
 
 
-def on_finished(app: Sphinx, error: Exception | None) -> None:
-    """Write what the pages that were built ask for, and nothing where none does."""
-    if error is not None or app.builder.format != "html":
-        return
-    from drawlib.pages import draw_a_digit
+class Files:
+    """What the pages ask for: made while they are written, and only where one asks."""
 
-    out = Path(app.outdir)
-    texts = {
-        path: path.read_text(encoding="utf-8")
-        for path in out.rglob("*.html")
-        if "_static" not in path.relative_to(out).parts
-    }
-    live = any(f"{FOLDER}/pad.js" in text for text in texts.values())
-    seen = [path for path, text in texts.items() if f"{FOLDER}/picture.png" in text]
-    try:
-        if live:
+    def __init__(self) -> None:
+        self.pool = ProcessPoolExecutor(1)
+        self.models: Future[Any] | None = None
+
+    def begin(self, app: Sphinx, env: BuildEnvironment) -> None:
+        """All pages were read: now it is known what they ask for."""
+        asked = any(FOLDER in about for about in env.metadata.values())
+        if app.builder.format == "html" and asked:
+            from drawlib.pages import draw_a_digit
+
             images = int(os.environ.get("DRAWLIB_LIVE_IMAGES", "1000"))
-            draw_a_digit.write_assets(out / FOLDER, images=images)
+            folder = Path(app.outdir) / FOLDER
+            self.models = self.pool.submit(
+                draw_a_digit.write_assets, folder, images=images
+            )
+
+    def draw_picture(self, app: Sphinx, error: Exception | None) -> None:
+        """The picture, and its alternative text in the pages that show it."""
+        if error is not None or app.builder.format != "html":
+            return
+        from drawlib.pages import draw_a_digit
+
+        out = Path(app.outdir)
+        texts = {
+            path: path.read_text(encoding="utf-8")
+            for path in out.rglob("*.html")
+            if "_static" not in path.relative_to(out).parts
+        }
+        seen = [path for path, text in texts.items() if f"{FOLDER}/picture.png" in text]
         if seen:
-            alt = html.escape(draw_a_digit.picture(out / FOLDER / "picture.png"))
-    except (RuntimeError, ValueError, OSError) as trouble:
-        raise ExtensionError(f"the live page cannot be made: {trouble}") from trouble
-    for path in seen:
-        path.write_text(texts[path].replace(ALT, alt), encoding="utf-8")
+            try:
+                alt = html.escape(draw_a_digit.picture(out / FOLDER / "picture.png"))
+            except TROUBLE as trouble:
+                raise not_made(trouble) from trouble
+        for path in seen:
+            path.write_text(texts[path].replace(ALT, alt), encoding="utf-8")
+
+    def finish(self, app: Sphinx, error: Exception | None) -> None:
+        """Wait for the models."""
+        try:
+            if self.models is not None and error is None:
+                self.models.result()
+        except TROUBLE as trouble:
+            raise not_made(trouble) from trouble
+        finally:
+            self.pool.shutdown()
+
+
+def not_made(trouble: Exception) -> ExtensionError:
+    """The build's error where a file cannot be made."""
+    return ExtensionError(f"the live page cannot be made: {trouble}")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.add_directive("draw-a-digit", DrawADigit)
     app.add_directive("draw-a-digit-picture", DrawADigitPicture)
-    # Before the pages are mended, which reads what is written here.
-    app.connect("build-finished", on_finished, priority=400)
+    files = Files()
+    app.connect("env-updated", files.begin)
+    # Before the pages are mended, which reads what is written here, and after it.
+    app.connect("build-finished", files.draw_picture, priority=400)
+    app.connect("build-finished", files.finish, priority=600)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

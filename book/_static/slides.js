@@ -25,6 +25,36 @@ addEventListener("DOMContentLoaded", () => {
     if (box) box.open = !box.open;
   }
 
+  // A slide that is taller than the screen is shown smaller. Not on a phone, and not
+  // where somebody has enlarged the page to read it: there one scrolls.
+  const bar = document.querySelector("nav"), fitted = new Map();
+  function fit(shown) {
+    if (shown.querySelector("details[open]")) return;  // who opens an answer scrolls
+    const height = () => shown.getBoundingClientRect().height;
+    const set = (share) => shown.style.setProperty("--fit", share);
+    const before = shown.style.getPropertyValue("--fit");
+    set(1);
+    if (innerWidth < 1000 || innerHeight < 600) return fitted.delete(shown);
+    const { top } = shown.closest(".slide").getBoundingClientRect();
+    const room = bar.getBoundingClientRect().top - (shown.getBoundingClientRect().top - top);
+    const whole = height(), known = `${room} ${whole}`;
+    if (fitted.get(shown) === known) return set(before);
+    fitted.set(shown, known);
+    if (whole <= room) return;
+    // Smaller text needs fewer lines, so a larger share than this one may fit.
+    let [low, high] = [room / whole, 1];
+    for (let k = 0; k < 4; k++) {
+      set((low + high) / 2);
+      if (height() <= room) low = (low + high) / 2; else high = (low + high) / 2;
+    }
+    set(low);
+  }
+  // Formulas and live parts get their size late.
+  const sized = new ResizeObserver((entries) => entries.forEach((e) => fit(e.target)));
+  const all = document.querySelectorAll(".shown");
+  all.forEach((shown) => sized.observe(shown));
+  addEventListener("resize", () => all.forEach(fit));
+
   const keys = {
     ArrowRight: () => go(here + 1), PageDown: () => go(here + 1), " ": () => go(here + 1),
     ArrowLeft: () => go(here - 1), PageUp: () => go(here - 1),

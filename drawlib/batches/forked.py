@@ -32,7 +32,7 @@ def serve(descriptor: int) -> None:
     os.environ["MPLBACKEND"] = INLINE
     for name in PRELOADED:
         importlib.import_module(name)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whatever ends is gone at once
+    signal.signal(signal.SIGCHLD, let_go)
     with socket.socket(fileno=descriptor) as way, way.makefile("rw") as lines:
         while line := lines.readline():
             if (pid := os.fork()) == 0:
@@ -40,6 +40,13 @@ def serve(descriptor: int) -> None:
             print(pid, file=lines, flush=True)
     if line:
         be_a_kernel(**json.loads(line))
+
+
+def let_go(*_: Any) -> None:
+    """Kernels that have ended: their seconds of the processor count as the server's."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def be_a_kernel(argv: list[str], cwd: str | None, env: dict[str, str]) -> None:

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from drawlib.bound import check_generator
+
 __all__ = ["clutter"]
 
 
@@ -88,6 +90,7 @@ def generator_on(
     generator: torch.Generator | None, device: torch.device
 ) -> torch.Generator | None:
     """The generator itself, or one seeded by its next number where devices differ."""
+    check_generator(generator)
     if generator is None or generator.device.type == device.type:
         return generator
     seed = torch.randint(2**62, (), generator=generator, device=generator.device)

@@ -2,23 +2,26 @@
 
 PNG, JPEG and whatever else Pillow opens. Cameras, scanners and programs leave many
 habits in such files; each is undone in one way, and what was undone is counted, so
-that it can be told: a picture lies as its EXIF tag says; alpha lies on white; 16 bits
-become 8; of an animation the first frame counts; CMYK and palettes become RGB.
+that it can be told: a picture lies as its EXIF tag says; the colours of a profile (a
+telephone's Display P3, say) become those of sRGB; alpha lies on white; 16 bits become
+8; of an animation the first frame counts; CMYK and palettes become RGB.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from drawlib.data.download import DataError
 from drawlib.machine.files import mistaken
@@ -32,6 +35,7 @@ ENDINGS = set(
 )
 WHITE = 255
 CUT, KEPT = "of 16 bits, cut to 8", "of more than 8 bits that use 8, kept"
+SAME = 2  # levels of 255: a profile that moves no colour further is sRGB
 
 
 def files_below(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -186,7 +190,7 @@ def opened(file: Path, remarks: Counter[str]) -> Image.Image:
                 upright = ImageOps.exif_transpose(picture)
                 if turned:
                     remarks["turned as their EXIF tag says"] += 1
-                return in_rgb(upright, remarks)
+                return in_rgb(in_srgb(upright, remarks), remarks)
     except DataError as error:
         raise DataError(f"{file}: {error}") from None
     except Exception as error:  # each format's reader has errors of its own
@@ -200,6 +204,57 @@ def opened(file: Path, remarks: Counter[str]) -> Image.Image:
             ) from None
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise DataError(f"{file} is no whole picture: {reason}") from None
+
+
+def in_srgb(picture: Image.Image, remarks: Counter[str]) -> Image.Image:
+    """The colours that a picture's profile stands for; most have none, or sRGB's."""
+    profile = picture.info.get("icc_profile")
+    if not profile:
+        return picture
+    mode = {"L": "L", "LA": "L", "CMYK": "CMYK"}.get(picture.mode, "RGB")
+    try:
+        if picture.mode.startswith(("I", "F")):
+            raise ImageCms.PyCMSError("it takes 8 bits")
+        transform = to_srgb(profile, mode)
+    except (ImageCms.PyCMSError, ImportError, OSError):
+        remarks["with a colour profile that cannot be used, passed over"] += 1
+        return picture
+    if transform is None:
+        return picture
+    remarks["with a colour profile, made sRGB"] += 1
+    before = picture.convert(mode)
+    values = np.array(transform.apply(before))
+    # What has no colour gets none: channels may be rounded to neighbouring levels.
+    if mode != "CMYK":
+        shades = np.asarray(before.convert("RGB"))
+        grey = (shades == shades[..., :1]).all(-1)
+        values[grey] = values[grey][:, 1:2]
+    made = Image.fromarray(values)
+    if picture.has_transparency_data:
+        made.putalpha(picture.convert("RGBA").getchannel("A"))
+    return made
+
+
+@lru_cache(maxsize=16)
+def to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """What makes the colours of an ICC profile sRGB; None where they are already.
+
+    Raises:
+        ImageCms.PyCMSError, OSError: for no profile, or one of another kind of picture.
+    """
+    made = ImageCms.buildTransform(
+        ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+        ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")),
+        mode,
+        "RGB",
+        ImageCms.Intent.RELATIVE_COLORIMETRIC,
+    )
+    levels = np.linspace(0, 255, 9).astype("u1")
+    grid = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, -1, 3)
+    colours = Image.fromarray(grid).convert(mode)
+    before, after = colours.convert("RGB"), made.apply(colours)
+    moved = np.asarray(after).astype(int) - np.asarray(before)
+    return made if np.abs(moved).max() > SAME else None
 
 
 def in_rgb(picture: Image.Image, remarks: Counter[str]) -> Image.Image:

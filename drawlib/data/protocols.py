@@ -102,7 +102,7 @@ _PROTOCOLS = (
     ),
     Protocol(
         "cifar10",
-        "CIFAR-10 in colour, 8 bits a channel, 45,000 training and 5,000 validation "
+        "CIFAR-10 in colour, 8 bits per channel, 45,000 training and 5,000 validation "
         "images by a seeded permutation of the official 50,000, 10,000 test images; "
         "discretised logistic likelihood, in bits per dimension.",
         image_shape=(3, 32, 32),

@@ -21,7 +21,8 @@ import torch
 from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
-from drawlib.config import whole_number
+from drawlib.bound import check_generator
+from drawlib.config import of_kind, plain, whole_number
 from drawlib.data import download as _download
 from drawlib.data.clutter import clutter, generator_on, place
 from drawlib.data.draws import SEED, draw_bits, permutation, uint32
@@ -203,9 +204,14 @@ class Data:
         ((1, 20, 36), 24, 3)
         """
         arrays = dict(images) if isinstance(images, Mapping) else {"images": images}
+        if labels is not None and "labels" in arrays:
+            raise _download.DataError(
+                "labels are given twice, in images and beside them"
+            )
         if labels is not None:
             arrays["labels"] = labels
-        given = {name: as_array(value, name) for name, value in arrays.items()}
+        # Copies: what is done to the arrays afterwards changes no image, and no number.
+        given = {k: np.array(as_array(value, k)) for k, value in arrays.items()}
         return cls.from_own(own_arrays(given, ImageOptions.from_dict(options)))
 
     @property
@@ -280,6 +286,9 @@ class Data:
         images of two. Validation and test
         images of a dynamic set are bits already, so their split must be named.
 
+        Raises `TypeError` for other images, such as what `batches` made: a second visit
+        would divide by 255 again.
+
         >>> grey = torch.tensor([0, 255, 255, 0], dtype=torch.uint8).reshape(1, 1, 2, 2)
         >>> toy = Protocol("toy", "Squares.", (1, 2, 2), binarisation="dynamic")
         >>> train, bits = Split(grey, visit="sample"), Split(grey // 255)
@@ -290,6 +299,11 @@ class Data:
         [0.0, 1.0, 1.0, 0.0]
         """
         source = self.split(split) if isinstance(split, str) else split
+        if not isinstance(images, Tensor) or images.dtype != torch.uint8:
+            own = images.dtype if isinstance(images, Tensor) else type(images).__name__
+            raise TypeError(
+                f"images are {own}; allowed: torch.uint8, as a split holds them"
+            )
         if source.visit == "bits":
             return images.float()
         if source.visit == "scale":
@@ -365,6 +379,8 @@ grey levels from 0 to 255 are declared by visit='sample' or visit='scale'
         """
         source = self.split(split) if isinstance(split, str) else split
         name = split if isinstance(split, str) else "given"
+        size = plain("batch size", size, int)
+        check_generator(generator)
         if size < 1:
             raise ValueError(f"batch size {size} given, allowed: 1 or more")
         if len(source) == 0:
@@ -459,7 +475,8 @@ def stratified_subset(split: Split, n: int, seed: int) -> Integer[Tensor, " n"]:
     >>> labels[stratified_subset(split, 4, seed=0)].tolist()
     [0, 0, 1, 1]
     """
-    total = len(split)
+    total = len(of_kind("split", split, Split, "a Split, such as data.test"))
+    n = plain("the number of images", n, int)
     if not 1 <= n <= total:
         raise ValueError(f"a subset of {n} asked for, allowed: 1 to {total} images")
     order = permutation(total, seed, "subset")
@@ -509,17 +526,17 @@ surnames, or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME, words:
             f"data set is {name!r:.80}, a {type(name).__name__}; allowed: a name, such "
             "as 'mnist-dynamic' or 'folder:PATH'"
         )
-    if is_words(name):
-        return Data.from_own(own_words(name))
-    if is_own(name):
-        return Data.from_own(own_images(name, root=root, download=download))
-    if name not in DATASETS:
+    if not (name in DATASETS or is_own(name) or is_words(name)):
         raise ValueError(
             f"data set {name!r} is unknown, allowed: {', '.join(DATASETS)}, "
             "or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME, words:PATH"
         )
     if labels and name != "mnist-fixed":
         raise ValueError(f"labels is True for {name}; allowed: for mnist-fixed alone")
+    if is_words(name):
+        return Data.from_own(own_words(name))
+    if is_own(name):
+        return Data.from_own(own_images(name, root=root, download=download))
     protocol, splitter = DATASETS[name], _SPLITTERS[name]
     if name == "cluttered-mnist":
         fragments = whole_number("fragments", fragments)

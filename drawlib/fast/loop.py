@@ -3,7 +3,7 @@ r"""The fast path of DRAW and GLAS: the numbers of the plain step, in less time.
 ``Recurrent.step`` is the implementation to read; this one computes the same bound and
 the same gradients, and the tests hold the two together. What is different:
 
-1. Weights are rounded to the products' precision once, not once a step.
+1. Weights are rounded to the products' precision once, not once per step.
 2. Everything that is affine in h_dec_t (both windows, the patch, a learned prior) is
    one product; what x adds to the encoder's gates without attention is computed once.
 3. Weight gradients are made after the loop. A step computes y_t = W u_t + b; with

@@ -8,7 +8,13 @@ from typing import Any
 
 import torch
 
-__all__ = ["default_dtype", "for_training", "in_main_memory", "matmul_precision"]
+__all__ = [
+    "default_dtype",
+    "for_measuring",
+    "for_training",
+    "in_main_memory",
+    "matmul_precision",
+]
 
 # From PyTorch 2.9 on, each backend has a precision of its own; where it is "none", that
 # of one before it in this list counts.
@@ -44,11 +50,28 @@ def for_training(
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
+        for_measuring(device, dtype),
+        in_main_memory(),
+        matmul_precision(None if precision == "float32" else "medium"),
+    ):
+        yield
+
+
+@contextmanager
+def for_measuring(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+    """Numbers as exact as the weights, inside any autocast, under any default dtype.
+
+    Example:
+        >>> a = torch.rand(9, 9)
+        >>> with torch.autocast("cpu", torch.bfloat16):
+        ...     with for_measuring(a.device, a.dtype):
+        ...         (a @ a).dtype
+        torch.float32
+    """
+    with (
         torch.autocast("cpu", enabled=False),
         torch.autocast(device.type, enabled=False),
         default_dtype(dtype),
-        in_main_memory(),
-        matmul_precision(None if precision == "float32" else "medium"),
     ):
         yield
 

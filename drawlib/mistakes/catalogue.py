@@ -186,7 +186,7 @@ MODELS = (
     ),
     Mistake(
         "khanian-d",
-        "½ subtracted once a step, not once a dimension",
+        "½ subtracted once per step, not once per dimension",
         KHANIAN,
         "Σ_t KL_t = ½ Σ_t Σ_d (μ² + σ² − log σ²) − TD/2",
         "Σ_t KL_t = ½ Σ_t Σ_d (μ² + σ² − log σ²) − T/2",
@@ -199,7 +199,7 @@ MODELS = (
     ),
     Mistake(
         "eq-11",
-        "½ subtracted once a step, not once a dimension",
+        "½ subtracted once per step, not once per dimension",
         f"{PAPER}, eq. 11",
         "Σ_t KL_t = ½ Σ_t Σ_d (μ² + σ² − log σ²) − TD/2",
         "Σ_t KL_t = ½ Σ_t Σ_d (μ² + σ² − log σ²) − T/2",

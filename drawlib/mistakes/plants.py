@@ -88,7 +88,7 @@ def softplus_log_variance(right, self, h):
 
 
 def half_a_step(right, self, other=None):
-    """½ is subtracted once, not once a dimension."""
+    """½ is subtracted once, not once per dimension."""
     return right(self, other) + (self.mu.shape[-1] - 1) / 2
 
 

@@ -7,6 +7,7 @@ runs in the reader's browser.
 
 from __future__ import annotations
 
+import functools
 import html
 import json
 from pathlib import Path
@@ -19,6 +20,7 @@ from drawlib.machine.files import write_atomically
 from drawlib.pages import web
 from drawlib.pages.animation import redrawing
 from drawlib.pages.pad import SCRIPTS, describe_live, first_of_each, texts
+from drawlib.results.turns import EDGES, distances
 from drawlib.results.zoo import load_pretrained, records
 
 __all__ = ["MODELS", "page_html", "picture", "some_test_digits", "write_assets"]
@@ -29,9 +31,12 @@ MODELS = {
     "DRAW that may stop early": "mnist-fixed/draw-attention-t16-anytime-0",
     "DRAW without attention": "mnist-fixed/draw-no-attention-t16-0",
     "GLAS, its window on L": "mnist-fixed/glas-cauchy-t16-0",
-    "DRAW with attention, two digits": "mnist-two/draw-attention-t16-0",
+    "DRAW with attention, two digits": "mnist-two/draw-attention-t16-long-0",
 }
 SHAPE = (1, 28, 28)  # of what is drawn first
+
+
+loaded = functools.cache(load_data)  # several models share a data set
 
 
 class Source(NamedTuple):
@@ -98,19 +103,19 @@ def page_html(prefix: str = "", models: dict[str, str] = MODELS) -> str:
 
 def some_test_digits(n: int, protocol: str = DIGITS.protocol) -> Split:
     """Genuine test digits: a seeded draw from test bits, stratified by class."""
-    split = load_data(protocol).test
+    split = loaded(protocol).test
     return split.subset(stratified_subset(split, n, seed=0))
 
 
 def write_assets(folder: Path, *, images: int = 1000) -> dict[str, web.WebModel]:
     """Write the scripts, the digits and the models that ``page_html`` names.
 
-    Each model is exported by ``export_web``: at most 4 MB, at most 0.2 nats lost, which
-    is measured on ``images`` test images (``source_of``). Pairs of digits to begin with
-    come with their model. Returns what was exported.
+    Each model is exported by ``export_model``: at most 4 MB, at most 0.2 nats lost,
+    which is measured on ``images`` test images (``source_of``). Pairs of digits to
+    begin with come with their model. Returns what was exported.
 
     Raises:
-        ZooError, drawlib.data.download.DataError, ValueError: as ``export_web``.
+        ZooError, drawlib.data.download.DataError, ValueError: as ``export_model``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in SCRIPTS:
@@ -124,15 +129,17 @@ def write_assets(folder: Path, *, images: int = 1000) -> dict[str, web.WebModel]
     written = {}
     for name in MODELS.values():
         path, (protocol, what, offer) = folder / file_of(name), source_of(name)
-        one = web.export_web(name, path, images=images, protocol=protocol)
+        model = load_pretrained(name)
+        one = web.export_model(model, loaded(protocol), path, name=name, images=images)
         test = some_test_digits(images, protocol)
         live = describe_live(one.build(), test.images.float(), told(one), what=what)
         text = path.read_text(encoding="utf-8")
         text += f"window.drawlibModels[{json.dumps(name)}].live = {json.dumps(live)};\n"
         if test.parts is not None:
-            # Some that lie apart. Digits of the usual size: the pen stays as it was.
-            alone = ((test.parts > 0).sum(1) < 2).flatten(1).all(1)
-            pairs = {**first_of_each(test.images[alone][:5], None, offer), "pen": 1}
+            # Some that lie far apart, which are drawn one after the other. Digits of
+            # the usual size: the pen stays as it was.
+            apart = distances(test.parts) >= EDGES[-2]
+            pairs = {**first_of_each(test.images[apart][:5], None, offer), "pen": 1}
             text += f"window.drawlibExamples.push({json.dumps(pairs)});\n"
         if len(text.encode()) > web.MOST_BYTES:
             raise ValueError(

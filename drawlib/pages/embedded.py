@@ -14,12 +14,35 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["LivePage", "base64_of", "eight_bits", "numbers", "script"]
+from drawlib.config import of_kind
+
+__all__ = ["LivePage", "base64_of", "eight_bits", "numbers", "script", "tensor_of"]
 
 SCRIPTS = ("explorer_maths.js", "explorer_parts.js", "explorer.js")
+
+
+def tensor_of(where: str, value: Any) -> Tensor:
+    """A tensor, or what makes one: an array, or lists of numbers.
+
+    Raises:
+        TypeError: for anything else, such as a data set.
+
+    Example:
+        >>> tensor_of("digits", None)
+        Traceback (most recent call last):
+        TypeError: digits is a NoneType; allowed: an array or a tensor
+    """
+    if isinstance(value, Tensor):
+        return value
+    array = np.array(value)
+    allowed = "an array or a tensor"
+    return torch.as_tensor(
+        array if array.dtype.kind in "buif" else of_kind(where, value, Tensor, allowed)
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +60,17 @@ class LivePage:
     kind: str
     data: dict[str, Any]
     files: tuple[str, ...] = SCRIPTS
+
+    def __post_init__(self) -> None:
+        try:
+            json.dumps(self.data, allow_nan=False)
+        except (
+            ValueError
+        ):  # a browser reads neither NaN nor infinity, and shows nothing
+            raise ValueError(
+                f"the {self.kind} explorer shows a number that is not finite; allowed: "
+                "finite images, and a model with finite weights"
+            ) from None
 
     def __repr__(self) -> str:
         return f"<{self.kind} explorer>"

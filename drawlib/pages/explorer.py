@@ -13,16 +13,21 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from drawlib.bound import LatentModel
-from drawlib.config import plain
+from drawlib.config import of_kind, plain
 from drawlib.pages import animation as animations
-from drawlib.pages.embedded import LivePage, base64_of, eight_bits, numbers
+from drawlib.pages.embedded import (
+    LivePage,
+    base64_of,
+    eight_bits,
+    numbers,
+    tensor_of,
+)
 from drawlib.pages.pad import pad
 from drawlib.pages.side_by_side import side_by_side
 from drawlib.pages.words import words
@@ -66,7 +71,7 @@ def filterbank_explorer(digits: Any, labels: Sequence[str] | None = None) -> Liv
         >>> filterbank_explorer(torch.zeros(2, 28, 28, dtype=torch.uint8))
         <filterbank explorer>
     """
-    images = digits if isinstance(digits, Tensor) else torch.as_tensor(np.array(digits))
+    images = tensor_of("digits", digits)
     if images.dtype != torch.uint8:
         raise TypeError(f"digits are {images.dtype}; allowed: torch.uint8, 0 to 255")
     if images.ndim == 4 and images.shape[1] == 1:
@@ -118,7 +123,8 @@ def elbo_1d(
     """
     low, high, points = GRID
     z = torch.linspace(low, high, points, dtype=torch.float64)
-    values = (log_likelihood or three_pixels)(z).detach().double()
+    values = tensor_of("log_likelihood(z)", (log_likelihood or three_pixels)(z))
+    values = values.detach().double()
     if values.shape != z.shape or not values.isfinite().all():
         raise ValueError(
             f"log_likelihood gave shape {tuple(values.shape)}, finite: "
@@ -193,6 +199,7 @@ def player(
         >>> player(model.trace(torch.zeros(3, 1, 28, 28)), images=(0, 2))
         <player explorer>
     """
+    of_kind("trace", trace, Trace, "a Trace, such as model.trace(x) gives")
     T, n, *shape = trace.canvases.shape
     chosen = list(plain("images", images, tuple[int, ...]))
     if not chosen or not all(0 <= k < n for k in chosen):

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from drawlib.bound import LatentModel
-from drawlib.evaluation import mean_and_error
+from drawlib.evaluation import check_model, mean_and_error
 from drawlib.models import kind_of
 from drawlib.pages import web
-from drawlib.pages.embedded import LivePage, base64_of
+from drawlib.pages.embedded import LivePage, base64_of, tensor_of
 
 __all__ = ["describe_live", "directions", "first_of_each", "pad"]
 
@@ -123,7 +122,7 @@ def images_of(
         >>> images_of(torch.zeros(2, 8, 9), (1, 8, 9), "bernoulli").shape
         torch.Size([2, 1, 8, 9])
     """
-    given = images if isinstance(images, Tensor) else torch.as_tensor(np.array(images))
+    given = tensor_of("images", images)
     found = given.detach().cpu()
     if found.ndim == 3 and shape[0] == 1:
         found = found[:, None]
@@ -220,6 +219,7 @@ def pad(
         >>> pad(DRAW(DRAWConfig.preset("tiny")))
         <pad explorer>
     """
+    check_model(model)
     config: Any = model.config
     if (kind := kind_of(config)) not in web.KINDS:
         raise TypeError(f"model is of kind {kind!r}; allowed: {', '.join(web.KINDS)}")

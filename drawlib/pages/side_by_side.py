@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from drawlib.bound import Images, LatentModel, Noise, check_images
+from drawlib.config import of_kind
 from drawlib.diffusion import Diffusion
 from drawlib.ladder import LadderVAE, running_statistics
 from drawlib.pages.embedded import LivePage, base64_of, eight_bits, numbers
@@ -125,6 +126,7 @@ def side_by_side(
         >>> side_by_side(two, torch.zeros(1, 1, 28, 28))
         <side-by-side explorer>
     """
+    of_kind("models", models, Mapping, "a dictionary of models by name")
     if not 1 <= len(models) <= MOST_MODELS:
         raise ValueError(f"{len(models)} models; allowed: 1 to {MOST_MODELS}")
     named = [f"image {k + 1}" for k in range(len(x))] if labels is None else labels

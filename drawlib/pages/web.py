@@ -3,8 +3,8 @@
 Python writes the file and measures what its rounding costs; ``web_models.js`` runs the
 model in the reader's browser: no kernel, no server, no network. A ``<script>`` element
 loads the file, from a server or from ``file://``. Matrices are rounded to int8 with one
-scale a row, or to float16 where int8 would cost too much; the cost, in nats, is written
-into the file.
+scale per row, or to float16 where int8 would cost too much; the cost, in nats, is
+written into the file.
 """
 
 from __future__ import annotations
@@ -172,8 +172,9 @@ def describe(values: dict[str, Any]) -> str:
     if not values["measured"]:
         return line + "; −ELBO not measured"
     m = values["measured"]
+    noun = "image" if m["images"] == 1 else "images"
     return (
-        f"{line}; −ELBO on {m['images']:,} seeded test images of {m['protocol']}: "
+        f"{line}; −ELBO on {m['images']:,} seeded test {noun} of {m['protocol']}: "
         + with_bits(f"{m['shipped']:.2f} nats", m["shipped"], m.get("dimensions"))
         + f" as shipped, {m['quantised']:.2f} in this file, a loss of {loss_of(m)} nats"
     )

@@ -145,7 +145,7 @@ def below(row: Row, texts: Mapping[str, str]) -> Below:
         if theirs is not None:
             said[key] = f"{said.get(key, '')} (published {theirs:.2f})".strip()
     if row.seconds is not None:
-        minutes = f"{row.seconds / 60:,.0f} min a seed"
+        minutes = f"{row.seconds / 60:,.0f} min per seed"
         said["budget"] += f", {minutes} on {of_one(row.device)}"
     said = {head: text for head, text in said.items() if text}
     if not row.name:  # somebody else's: all there is
@@ -283,7 +283,7 @@ def card(r: Record, planned: Mapping[str, Planned]) -> Shown:
     weights = weighted(r)
     sizes = ", ".join(f"{k} {v}" for k, v in r["config"].items())
     fragments = (
-        f"{r['fragments']} fragments an image. " if "fragments" in r.values else ""
+        f"{r['fragments']} fragments per image. " if "fragments" in r.values else ""
     )
     of = of_planned(r, planned)
     entries = {

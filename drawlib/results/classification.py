@@ -17,7 +17,7 @@ from drawlib.classifier import Classifier, ClassifierConfig, loss
 from drawlib.data.sets import Data, load_data, stratified_subset
 from drawlib.evaluation import blocks_of
 from drawlib.machine.device import pick_device
-from drawlib.machine.settings import in_main_memory
+from drawlib.machine.settings import for_measuring, in_main_memory
 from drawlib.results import zoo
 from drawlib.results.runs import finish, of_training, read_json, ship_weights
 from drawlib.results.zoo import ZooError
@@ -95,7 +95,9 @@ def measure_errors(
     wrong, nats = torch.zeros(2, model.config.glimpses, dtype=torch.float64)
     answers = part.labels[index.to(part.labels.device)].split(500)
     blocks = blocks_of(model, data, split, index, 500, seed)
-    with evaluation_mode(model):
+    weight = next(model.parameters())
+    exact = for_measuring(weight.device, weight.dtype)
+    with evaluation_mode(model), exact:
         for x, known in zip(blocks, answers, strict=True):
             y, logits = known.to(x.device), model.answers(x).float()
             wrong += (logits.argmax(-1) != y).sum(1).cpu()

@@ -153,7 +153,7 @@ def log_p_hat(log_w: Tensor, k: int) -> Tensor:
 
 
 def annealed(found: Annealed) -> dict[str, Any]:
-    """As a record holds it: −log p̂ and its error over chains, an image each."""
+    """As a record holds it: −log p̂ and its error over chains, one for each image."""
     return {
         "neg_log_p": rounded(-found.log_p),
         "errors": rounded(found.errors),

@@ -75,7 +75,8 @@ def read_run(run_dir: Path) -> Run:
 
     Raises:
         FileNotFoundError: where the directory holds none.
-        ValueError: where its ``run.json`` is damaged.
+        ValueError: where its ``run.json`` is damaged, of another schema, or holds
+            what is unknown here.
     """
     values, path = read_json(run_dir), run_dir / "run.json"
     model = config_in(str(path), values["kind"], values["model"])
@@ -92,17 +93,23 @@ def read_run(run_dir: Path) -> Run:
         raise ValueError(f"{path}: {error}") from None
 
 
-# What a run.json holds, and what older ones lack.
-FIELDS: dict[str, type] = {
-    "kind": str,
-    "model": dict,
-    "data": str,
-    "train": dict,
-    "weights_sha256": str,
-    "mistakes": list,
-    "start": str,
+SCHEMA = "drawlib-run-1"
+# What a run.json holds, of which kind, and how that is told.
+FIELDS: dict[str, tuple[Any, str]] = {
+    "schema": (str, "text"),
+    "kind": (str, "text"),
+    "model": (dict, "a dict"),
+    "data": (str, "text"),
+    "train": (dict, "a dict"),
+    "weights_sha256": (str, "text"),
+    "mistakes": (list, "a list"),
+    "start": (str, "text"),
+    "data_content": (str | None, "text or null"),
+    "began": (dict | None, "a dict or null"),
+    "fragments": (int, "a whole number"),
 }
-LATER = {"mistakes", "start"}
+# What a run of another kind lacks, or an older one.
+OPTIONAL = {"schema", "mistakes", "start", "data_content", "began", "fragments"}
 
 
 def read_json(run_dir: Path) -> dict[str, Any]:
@@ -116,14 +123,21 @@ def read_json(run_dir: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is no whole JSON file: {error}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path} holds {values!r:.40}, not what describes a run")
-    if missing := FIELDS.keys() - LATER - values.keys():
+    if (schema := values.get("schema", SCHEMA)) != SCHEMA:
+        raise ValueError(
+            f"{path} has the schema {schema!r:.40}; allowed: {SCHEMA!r}, or none in an "
+            "older file; a newer drawlib may read it"
+        )
+    if missing := FIELDS.keys() - OPTIONAL - values.keys():
         raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
-    for name, kind in FIELDS.items():
-        if not isinstance(values.get(name, kind()), kind):
-            raise ValueError(
-                f"{path}: {name} is {values[name]!r:.40}; allowed: "
-                f"{'text' if kind is str else f'a {kind.__name__}'}"
-            )
+    if unknown := values.keys() - FIELDS.keys():
+        raise ValueError(
+            f"{path} holds {', '.join(sorted(unknown))}; allowed: {', '.join(FIELDS)}"
+        )
+    for name, value in values.items():
+        kind, allowed = FIELDS[name]
+        if not isinstance(value, kind):
+            raise ValueError(f"{path}: {name} is {value!r:.40}; allowed: {allowed}")
     return values
 
 
@@ -261,7 +275,8 @@ def finish(run_dir: Path, model: nn.Module, values: dict[str, Any]) -> None:
     """Write the weights and, last, ``run.json``: what has one is a finished run."""
     weights = run_dir / "model.safetensors"
     sha256 = zoo.save_weights(weights, model.state_dict(), half=False)
-    content = json.dumps({**values, "weights_sha256": sha256}, indent=1)
+    values = {"schema": SCHEMA, **values, "weights_sha256": sha256}
+    content = json.dumps(values, indent=1)
     write_atomically(run_dir / "run.json", content.encode())
 
 
@@ -321,7 +336,7 @@ def publish(
     team = join(run.train.device)
     data = team.in_turn(lambda: data_of_run(run_dir, run.data, data_now, labels))
     name = f"{folder_of(data)}/{row}-{run.train.seed}"
-    path = (root or zoo.ZOO) / f"{name}.json"
+    path = Path(root or zoo.ZOO) / f"{name}.json"
     team.from_first(lambda: zoo.check_place(path))
     check_likelihood(model, data, "train", "valid", "test")
     device = pick_device(team.device(run.train.device))

@@ -22,7 +22,7 @@ class Row:
             one seed the standard error over images, as ``spread_of`` says.
         images_se: the standard error over images, for images in general, whatever
             the seeds: the mean of theirs.
-        nats: −ELBO of images of 8 bits a value, whose row is in bits per dimension.
+        nats: −ELBO of images of 8 bits per value, whose row is in bits per dimension.
         split_se: of a weighted bound, the error for this split of the difference
             estimator, by which it comes from a subset.
         weighted: the importance-weighted bound of the split, from ``weighted_K``

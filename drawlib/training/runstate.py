@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import time
+import zlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from drawlib.data.own import alike
@@ -26,6 +27,7 @@ from drawlib.training.schedule import TrainConfig
 __all__ = ["History", "RunState", "TrainingStopped"]
 
 
+SCHEMA = "drawlib-checkpoint-1"
 ROW = {"epoch", "valid"}  # in every row of a log
 
 
@@ -114,6 +116,7 @@ class RunState:
                 "name": str(data.name),
                 "images": len(data.train),
                 "content": data.sha256.get("content"),
+                "pixels": [pixels(split.images) for split in (data.train, data.valid)],
             },
         }
         # Neither shows in the configuration of the model or of the training. Each is
@@ -150,6 +153,12 @@ class RunState:
             if self.team.first:
                 self.log_path.unlink(missing_ok=True)
             return
+        if (schema := state.get("schema", SCHEMA)) != SCHEMA:
+            raise checkpoint.CheckpointError(
+                f"{self.path} has the schema {schema!r:.40}; allowed: {SCHEMA!r}, or "
+                "none in an older file: the version of drawlib that wrote it, or "
+                "another run directory"
+            )
         lost = {"config", "model", "optimiser", "rows", "best", "rng"} - set(state)
         if lost or not {"train", "data"} <= set(state["config"]):
             raise checkpoint.CheckpointError(
@@ -168,6 +177,7 @@ class RunState:
             state["config"]["model"] |= {k: had[k] for k in later if k in had}
         # A folder that has moved holds the same images: its content is compared too.
         before, now = state["config"].get("data", {}), self.config["data"]
+        before.setdefault("pixels", now["pixels"])  # not in older checkpoints
         if alike(str(before.get("name")), now["name"]):
             before["name"] = now["name"]
         if state["config"] != self.config:
@@ -219,6 +229,7 @@ class RunState:
         if not self.team.first:
             return
         state = {name: getattr(self, name) for name in COUNTERS} | {
+            "schema": SCHEMA,
             "config": self.config,
             "model": model.state_dict(),
             "optimiser": optimisers.state_dict(),
@@ -331,6 +342,16 @@ COUNTERS = (
 
 
 MAY_CHANGE = ("device", "compile", "recompute", "checkpoint_seconds")
+
+
+def pixels(images: Tensor) -> int:
+    """A checksum of images, which tells them from others where their name does not.
+
+    Example:
+        >>> pixels(torch.zeros(2, 1, 2, 2, dtype=torch.uint8))
+        1696784233
+    """
+    return zlib.crc32(images.cpu().contiguous().numpy().data)
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> str:

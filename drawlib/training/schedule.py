@@ -35,7 +35,7 @@ class TrainConfig(Config):
         keep: ``best`` validation −ELBO (never the test split), or ``last``.
         start_at_mean: start the output bias at the logit of the mean training image.
         precision: ``float32``; ``medium``, where the backend may use faster products;
-            ``bf16``, mixed precision.
+            ``bf16``, mixed precision, in the steps alone: no autocast validates.
         compile: compile the hot function of the model: the step of DRAW, GLAS and
             ConvDRAW, the bound of VAE and Ladder VAE. Other models have none.
         recompute: of DRAW and GLAS on their fast path, which ``compile`` asks for: keep

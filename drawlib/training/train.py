@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from drawlib.bound import LatentModel, check_images
+from drawlib.config import of_kind
 from drawlib.data.sets import Data
-from drawlib.evaluation import check_likelihood
+from drawlib.evaluation import check_likelihood, check_values
 from drawlib.fast.loop import accelerate
 from drawlib.likelihood import with_bits
 from drawlib.machine.device import pick_device
@@ -109,14 +110,22 @@ def fit(
         >>> history.column("epoch")
         [1, 2]
     """
+    of_kind("config", config, TrainConfig, "a TrainConfig")
+    for name, call in {"loss": loss, "on_epoch": on_epoch}.items():
+        if call is not None and not callable(call):
+            raise TypeError(f"{name} is {call!r:.60}; allowed: a function, or None")
     run_dir = Path(run_dir)
     lock = FileLock(run_dir / ".lock")
     team = join(config.device)
+    device, dtype = pick_device(team.device(config.device)), dtype_of(model)
+    # What is refused leaves no directory behind.
+    with for_training(device, dtype, config.precision):
+        check(model, data, loss)
+        team.check_batch(min(config.batch_size, len(data.train)), model, device)
     team.from_first(lambda: claim(run_dir, lock))
     try:
         if team.first:
             sweep(run_dir)
-        device, dtype = pick_device(team.device(config.device)), dtype_of(model)
         settings = for_training(device, dtype, config.precision)
         with settings, stop_signals(team.size > 1) as asked:
             training = Training(model, data, config, run_dir, device, loss, team, start)
@@ -207,12 +216,10 @@ class Training:
     ) -> None:
         self.model, self.config, self.loss, self.team = model, config, loss, team
         self.device, self.dtype = device, dtype_of(model)
-        check(model, data, loss)
         model.to(self.device)
         self.data = data = data.to(self.device)
         self.n = n = len(data.train)
         size = min(config.batch_size, n)
-        team.check_batch(size, model, device)
         # What a classifier sees is made from the images, and has another mean.
         has_mean = data.likelihood != "classification"
         at_mean = config.start_at_mean and has_mean and not start
@@ -284,6 +291,7 @@ class Training:
                     self.generator.manual_seed(seed)
                 target = None if labels is None else labels[rows]
                 value = self.loss(self.model, x[rows], target, self.generator)
+                check_loss(value)
                 shown = value.detach()
         (value * self.share).backward()
         return value, shown
@@ -309,8 +317,7 @@ class Training:
             return None
         started = time.perf_counter()
         model = self.model if self.average is None else self.average.module
-        with self.mixed():
-            valid = validate(model, self.data, config, self.loss, self.team)
+        valid = validate(model, self.data, config, self.loss, self.team)
         state.seconds += time.perf_counter() - started
         rate = config.learning_rate(state.step - 1, self.n)
         return state.log(self.epoch, rate, valid, model)
@@ -323,6 +330,29 @@ class Training:
         """Leave the weights that were asked for in the model; the log."""
         self.state.finish(self.model, self.average)
         return self.state.history()
+
+
+def check_loss(value: Any) -> None:
+    """Refuse what nothing can be learned from.
+
+    Raises:
+        TypeError: for anything but one number that depends on the weights.
+
+    Example:
+        >>> check_loss(torch.zeros(2, requires_grad=True))
+        Traceback (most recent call last):
+        TypeError: loss gave a tensor of shape (2,); allowed: a tensor of shape () ...
+    """
+    given = type(value).__name__
+    if isinstance(value, Tensor):
+        free = "" if value.requires_grad else " that no weight is part of"
+        given = f"tensor of shape {tuple(value.shape)}{free}"
+        if value.ndim == 0 and value.requires_grad:
+            return
+    raise TypeError(
+        f"loss gave a {given}; allowed: a tensor of shape () that depends on the "
+        "weights, such as a mean over the images"
+    )
 
 
 def check(model: Any, data: Data, loss: Loss | None) -> None:
@@ -348,14 +378,8 @@ def dtype_of(model: nn.Module) -> torch.dtype:
     Raises:
         ValueError: for weights that PyTorch lets nobody train.
     """
+    check_values(model)
     weights = list(model.parameters())
-    if not weights:
-        raise ValueError(f"{type(model).__name__} has no weights that could be trained")
-    if any(p.is_meta for p in weights):
-        raise ValueError(
-            f"{type(model).__name__} was built on the device meta, so its weights have "
-            "no values; build it on another"
-        )
     if any(p.is_inference() for p in weights):
         raise ValueError(
             f"{type(model).__name__} was built under torch.inference_mode(), so its "

@@ -25,7 +25,7 @@ def validate(
     """Bounds on the validation split, from fixed noise.
 
     The processes share the images out; a ``loss`` of one's own is computed by the
-    first of them, since nobody knows which numbers it draws. Images of 8 bits a value
+    first of them, since nobody knows which numbers it draws. Images of 8 bits per value
     have ``valid_bits`` too, bits per dimension.
 
     Example:

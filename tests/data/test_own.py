@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import io
 import json
 import math
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 from drawlib.__main__ import main
 from drawlib.data import own, pictures
@@ -212,6 +213,108 @@ def test_palettes_and_cmyk_become_rgb_and_are_told(tmp_path):
     Image.fromarray(values).save(tmp_path / "c.png")
     told = one(tmp_path).protocol.sentence
     assert "1 with a palette, made RGB" in told and "1 in CMYK, made RGB" in told
+
+
+# Primaries (XYZ at D50) and the exponent of a profile that a camera writes.
+SPACES = {
+    "Display P3": (
+        ((0.5151, 0.2412, -0.0011), (0.2920, 0.6922, 0.0419), (0.1571, 0.0666, 0.7841)),
+        2.2,
+    ),
+    "Adobe RGB": (
+        ((0.6097, 0.3111, 0.0195), (0.2053, 0.6257, 0.0609), (0.1492, 0.0632, 0.7446)),
+        2.199,
+    ),
+}
+
+
+def icc(space: str) -> bytes:
+    """An ICC profile, version 2: a header, a table of tags, and what they point at."""
+    primaries, gamma = SPACES[space]
+
+    def xyz(values) -> bytes:
+        fixed = (struct.pack(">i", round(65536 * v)) for v in values)
+        return b"XYZ \0\0\0\0" + b"".join(fixed)
+
+    curve = struct.pack(">4sIIHH", b"curv", 0, 1, round(256 * gamma), 0)
+    named = struct.pack(">4sII92s", b"desc", 0, 5, b"wide")
+    parts = {b"desc": named, b"cprt": b"text\0\0\0\0none\0\0\0\0"}
+    parts[b"wtpt"] = xyz((0.9642, 1, 0.8249))
+    for name, primary in zip("rgb", primaries, strict=True):
+        parts[f"{name}XYZ".encode()] = xyz(primary)
+        parts[f"{name}TRC".encode()] = curve
+    start = 132 + 12 * len(parts)
+    table, body = struct.pack(">I", len(parts)), b""
+    for name, part in parts.items():
+        table += struct.pack(">4sII", name, start + len(body), len(part))
+        body += part
+    head = struct.pack(
+        ">I4sI4s4s4s12x4s28x3i",
+        *(start + len(body), b"lcms", 0x02400000, b"mntr", b"RGB ", b"XYZ ", b"acsp"),
+        *(round(65536 * v) for v in (0.9642, 1, 0.8249)),
+    )
+    return head.ljust(128, b"\0") + table + body
+
+
+def in_space(values: np.ndarray, space: str) -> Image.Image:
+    """The same colours as a camera writes them that has this colour space."""
+    own = ImageCms.ImageCmsProfile(io.BytesIO(icc(space)))
+    srgb, intent = ImageCms.createProfile("sRGB"), ImageCms.Intent.RELATIVE_COLORIMETRIC
+    picture = Image.fromarray(values)
+    made = ImageCms.profileToProfile(picture, srgb, own, renderingIntent=intent)
+    assert made is not None
+    return made
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("alpha", [False, True])
+def test_colours_of_a_profile_become_those_of_srgb_and_are_told(tmp_path, space, alpha):
+    """Passed over, they were paler by a fifth, and some wrong by a hundred levels."""
+    levels = np.linspace(20, 235, 6).astype("u1")
+    values = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(18, 12, 3)
+    written = in_space(values, space)
+    assert np.abs(np.asarray(written).astype(int) - values).max() > 40
+    if alpha:  # one clear pixel, which is white afterwards
+        seen = np.full(values.shape[:2], 255, np.uint8)
+        seen[0, 0], values[0, 0] = 0, 255
+        written.putalpha(Image.fromarray(seen))
+    for i in range(3):
+        written.save(tmp_path / f"{i}.png", icc_profile=icc(space))
+    data = one(tmp_path)
+    found = data.train.images[0].permute(1, 2, 0).int() - torch.from_numpy(values).int()
+    assert found.abs().max() <= 10 and found.abs().float().mean() < 0.5
+    assert "3 with a colour profile, made sRGB" in data.protocol.sentence
+
+
+def test_grey_stays_grey_under_a_profile_and_srgb_s_own_changes_nothing(tmp_path):
+    shades = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    grey = np.repeat(shades[..., None], 3, -1)
+    for i in range(3):
+        Image.fromarray(grey).save(tmp_path / f"{i}.png", icc_profile=icc("Adobe RGB"))
+    data = one(tmp_path)
+    assert data.train.images.shape[1] == 1
+    moved = (data.train.images[0].int() - torch.from_numpy(shades).int()).abs()
+    assert 4 < moved.max() < 12  # sRGB's curve is no power of 2.2
+    colours = RNG(0).integers(0, 256, (9, 8, 3), dtype=np.uint8)
+    own = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    (tmp_path / "own").mkdir()
+    for i in range(3):
+        Image.fromarray(colours).save(tmp_path / "own" / f"{i}.png", icc_profile=own)
+    data = one(tmp_path / "own")
+    assert torch.equal(data.train.images[0].permute(1, 2, 0), torch.from_numpy(colours))
+    assert "profile" not in data.protocol.sentence
+
+
+@pytest.mark.parametrize("profile", [b"none", icc("Adobe RGB")])
+def test_a_profile_that_is_none_or_of_another_kind_is_passed_over_and_told(
+    tmp_path, profile
+):
+    values = RNG(0).integers(0, 256, (4, 4), dtype=np.uint8)
+    for i in range(3):
+        Image.fromarray(values).save(tmp_path / f"{i}.png", icc_profile=profile)
+    data = one(tmp_path)
+    assert torch.equal(data.train.images[0, 0], torch.from_numpy(values))
+    assert "3 with a colour profile that cannot be used" in data.protocol.sentence
 
 
 def test_of_an_animation_the_first_frame_counts(tmp_path):

@@ -202,3 +202,40 @@ def test_an_archive_whose_images_are_no_array_is_refused(tmp_path):
         np.save(array, GREY)
         archive.writestr("labels.npy", array.getvalue())
     refused(lambda: load_data(f"npz:{tmp_path / 'a.npz'}"), "images is no array")
+
+
+@pytest.mark.parametrize("make", [np.array, torch.tensor])
+def test_what_is_done_to_the_arrays_afterwards_changes_no_image(make):
+    """A buffer that was filled anew for the next set had emptied the first one."""
+    rng = np.random.default_rng(0)
+    given = {
+        f"{split}_images": make(rng.integers(0, 256, (9, 4, 4), dtype="u1"))
+        for split in ("train", "valid", "test")
+    }
+    data = Data.from_arrays(given, binarise="none")
+    before = [data.split(s).images.clone() for s in ("train", "valid", "test")]
+    for values in given.values():
+        values[:] = 0
+    after = [data.split(s).images for s in ("train", "valid", "test")]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_read_only_arrays_are_taken_without_a_warning():
+    images = np.zeros((9, 4, 4), "u1")
+    images.setflags(write=False)
+    data = Data.from_arrays({"train_images": images, "test_images": images})
+    assert len(data.train) == 8
+
+
+def test_labels_that_are_given_twice_are_refused():
+    """Those in the mapping were dropped without a word."""
+    twice = {"images": np.zeros((9, 4, 4), "u1"), "labels": np.zeros(9, int)}
+    with pytest.raises(DataError, match="labels are given twice, in images and"):
+        Data.from_arrays(twice, np.ones(9, int))
+
+
+@pytest.mark.parametrize("kind", ["npy", "words"])
+def test_labels_of_what_is_not_mnist_fixed_are_refused(kind, tmp_path):
+    """`data npy:PATH --labels` ended in half a sentence."""
+    with pytest.raises(ValueError, match=f"labels is True for {kind}:.*; allowed: for"):
+        load_data(f"{kind}:{tmp_path}", labels=True)

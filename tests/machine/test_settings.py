@@ -172,10 +172,18 @@ def test_a_training_is_the_same_under_any_setting_of_others(tmp_path, plain, oth
         assert settings() == before
     assert_same_bits(weights(model), plain[0])
     assert history.column("valid") == plain[1]
-    if other != "autocast":  # whoever evaluates under autocast asks for its products
-        with OTHERS[other]():
-            found = evaluate(model, data, "valid", samples=1).neg_elbo
-        assert found == min(plain[1])
+    with OTHERS[other]():
+        found = evaluate(model, data, "valid", samples=1).neg_elbo
+    assert found == min(plain[1])
+
+
+def test_what_a_training_in_bf16_validates_is_what_evaluate_says(tmp_path):
+    """Under its autocast the two had parted by 0.07 nats in a DRAW, here by 0.001."""
+    model, data = toy_model(), toy_data()
+    config = toy_config(precision="bf16", keep="last")
+    history = fit(model, data, config, tmp_path, progress=False)
+    found = evaluate(model, data, "valid", samples=1)
+    assert history.column("valid")[-1] == pytest.approx(found.neg_elbo, abs=1e-5)
 
 
 def test_a_training_in_bf16_learns_also_inside_an_autocast_of_others(tmp_path):
@@ -230,7 +238,9 @@ def test_any_default_device_of_others_is_no_obstacle_and_stays(tmp_path, how):
     assert_same_bits(weights(other), weights(model))
 
 
-def test_a_measurement_is_the_same_under_any_default_device():
+@pytest.mark.parametrize("around", [lambda: torch.device("meta"), autocast])
+def test_a_measurement_is_the_same_under_any_default_device_and_autocast(around):
+    """Inside an autocast a DRAW's −ELBO was 0.07 nats off, and told with two digits."""
     data, draw = toy_data(), DRAW(DRAWConfig.preset("tiny", image_shape=(1, 6, 6)))
     stops = every_stop(draw, data, images=7)
     classifier = Classifier(ClassifierConfig.preset("tiny", image_shape=(1, 6, 6)))
@@ -238,9 +248,26 @@ def test_a_measurement_is_the_same_under_any_default_device():
     toy = Protocol("toy", "Six blank squares.", image_shape=(1, 6, 6))
     blank = Data("toy", toy, split, split, split)
     errors = measure_errors(classifier, blank, "test")
-    with torch.device("meta"):
+    x, budget = torch.zeros(2, 1, 6, 6), AISConfig(2, 3)
+    bound = evaluate(draw, data, samples=2, images=7)
+    low, both = ais(draw, x, budget).log_p, sandwich(draw, 2, budget).widths
+    with around():
+        assert evaluate(draw, data, samples=2, images=7) == bound
+        assert torch.equal(ais(draw, x, budget).log_p, low)
+        assert torch.equal(sandwich(draw, 2, budget).widths, both)
         assert every_stop(draw, data, images=7) == stops
         assert measure_errors(classifier, blank, "test") == errors
+
+
+def test_a_model_whose_weights_are_gone_is_not_measured():
+    """Quantised ones ended in a StopIteration."""
+    model, data = toy_model(), toy_data()
+    for part in model.modules():
+        part._parameters.clear()
+    with pytest.raises(ValueError, match="VAE has no weights that could be trained"):
+        evaluate(model, data, samples=1)
+    with pytest.raises(ValueError, match="built on the device meta, so its weights"):
+        evaluate(toy_model().to("meta"), data, samples=1)
 
 
 def test_a_model_without_values_is_refused_in_one_line(tmp_path):
@@ -250,7 +277,10 @@ def test_a_model_without_values_is_refused_in_one_line(tmp_path):
         fit(model, toy_data(), toy_config(), tmp_path, progress=False)
 
 
-def test_bfloat16_is_annealed_too():
+def test_bfloat16_is_not_annealed_either():
+    """Its chains ran, and their weights were rounded to four nats."""
     model = toy_model().to(torch.bfloat16)
     x = torch.zeros(2, *model.image_shape, dtype=torch.bfloat16)
-    assert ais(model, x, AISConfig(2, 3)).finite
+    for ask in (lambda: ais(model, x), lambda: sandwich(model, 2)):
+        with pytest.raises(ValueError, match="is torch.bfloat16; allowed: float32"):
+            ask()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
-from test_pages import HTML, RUN_AXE, STICKS_OUT, Visit, violations
+from test_pages import HTML, RUN_AXE, SETTLED, STICKS_OUT, Visit, violations
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -146,6 +146,74 @@ def test_a_phone_breaks_no_word_of_a_table_and_not_the_place(browser, tmp_path):
     place = "() => document.querySelector('nav').getBoundingClientRect().left"
     assert opened.evaluate(place) >= 0
     visit.context.close()
+
+
+@pytest.fixture(scope="module")
+def all_lectures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `make slides` writes."""
+    if not (HTML / "index.html").exists():
+        pytest.skip("the book is not built: make book")
+    folder = tmp_path_factory.mktemp("lectures")
+    make_slides.make(make_slides.lectures(), folder)
+    return folder
+
+
+# Slides whose content ends behind the bar or below the screen, once one is there.
+CUT_OFF = """() => {
+  const bar = document.querySelector("nav").getBoundingClientRect().top;
+  return [...document.querySelectorAll(".slide")].flatMap(slide => {
+    const { bottom } = slide.querySelector(".shown").getBoundingClientRect();
+    const end = bottom - slide.getBoundingClientRect().top;
+    return end > bar + 1 ? [`${slide.id} ends at ${end}, the screen at ${bar}`] : [];
+  });
+}"""
+SHARES = """() => [...document.querySelectorAll(".shown")]
+  .map(shown => Number(getComputedStyle(shown).zoom))"""
+
+
+@pytest.mark.browser
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("number", range(1, 9))
+def test_every_slide_fits_a_small_screen(browser, all_lectures, number):
+    visit = Visit(browser, all_lectures.resolve().as_uri())
+    address = (all_lectures / f"lecture-{number}.html").resolve().as_uri()
+    opened = visit.open(address, (1280, 720))
+    for size in ((1280, 720), (1024, 768)):
+        visit.resize(size)
+        opened.evaluate(SETTLED)
+        assert opened.evaluate(CUT_OFF) == []
+        shares = opened.evaluate(SHARES)
+        # Most are as large as they were made, and none is too small to read.
+        assert sum(share == 1 for share in shares) > len(shares) / 2
+        assert min(shares) > 0.55
+    # Who has enlarged the page twofold wants large letters, and so does a phone.
+    for size in ((640, 360), (390, 844)):
+        visit.resize(size)
+        opened.evaluate(SETTLED)
+        assert set(opened.evaluate(SHARES)) == {1}
+    assert (visit.left, visit.asked, visit.errors) == ([], [], [])
+    visit.context.close()
+
+
+@pytest.mark.browser
+@pytest.mark.filterwarnings("default")
+def test_a_slide_keeps_its_size_when_an_answer_is_opened_and_on_paper(lecture):
+    visit, address = lecture
+    opened = visit.open(address, (1280, 720))
+    answer = f"<details><summary>A</summary><p>{'word ' * 900}</p></details>"
+    opened.evaluate(
+        """html => document.querySelector("#slide-2 .shown")
+          .insertAdjacentHTML("beforeend", html)""",
+        f"<div style='height: 900px'></div>{answer}",
+    )
+    share = "() => getComputedStyle(document.querySelector('#slide-2 .shown')).zoom"
+    opened.evaluate(SETTLED)
+    assert 0.3 < (before := float(opened.evaluate(share))) < 0.7
+    opened.evaluate("() => { document.querySelector('#slide-2 details').open = true }")
+    opened.evaluate(SETTLED)
+    assert float(opened.evaluate(share)) == before
+    opened.emulate_media(media="print")
+    assert float(opened.evaluate(share)) == 1
 
 
 @pytest.mark.browser

@@ -189,6 +189,10 @@ def test_a_damaged_run_json_gets_one_line(tmp_path, content, told):
         ("weights_sha256", None, "weights_sha256 is None; allowed: text"),
         ("mistakes", 3, "mistakes is 3; allowed: a list"),
         ("start", 3, "start is 3; allowed: text"),
+        ("began", [], r"began is \[\]; allowed: a dict or null"),
+        ("data_content", 3, "data_content is 3; allowed: text or null"),
+        ("fragments", "8", "fragments is '8'; allowed: a whole number"),
+        ("augment", True, "holds augment; allowed: schema, kind, model, data, train"),
     ],
 )
 def test_a_field_of_run_json_that_is_another_thing_is_named(done, name, value, told):
@@ -197,6 +201,30 @@ def test_a_field_of_run_json_that_is_another_thing_is_named(done, name, value, t
     path.write_text(json.dumps({**values, name: value}), encoding="utf-8")
     with pytest.raises(ValueError, match=f"run.json.*{told}"):
         load_run(done.run_dir)
+
+
+def test_run_json_has_a_schema_and_a_newer_one_is_refused_in_one_line(done):
+    path = done.run_dir / "run.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    assert values["schema"] == "drawlib-run-1"
+    for schema in ("drawlib-run-2", 1, None):
+        # A newer file may name its parts in another way.
+        path.write_text(json.dumps({"schema": schema, "parts": []}), encoding="utf-8")
+        told = f"has the schema {schema!r}; allowed: 'drawlib-run-1', or none in an old"
+        with pytest.raises(ValueError, match=told) as caught:
+            load_run(done.run_dir)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("lacking", [[], ["mistakes", "start"]])
+def test_run_json_of_an_older_version_is_read(done, lacking):
+    """It had no schema; before that, neither mistakes nor a start nor a content."""
+    path = done.run_dir / "run.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("schema", *lacking, *(["data_content", "began"] if lacking else [])):
+        del values[name]
+    path.write_text(json.dumps(values), encoding="utf-8")
+    assert load_run(done.run_dir)[0] == done
 
 
 def test_a_lost_field_of_the_model_is_no_default(done):

@@ -231,6 +231,31 @@ def test_a_checkpoint_from_before_a_field_of_the_model_goes_on(tmp_path):
     assert_same_bits(weights(again), weights(first))
 
 
+@pytest.mark.parametrize(
+    ("schema", "other"), [("drawlib-checkpoint-2", "rows"), (1, "best"), (None, "")]
+)
+def test_a_checkpoint_of_a_newer_schema_is_refused_in_one_line(tmp_path, schema, other):
+    trained(tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    state = checkpoint.load(path)
+    assert state["schema"] == "drawlib-checkpoint-1"
+    state.pop(other, None)  # which may name its parts in another way
+    checkpoint.save(path, {**state, "schema": schema})
+    told = f"has the schema {schema!r}; allowed: 'drawlib-checkpoint-1', or none in an"
+    with pytest.raises(checkpoint.CheckpointError, match=told) as caught:
+        trained(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_without_a_schema_is_an_older_one_and_goes_on(tmp_path):
+    history = trained(tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    state = checkpoint.load(path)
+    del state["schema"]
+    checkpoint.save(path, state)
+    assert trained(tmp_path) == history
+
+
 WAYS = {
     "a counter that is lost": lambda state: state.pop("seconds"),
     "an optimiser by another name": lambda state: state.update(optimiser={}),
@@ -266,3 +291,20 @@ def test_a_log_that_is_none_is_named(tmp_path, content, told):
     (tmp_path / "log.jsonl").write_bytes(content)
     with pytest.raises(ValueError, match=told):
         History.read(tmp_path)
+
+
+def test_a_run_goes_on_only_with_its_own_images(tmp_path):
+    """Data made by hand have no content hash, and a subset keeps that of the whole."""
+    data = toy_data()
+    one, other = (
+        replace(data, train=data.train.subset(torch.arange(k, k + 48))) for k in (0, 16)
+    )
+    history = trained(tmp_path, data=one)
+    with pytest.raises(TrainingStopped, match="belongs to another config: data.pixels"):
+        trained(tmp_path, data=other)
+    # A checkpoint from before the checksum goes on.
+    path = tmp_path / "checkpoint.pt"
+    kept = checkpoint.load(path)
+    del kept["config"]["data"]["pixels"]
+    checkpoint.save(path, kept)
+    assert trained(tmp_path, data=one).rows == history.rows

@@ -80,15 +80,45 @@ def test_pictures_of_fewer_test_images_than_usual_show_all_of_them(few, capsys):
     assert "a subset of 4 asked for, allowed: 1 to 1 images" in told
 
 
-@pytest.mark.skipif(os.name == "nt", reason="a closed pipe is another error there")
-@pytest.mark.parametrize("how", [[], ["-u"]])
-@pytest.mark.parametrize("what", [["data"], [], ["--help"], ["train", "--help"]])
-def test_a_reader_that_leaves_early_is_no_complaint(how, what):
+needs_pipes = pytest.mark.skipif(
+    os.name == "nt", reason="a closed pipe is another error there"
+)
+
+
+@pytest.fixture
+def unread():
+    """The end of a pipe that nobody reads any more."""
     theirs, ours = os.pipe()
     os.close(theirs)
-    command = [sys.executable, *how, "-m", "drawlib", *what]
-    done = subprocess.run(command, stdout=ours, stderr=subprocess.PIPE, text=True)
-    os.close(ours)
+    return ours
+
+
+@needs_pipes
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("what", [["data"], [], ["--help"], ["train", "--help"]])
+def test_a_reader_that_leaves_early_is_no_complaint(
+    at_once, what, unread, monkeypatch, capsys
+):
+    stdout = open(unread, "w", encoding="utf-8")
+    stdout.reconfigure(write_through=at_once)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stdout)
+        assert main(what) == 141
+    stdout.write("more")
+    stdout.close()  # as Python does at its end
+    assert capsys.readouterr().err == ""
+
+
+@needs_pipes
+@pytest.mark.parametrize("command", ["-u -m drawlib data", "-m drawlib train --help"])
+def test_a_process_whose_reader_leaves_early_complains_of_nothing(command, unread):
+    done = subprocess.run(
+        [sys.executable, *command.split()],
+        stdout=unread,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(unread)
     assert (done.returncode, done.stderr) == (141, "")
 
 
@@ -598,21 +628,26 @@ def test_a_real_training_on_mnist(mnist_dynamic, tmp_path):
     assert done.stderr.startswith("drawlib: ") and done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("given", "meant", "encoding"),
-    [("--binarise", "--image.binarise", "utf-8"), ("--fit", "--image.fit", "ascii")],
+MEANT = [("--binarise", "--image.binarise"), ("--fit", "--image.fit")]
+TOLD = (
+    "drawlib: Unrecognized options: {}, none; perhaps {}; "
+    "python -m drawlib train draw:tiny --help lists the options\n"
 )
+
+
+@pytest.mark.parametrize(("given", "meant"), MEANT)
 def test_an_option_without_its_room_is_told_the_option_that_is_meant(
-    given, meant, encoding
+    given, meant, capsys
 ):
-    """In one line, also where a terminal has no characters for a box."""
+    told = one_line(capsys, ["train", "draw:tiny", given, "none"])
+    assert told == TOLD.format(given, meant)
+
+
+def test_a_terminal_without_characters_for_a_box_gets_one_line_too():
+    given, meant = MEANT[1]
     command = [sys.executable, "-m", "drawlib", "train", "draw:tiny", given, "none"]
     ended = subprocess.run(
         command, capture_output=True, text=True,
-        env={**os.environ, "PYTHONIOENCODING": encoding},
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
     )  # fmt: skip
-    assert ended.returncode == 1
-    assert ended.stderr == (
-        f"drawlib: Unrecognized options: {given}, none; perhaps {meant}; "
-        "python -m drawlib train draw:tiny --help lists the options\n"
-    )
+    assert (ended.returncode, ended.stderr) == (1, TOLD.format(given, meant))

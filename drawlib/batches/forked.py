@@ -21,7 +21,8 @@ from drawlib.batches.kernels import LocalKernelManager, OverFiles
 __all__ = ["FORKS", "ForkedKernelManager", "ForkedOverFiles"]
 
 FORKS = sys.platform == "linux"  # a Mac's own libraries do not outlive a fork
-PRELOADED = ("torch", "drawlib", "matplotlib.pyplot", "ipykernel.kernelapp")
+# The first optimiser of a process imports the compiler, which takes as long as torch.
+PRELOADED = ("torch._dynamo", "drawlib", "matplotlib.pyplot", "ipykernel.kernelapp")
 INLINE = "module://matplotlib_inline.backend_inline"  # as a kernel would choose
 
 

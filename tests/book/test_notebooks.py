@@ -397,14 +397,14 @@ class Smoke:
         from papermill.iorw import load_notebook_node
         from papermill.parameterize import parameterize_notebook
 
-        from drawlib.batches.kernels import LocalKernelManager
+        from drawlib.batches.forked import ForkedKernelManager
 
         notebook = nbformat.read(path, as_version=4)
         client = NotebookClient(
             notebook,
             timeout=1200,
             kernel_name="python3",
-            kernel_manager_class=LocalKernelManager,
+            kernel_manager_class=ForkedKernelManager,
             allow_errors=True,
             resources={"metadata": {"path": str(path.parent)}},
         )
@@ -499,7 +499,7 @@ BAD = {
 def test_papermill_with_a_bad_parameter_ends_in_one_clear_line(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from drawlib.batches.kernels import LocalKernelManager
+    from drawlib.batches.forked import ForkedKernelManager
 
     path = NOTEBOOKS[0]
     papermill = pytest.importorskip("papermill")
@@ -512,7 +512,7 @@ def test_papermill_with_a_bad_parameter_ends_in_one_clear_line(
             str(tmp_path / "out.ipynb"),
             parameters=given,
             kernel_name="python3",
-            kernel_manager_class=LocalKernelManager,
+            kernel_manager_class=ForkedKernelManager,
             progress_bar=False,
         )
     error = caught.value

@@ -75,7 +75,7 @@ def test_a_plot_of_many_crossing_lines_moves_by_no_more_than_one_can_see():
 @pytest.mark.parametrize("kind", ["photograph", "transparent"])
 def test_photographs_and_transparent_figures_stay_as_they_are(kind):
     if kind == "photograph":
-        pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 3))
+        pixels = np.random.default_rng(0).integers(0, 256, (75, 100, 3))
     else:
         pixels = plot(200)
         pixels[:50, :, 3] = 0

@@ -28,7 +28,7 @@ from drawlib.results.intervals import Difference, t_quantile, t_test, verdicts
 from drawlib.results.letter_windows import read_windows
 from drawlib.results.plan import plan
 from drawlib.results.tables import paired, recipe, table, table_names, weighted
-from drawlib.results.zoo import published, records
+from drawlib.results.zoo import Record, published, records
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -793,3 +793,31 @@ def test_training_on_gains_less_than_a_nat_and_first_gets_worse(row):
     worse = sum(v > before for v in on_the_way)
     assert worse / len(on_the_way) >= 0.5  # "at least half of it goes by"
     assert 0.6 < second["epochs"] / first["epochs"]
+
+
+def test_eight_steps_first_gain_a_nat_or_two_or_never_leave_the_plateau():
+    """Chapter 9: two seeds of three, at the price of eight epochs with 16 steps."""
+
+    def of(row: str, seed: int) -> Record:
+        name = f"draw-attention-{row}"
+        (found,) = (r for r in records("mnist-fixed", name) if r["seed"] == seed)
+        return found
+
+    gains = []
+    for seed in range(3):
+        eight, then, always = (
+            of(row, seed) for row in ("t8-muon", "t16-muon-from-t8", "t16-muon")
+        )
+        assert eight["epochs"] / 2 + then["epochs"] == always["epochs"]
+        ends = [r["bounds"]["valid"]["neg_elbo"] for r in (then, always)]
+        if seed == 1:
+            everywhere = [p["valid"] for r in (eight, then) for p in r["curve"]]
+            assert all(206 < nats < 207 for nats in everywhere)
+            continue
+        gains.append(ends[1] - ends[0])
+        setback = then["curve"][0]["valid"] - eight["curve"][-1]["valid"]
+        assert 0 < setback < 10
+        assert eight["curve"][-1]["valid"] < always["curve"][2]["valid"]
+    assert all(1 < gain < 1.9 for gain in gains), gains
+    for seed in range(3):  # 16 steps from the start left it in their first epoch
+        assert of("t16-muon", seed)["curve"][0]["valid"] < 160

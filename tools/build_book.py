@@ -19,6 +19,10 @@ from jupyter_cache.base import CacheBundleIn
 from run_notebooks import executed, prepare_kernels
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+
+from offline import ICON  # noqa: E402
+
 BUILD = ROOT / "_build"
 CACHE = BUILD / ".jupyter_cache"  # where Jupyter Book looks for executed notebooks
 RUN = "from jupyter_book.cli.main import main; main()"  # it has no `python -m`
@@ -27,7 +31,7 @@ FRONT = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <title>{title}</title>
-<link rel="icon" href="_static/icon.svg">
+<link rel="icon" href="{icon}">
 """
 
 
@@ -77,7 +81,8 @@ def main() -> int:
     if code != 0 or not page.exists():
         print("book: the build failed; the warnings above say why", file=sys.stderr)
         return code or 1
-    head = FRONT.format(**yaml.safe_load((ROOT / "_config.yml").read_text("utf-8")))
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    head = FRONT.format(title=config["title"], icon=ICON)
     page.write_text(head + page.read_text(encoding="utf-8"), encoding="utf-8")
     size = sum(f.stat().st_size for f in page.parent.rglob("*") if f.is_file())
     seconds = time.time() - start

@@ -16,6 +16,7 @@ import re
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from bs4 import BeautifulSoup
 from bs4.element import Tag
@@ -26,6 +27,10 @@ from sphinx.errors import ExtensionError
 PLACEHOLDER = "OWNER/REPOSITORY"
 MATHJAX = ("tex-chtml-full.js", "output/chtml/fonts/woff-v2/")
 FETCHED = {"script": "src", "link": "href", "img": "src", "iframe": "src"}
+# In the page itself: nothing is asked for, neither this nor a server's /favicon.ico.
+ICON = "data:image/svg+xml," + quote(
+    (Path(__file__).parents[1] / "_static" / "icon.svg").read_text(encoding="utf-8")
+)
 LINKS_FETCHED = {"stylesheet", "preload", "preconnect", "dns-prefetch", "icon"}
 
 
@@ -84,6 +89,12 @@ def drop_external(page: BeautifulSoup) -> None:
             script.decompose()
 
 
+def with_icon(page: BeautifulSoup) -> None:
+    """Show the book's icon in the browser's tab."""
+    if page.head is not None:
+        page.head.append(page.new_tag("link", attrs={"rel": "icon", "href": ICON}))
+
+
 def make_accessible(page: BeautifulSoup) -> None:
     """Add what the theme and the notebook renderer leave out."""
     # Code, tables and formulas that scroll sideways must be reachable by keyboard.
@@ -128,6 +139,7 @@ def mend(text: str) -> str:
     """One page, offline and accessible."""
     page = BeautifulSoup(text, "html.parser")
     drop_external(page)
+    with_icon(page)
     make_accessible(page)
     return str(page)
 

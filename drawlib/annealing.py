@@ -26,9 +26,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from drawlib.bound import LatentModel, Noise, evaluation_mode, images_for
+from drawlib.bound import LatentModel, Noise, evaluation_mode
 from drawlib.config import Config, at_least, one_of, refusal, whole_number
-from drawlib.evaluation import check_model, check_seed, mean_and_error
+from drawlib.evaluation import (
+    check_model,
+    check_seed,
+    images_to_measure,
+    mean_and_error,
+)
 from drawlib.likelihood import check_support, with_bits
 from drawlib.machine.files import check_target, write_atomically
 from drawlib.machine.progress import progress_bar
@@ -425,8 +430,8 @@ def ais(
 
     Raises:
         TypeError, ValueError: for a model as ``check_model``, images as
-            ``check_images`` and ``check_support``, a chunk below 1, steps of another
-            number or not above 0, and a file that holds another run.
+            ``images_to_measure`` and ``check_support``, a chunk below 1, steps of
+            another number or not above 0, and a file that holds another run.
         OSError: for a file to keep that cannot be written.
 
     Example:
@@ -437,7 +442,7 @@ def ais(
         (torch.Size([2]), torch.Size([2, 3]))
     """
     config, chunk = budget(model, config, chunk)
-    x = images_for(model, x)
+    x = images_to_measure(model, x)
     if (of := getattr(model, "likelihood", None)) is not None:
         check_support(of, x)
     if posterior is not None:

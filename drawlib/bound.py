@@ -83,8 +83,12 @@ def check_generator(generator: Any) -> None:
         )
 
 
-def check_images(x: Tensor, image_shape: tuple[int, int, int]) -> None:
+def check_images(
+    x: Tensor, image_shape: tuple[int, int, int], unit: bool = True
+) -> None:
     """Refuse a batch that is not float images of ``image_shape`` in [0, 1].
+
+    ``unit=False`` allows any finite values.
 
     Raises:
         TypeError: for anything but a floating-point tensor.
@@ -106,11 +110,13 @@ def check_images(x: Tensor, image_shape: tuple[int, int, int]) -> None:
     if len(x) == 0:
         raise ValueError("the batch is empty; allowed: one image or more")
     low, high = x.amin(), x.amax()
+    least, most = (
+        (0.0, 1.0) if unit else (-torch.finfo(x.dtype).max, torch.finfo(x.dtype).max)
+    )
     # NaN fails every comparison, so this one catches it too.
-    if not (low >= 0 and high <= 1):
-        raise ValueError(
-            f"images lie in [{low:g}, {high:g}]; allowed: finite values in [0, 1]"
-        )
+    if not (low >= least and high <= most):
+        allowed = "finite values" + " in [0, 1]" * unit
+        raise ValueError(f"images lie in [{low:g}, {high:g}]; allowed: {allowed}")
 
 
 def check_weights(model: nn.Module) -> None:
@@ -135,8 +141,10 @@ torch.autocast around the call
             )
 
 
-def images_for(model: nn.Module, x: Any) -> Images:
+def images_for(model: nn.Module, x: Any, unit: bool = True) -> Images:
     """Images given to a model, both checked; they come in the type of the weights.
+
+    ``unit`` is that of ``check_images``.
 
     Raises:
         TypeError, ValueError: as ``check_images`` and ``check_weights``.
@@ -148,7 +156,7 @@ def images_for(model: nn.Module, x: Any) -> Images:
         torch.float64
     """
     check_weights(model)
-    check_images(x, cast("Any", model).image_shape)
+    check_images(x, cast("Any", model).image_shape, unit)
     return x.to(next(model.parameters()).dtype)
 
 

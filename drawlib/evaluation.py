@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from drawlib.bound import (
+    Images,
     LatentModel,
     check_images,
     check_weights,
@@ -19,7 +20,7 @@ from drawlib.bound import (
 )
 from drawlib.config import of_kind, whole_number
 from drawlib.data.sets import Data, stratified_subset
-from drawlib.likelihood import bits_per_dimension, with_bits
+from drawlib.likelihood import Likelihood, bits_per_dimension, with_bits
 from drawlib.machine.distributed import ALONE, Team
 from drawlib.machine.progress import progress_bar
 from drawlib.machine.settings import for_measuring, in_main_memory
@@ -171,7 +172,7 @@ def estimate(
         ``reconstruction``, ``kl`` (images, groups), ``log_iw`` (log p̂_K) and ``ess``.
 
     Raises:
-        TypeError, ValueError: for images as ``images_for``, and for K or a chunk
+        TypeError, ValueError: for images as ``images_to_measure``, and for K or a chunk
             below 1.
 
     Example:
@@ -182,7 +183,7 @@ def estimate(
         torch.Size([2])
     """
     samples = whole_number("samples (K)", samples, lowest=1)
-    chunk, x = whole_number("chunk", chunk, lowest=1), images_for(model, x)
+    chunk, x = whole_number("chunk", chunk, lowest=1), images_to_measure(model, x)
     n = len(x)
     reconstruction = torch.zeros(n, dtype=torch.float64)
     kl = torch.zeros(n, 1, dtype=torch.float64)
@@ -213,6 +214,25 @@ def passes(n: int, samples: int, chunk: int) -> list[int]:
     """
     at_once = max(1, chunk // n)
     return [min(at_once, samples - first) for first in range(0, samples, at_once)]
+
+
+def images_to_measure(model: LatentModel, x: Any) -> Images:
+    """Images as ``images_for``, in [0, 1] where the likelihood is one of the course.
+
+    A model with another one, or with a bound of its own, may take any finite values.
+
+    Raises:
+        TypeError, ValueError: as ``images_for``.
+
+    Example:
+        >>> from drawlib import VAE, VAEConfig
+        >>> model = VAE(VAEConfig.preset("tiny"))
+        >>> images_to_measure(model, torch.full((1, 1, 28, 28), 2.0))
+        Traceback (most recent call last):
+        ValueError: images lie in [2, 2]; allowed: finite values in [0, 1]
+    """
+    of = getattr(model, "likelihood", None)
+    return images_for(model, x, unit=isinstance(of, Likelihood))
 
 
 def check_model(model: Any) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from toy_runs import TOY, toy_data, toy_model
 
 from drawlib import evaluation
+from drawlib.annealing import AISConfig, ais
 from drawlib.bound import Bound, LatentModel
 from drawlib.data.protocols import Protocol
 from drawlib.data.sets import Data, Split
@@ -57,6 +58,24 @@ class Known(LatentModel):
 
 
 # Exact models
+
+
+def test_a_model_with_a_likelihood_of_its_own_is_measured_on_any_finite_values():
+    """As chapters 3 and 17 do; a likelihood of the course has its images in [0, 1]."""
+    torch.manual_seed(0)
+    model = PPCA()
+    x = 5 * torch.randn(3, *model.image_shape, generator=generator())
+    assert x.min() < 0 and x.max() > 1
+    found = estimate(model, x, 50, generator())
+    assert found["log_iw"].isfinite().all()
+    assert ais(model, x, AISConfig(2, 5)).log_p.isfinite().all()
+    x[1, 0, 0, 0] = math.nan
+    for measure in (lambda: estimate(model, x, 5, generator()), lambda: ais(model, x)):
+        with pytest.raises(ValueError, match="allowed: finite values$"):
+            measure()
+    vae = VAE(VAEConfig.preset("tiny"))
+    with pytest.raises(ValueError, match=r"finite values in \[0, 1\]"):
+        estimate(vae, torch.full((2, 1, 28, 28), 2.0), 5, generator())
 
 
 def test_iw_bound_is_log_p_for_any_k_where_q_is_the_posterior():

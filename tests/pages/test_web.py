@@ -266,7 +266,7 @@ def test_a_model_of_colour_is_exported_and_measured_on_its_own_data(
 ):
     model = some_model(DRAWConfig.preset("tiny", **RGB))
     levels = (255 * some_images(6, model.image_shape)).byte()
-    part = Split(levels)
+    part = Split(levels, visit="scale")
     protocol = Protocol(
         "toy", "Six images.", image_shape=(3, 9, 14), binarisation="none",
         likelihood="discretised-logistic",

@@ -34,7 +34,7 @@ from drawlib.evaluation import (
     images_to_measure,
     mean_and_error,
 )
-from drawlib.likelihood import check_support, with_bits
+from drawlib.likelihood import with_bits
 from drawlib.machine.files import check_target, write_atomically
 from drawlib.machine.progress import progress_bar
 from drawlib.machine.settings import for_measuring, in_main_memory
@@ -430,8 +430,8 @@ def ais(
 
     Raises:
         TypeError, ValueError: for a model as ``check_model``, images as
-            ``images_to_measure`` and ``check_support``, a chunk below 1, steps of
-            another number or not above 0, and a file that holds another run.
+            ``images_to_measure``, a chunk below 1, steps of another number or not
+            above 0, and a file that holds another run.
         OSError: for a file to keep that cannot be written.
 
     Example:
@@ -443,8 +443,6 @@ def ais(
     """
     config, chunk = budget(model, config, chunk)
     x = images_to_measure(model, x)
-    if (of := getattr(model, "likelihood", None)) is not None:
-        check_support(of, x)
     if posterior is not None:
         posterior = model.take_noise(len(x), posterior, None)
     if keep is not None:

@@ -130,14 +130,15 @@ def check_weights(model: nn.Module) -> None:
         Traceback (most recent call last):
         ValueError: weight is torch.float16; allowed: float32 or float64, such as \
 model.float() gives; bfloat16 is for products alone: TrainConfig(precision="bf16"), or \
-torch.autocast around the call
+torch.autocast around a call of the model
     """
     for name, weight in model.named_parameters():
         if weight.dtype not in (torch.float32, torch.float64):
             raise ValueError(
                 f"{name} is {weight.dtype}; allowed: float32 or float64, such as "
                 "model.float() gives; bfloat16 is for products alone: "
-                'TrainConfig(precision="bf16"), or torch.autocast around the call'
+                'TrainConfig(precision="bf16"), or torch.autocast around a call '
+                "of the model"
             )
 
 

@@ -20,7 +20,12 @@ from drawlib.bound import (
 )
 from drawlib.config import of_kind, whole_number
 from drawlib.data.sets import Data, stratified_subset
-from drawlib.likelihood import Likelihood, bits_per_dimension, with_bits
+from drawlib.likelihood import (
+    Likelihood,
+    bits_per_dimension,
+    check_support,
+    with_bits,
+)
 from drawlib.machine.distributed import ALONE, Team
 from drawlib.machine.progress import progress_bar
 from drawlib.machine.settings import for_measuring, in_main_memory
@@ -217,12 +222,12 @@ def passes(n: int, samples: int, chunk: int) -> list[int]:
 
 
 def images_to_measure(model: LatentModel, x: Any) -> Images:
-    """Images as ``images_for``, in [0, 1] where the likelihood is one of the course.
+    """Images as ``images_for``, which a likelihood of the course can have drawn.
 
     A model with another one, or with a bound of its own, may take any finite values.
 
     Raises:
-        TypeError, ValueError: as ``images_for``.
+        TypeError, ValueError: as ``images_for`` and ``check_support``.
 
     Example:
         >>> from drawlib import VAE, VAEConfig
@@ -232,7 +237,9 @@ def images_to_measure(model: LatentModel, x: Any) -> Images:
         ValueError: images lie in [2, 2]; allowed: finite values in [0, 1]
     """
     of = getattr(model, "likelihood", None)
-    return images_for(model, x, unit=isinstance(of, Likelihood))
+    x = images_for(model, x, unit=isinstance(of, Likelihood))
+    check_support(of, x)
+    return x
 
 
 def check_model(model: Any) -> None:

@@ -8,6 +8,7 @@ know none of them.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -179,7 +180,7 @@ def likelihood(name: str, channels: int) -> Likelihood:
     raise ValueError(f"likelihood is {name!r}; allowed: {', '.join(LIKELIHOODS)}")
 
 
-def check_support(of: nn.Module, x: Canvas) -> None:
+def check_support(of: Any, x: Canvas) -> None:
     """Refuse images of which a likelihood of the course knows no probability.
 
     Raises:

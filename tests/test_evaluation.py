@@ -76,6 +76,8 @@ def test_a_model_with_a_likelihood_of_its_own_is_measured_on_any_finite_values()
     vae = VAE(VAEConfig.preset("tiny"))
     with pytest.raises(ValueError, match=r"finite values in \[0, 1\]"):
         estimate(vae, torch.full((2, 1, 28, 28), 2.0), 5, generator())
+    with pytest.raises(ValueError, match="other values than Bernoulli has"):
+        estimate(vae, torch.full((2, 1, 28, 28), 0.5), 5, generator())
 
 
 def test_iw_bound_is_log_p_for_any_k_where_q_is_the_posterior():

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["LSTM", "Fixed", "lstm", "product"]
+__all__ = ["LSTM", "Fixed", "gates", "lstm", "product"]
 
 # A vector for each image; in a convolutional memory a map of such vectors.
 Hidden = Float[Tensor, "batch hidden *place"]
@@ -52,8 +52,17 @@ def lstm(inputs: Tensor, h: Hidden, c: Hidden, fixed: Fixed) -> tuple[Hidden, Hi
         >>> lstm(torch.ones(1, 3), zero, zero, fixed)[0]
         tensor([[0., 0.]])
     """
-    gates = fixed.bias + product(torch.cat([inputs, h], 1), fixed.weight)
-    i, f, g, o = gates.chunk(4, 1)
+    return gates(fixed.bias + product(torch.cat([inputs, h], 1), fixed.weight), c)
+
+
+def gates(y: Tensor, c: Hidden) -> tuple[Hidden, Hidden]:
+    """What ``lstm`` makes of its product y = (i, f, g, o) and of c.
+
+    Example:
+        >>> gates(torch.zeros(1, 8), torch.ones(1, 2))[1]
+        tensor([[0.5000, 0.5000]])
+    """
+    i, f, g, o = y.chunk(4, 1)
     c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
     return torch.sigmoid(o) * torch.tanh(c), c
 

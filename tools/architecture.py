@@ -38,7 +38,7 @@ ROOMS = (
     ),
     Room(
         "machine/",
-        "device distributed settings progress stopping files",
+        "device distributed settings progress stopping files cache",
         "devices, processes, signals, files",
     ),
     Room(
@@ -57,7 +57,7 @@ ROOMS = (
         "public mistakes, plantable",
     ),
     Room(
-        "fast/", "loop step compiler parts partition", "the same numbers in less time"
+        "fast/", "loop native kernels step parts compiler partition", "the same numbers in less time"
     ),
     Room(
         "training/",

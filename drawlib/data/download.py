@@ -31,9 +31,10 @@ import numpy as np
 
 from drawlib.data import formats
 from drawlib.data.formats import Arrays
+from drawlib.machine.cache import cache_dir
 from drawlib.machine.files import mistaken, write_atomically
 
-__all__ = ["DataError", "Raw", "cache_dir", "content_sha256", "obtain"]
+__all__ = ["DataError", "Raw", "content_sha256", "obtain"]
 
 
 class DataError(RuntimeError):
@@ -93,19 +94,6 @@ class _Recipe:
     content: str = ""
     package: _Package | None = None
     subfolders: tuple[str, ...] = field(default=("",))
-
-
-def cache_dir() -> Path:
-    """The folder of the cache: DRAWLIB_CACHE, or the platform's own cache folder.
-
-    >>> isinstance(cache_dir(), Path)
-    True
-    """
-    if given := os.environ.get("DRAWLIB_CACHE"):
-        return _path(given)
-    import pooch
-
-    return Path(pooch.os_cache("drawlib"))
 
 
 def _path(given: str | Path) -> Path:

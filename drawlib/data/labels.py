@@ -19,7 +19,8 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from drawlib.data.download import DataError, Raw, cache_dir, keep
+from drawlib.data.download import DataError, Raw, keep
+from drawlib.machine.cache import cache_dir
 
 __all__ = ["Match", "labels_of_fixed", "match"]
 

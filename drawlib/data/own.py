@@ -460,7 +460,7 @@ def from_torchvision(name: str, root: str | Path | None, download: bool) -> Foun
         )
     from torchvision import datasets
 
-    from drawlib.data.download import cache_dir
+    from drawlib.machine.cache import cache_dir
 
     build = getattr(datasets, name)
     given = root or os.environ.get("DRAWLIB_DATA")

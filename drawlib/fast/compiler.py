@@ -15,10 +15,11 @@ import sysconfig
 import tempfile
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
-__all__ = ["compiler_command", "compiler_trouble"]
+__all__ = ["compile_with", "compiler_command", "compiler_trouble"]
 
-PATIENCE = 60.0  # seconds
+PATIENCE = 120.0  # seconds, for a machine that is busy
 SOURCE = "#include <Python.h>\n#include <cmath>\ndouble two() { return sqrt(4.0); }\n"
 
 
@@ -51,40 +52,70 @@ def compiler_trouble() -> str:
     return trouble_of(command, os.environ.get("PATH", ""))
 
 
-@lru_cache(8)
-def trouble_of(command: str, path: str) -> str:
-    """What is wrong with a compiler: it is asked for a library like PyTorch's, once."""
+class Compiled(NamedTuple):
+    """What a compiler printed, and what went wrong; empty where nothing did."""
+
+    output: str
+    trouble: str
+
+
+def compile_with(command: str, arguments: list[str], text: str) -> Compiled:
+    """Run a compiler on a program, which it reads where ``arguments`` say ``-``.
+
+    After ``-o`` their last word is the file that it has to make.
+
+    Example:
+        >>> compile_with("no-such-compiler", [], "").trouble
+        "the C++ compiler 'no-such-compiler' cannot be run (no such file or directory)"
+    """
     told = f"the C++ compiler {command!r}"
     try:
         words = shlex.split(command)
     except ValueError as error:
-        return f"{told} is no command ({str(error).lower()})"
+        return Compiled("", f"{told} is no command ({str(error).lower()})")
+    # What it says goes to files: a child that hangs would keep a pipe open.
+    with (
+        tempfile.TemporaryFile() as program,
+        tempfile.TemporaryFile() as output,
+        tempfile.TemporaryFile() as said,
+    ):
+        program.write(text.encode())
+        program.seek(0)
+        try:
+            done = subprocess.run(
+                [*words, *arguments],
+                stdin=program,
+                stdout=output,
+                stderr=said,
+                timeout=PATIENCE,
+            )
+        except subprocess.TimeoutExpired:
+            waited = f"{told} did not answer within {PATIENCE:.0f} seconds"
+            return Compiled("", waited)
+        except OSError as error:
+            why = (error.strerror or "").lower()
+            return Compiled("", f"{told} cannot be run ({why})")
+        output.seek(0)
+        printed = output.read(1_000_000).decode(errors="replace")
+        target = arguments[-1] if "-o" in arguments else os.devnull
+        if not done.returncode and Path(target).exists():
+            return Compiled(printed, "")
+        said.seek(0)
+        lines = said.read(100_000).decode(errors="replace").splitlines()
+        lines += printed.splitlines()
+    # The line of the fault itself, where the compiler marks it.
+    marked = [line for line in lines if "error" in line.lower()]
+    said_of_it = next(iter([*marked, *filter(str.strip, lines)]), "")
+    reason = said_of_it.strip() or "it says nothing, and writes no file"
+    return Compiled("", f"{told} does not work ({reason:.200})")
+
+
+@lru_cache(8)
+def trouble_of(command: str, path: str) -> str:
+    """What is wrong with a compiler: it is asked for a library like PyTorch's, once."""
     openmp = [] if sys.platform == "darwin" else ["-fopenmp"]
     with tempfile.TemporaryDirectory(prefix="drawlib-") as folder:
-        source, made = Path(folder, "two.cpp"), Path(folder, "two.so")
-        source.write_text(SOURCE, encoding="ascii")
         include = f"-I{sysconfig.get_path('include')}"
-        asked = ["-shared", "-fPIC", *openmp, include, str(source), "-o", str(made)]
-        # What it says goes to a file: a child that hangs would keep a pipe open.
-        with open(Path(folder, "said"), "w+b") as said:
-            try:
-                done = subprocess.run(
-                    [*words, *asked],
-                    stdin=subprocess.DEVNULL,
-                    stdout=said,
-                    stderr=said,
-                    timeout=PATIENCE,
-                )
-            except subprocess.TimeoutExpired:
-                return f"{told} did not answer within {PATIENCE:.0f} seconds"
-            except OSError as error:
-                return f"{told} cannot be run ({(error.strerror or '').lower()})"
-            said.seek(0)
-            lines = said.read(100_000).decode(errors="replace").splitlines()
-        if done.returncode or not made.exists():
-            # The line of the fault itself, where the compiler marks it.
-            marked = [line for line in lines if "error" in line.lower()]
-            said_of_it = next(iter([*marked, *filter(str.strip, lines)]), "")
-            reason = said_of_it.strip() or "it says nothing, and writes no file"
-            return f"{told} does not work ({reason:.200})"
-    return ""
+        asked = ["-shared", "-fPIC", *openmp, include, "-x", "c++", "-"]
+        asked += ["-o", str(Path(folder, "two.so"))]
+        return compile_with(command, asked, SOURCE).trouble

@@ -8,12 +8,13 @@ the same gradients, and the tests hold the two together. What is different:
    one product; what x adds to the encoder's gates without attention is computed once.
 3. Weight gradients are made after the loop. A step computes y_t = W u_t + b; with
    δ_t = ∂loss/∂y_t the gradient is ∂W = Σ_t δ_t u_tᵀ, a single product over all steps
-   and images in place of T small ones and T sums (``Deferred``).
+   and images in place of T small ones and T sums.
 4. Between products the step is element-wise work; reading and writing are sums over
-   small axes. The compiler turns each such stretch into one pass over memory.
+   small axes. Each such stretch is one pass over memory.
 
-Two steps are compiled as one piece, not the loop: 64 take as long to compile as 16.
-The parts are in ``parts``, the step is in ``step``.
+There are three ways. On a CPU our own ``kernels`` do the fourth, where a C++ compiler
+is found (``native``); on a GPU the step is ``compiled`` by PyTorch, a few steps as one
+piece, so that 64 take as long to compile as 16 (``step``); elsewhere it is ``eager``.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 from drawlib.bound import Bound, Images, LatentModel, Noise
 from drawlib.draw import DRAW
 from drawlib.exchanged import EXCHANGED
-from drawlib.fast.parts import LANES, Constant, Deferred, Layer, lanes
+from drawlib.fast import native
+from drawlib.fast.kernels import kernel_trouble
+from drawlib.fast.parts import Constant, Deferred, Layer
 from drawlib.fast.step import (
     Constants,
     Layers,
@@ -41,6 +44,7 @@ from drawlib.fast.step import (
     compiled,
     has_compiler,
     make_steps,
+    say_once,
 )
 from drawlib.filters import KERNELS
 from drawlib.glas import GLAS
@@ -164,7 +168,7 @@ def rounded(layers: Layers, low: torch.dtype, exact_heads: bool) -> Constants:
     def constant(layer: Layer, exact: bool) -> Constant:
         weight = layer.weight.detach()
         less = weight.to(low)
-        return Constant(weight if exact else less, less, -layer.rows.detach())
+        return Constant(weight if exact else less, less, layer.rows.detach())
 
     return Constants(
         constant(layers.encoder, False),
@@ -175,7 +179,7 @@ def rounded(layers: Layers, low: torch.dtype, exact_heads: bool) -> Constants:
     )
 
 
-def start(model: Recurrent, n: int, layers: Layers, last: bool) -> State:
+def start(model: Recurrent, n: int, layers: Layers) -> State:
     """h_0 and c_0, and what h_dec_0 says of the first step."""
     first = model.start(n)
     drawn = model.config.write**2 * model.image_shape[0] + 5
@@ -186,14 +190,7 @@ def start(model: Recurrent, n: int, layers: Layers, last: bool) -> State:
         # All of it is computed, so that it lies in memory as in the later steps.
         ahead = F.linear(first.h_dec, layers.heads.weight, layers.heads.rows[0])
         ahead = ahead[:, drawn:]
-    canvas = in_lanes(first.canvas) if last else first.canvas
-    return State(*first[:4], canvas, ahead)
-
-
-def in_lanes(images: Tensor) -> Tensor:
-    """(n, channels, height, width) as (blocks, channels, height, width, lanes)."""
-    blocks = images.unflatten(0, (-1, lanes(len(images))))
-    return blocks.permute(0, 2, 3, 4, 1).contiguous()
+    return State(*first, ahead)
 
 
 def by_step(noise: Noise) -> tuple[Tensor, ...]:
@@ -206,11 +203,6 @@ def by_step(noise: Noise) -> tuple[Tensor, ...]:
         [(5, 1), (5, 1), (5, 1)]
     """
     return noise.transpose(0, 1).contiguous().unbind()
-
-
-def out_of_lanes(blocks: Tensor) -> Tensor:
-    """The way back."""
-    return blocks.permute(0, 4, 1, 2, 3).flatten(0, 1)
 
 
 def piece(T: int, S: int = 0) -> int:
@@ -231,15 +223,16 @@ def low_precision(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if on else x.dtype
 
 
-def may_fuse() -> bool:
-    """Whether the step is compiled, on a GPU as on a CPU.
-
-    Where it is not, batched products are faster than what is written for the compiler.
-    """
-    if has_compiler():
-        return True
-    compiled(len)  # which says so, once
-    return False
+def way_of(model: Recurrent, x: Tensor, noise: Tensor, often: bool) -> str:
+    """``kernels``, ``compiled`` or ``eager``; ``often``: it is worth compiling."""
+    if x.device.type != "cpu":
+        return "compiled" if often and has_compiler() else "eager"
+    if not native.fits(model, x, noise, low_precision(x)):
+        return "eager"
+    if trouble := kernel_trouble():
+        say_once(f"{trouble}: the step runs eagerly")
+        return "eager"
+    return "kernels"
 
 
 _met: set[tuple[object, ...]] = set()
@@ -264,143 +257,157 @@ def bound(
     x: Images,
     noise: Noise,
     *,
-    fused: bool | None = None,
+    way: str | None = None,
     recompute: int = 0,
 ) -> Bound:
     """``model.bound``, by the fast step.
 
-    ``fused=False`` runs the same step without the compiler; left out, training is
-    compiled, and so are batches of more than ``NEAR`` images. ``recompute=S`` keeps, of
-    S steps at a time, only the state before the first and computes the rest again in
-    the backward pass: a third more work, and an S-th of the memory.
+    ``way``: ``kernels``, ``compiled`` or ``eager``; left out, whatever is fastest here.
+    On a GPU training is compiled, and so are batches of more than ``NEAR`` images.
+    ``recompute=S`` keeps, of S steps at a time, only the state before the first and
+    computes the rest again in the backward pass: a third more work, and an S-th of the
+    memory.
 
     Example:
         >>> from drawlib import DRAW, DRAWConfig
         >>> model = DRAW(DRAWConfig.preset("tiny", attention="gaussian"))
         >>> x, noise = torch.ones(2, 1, 28, 28), model.noise(2)
-        >>> quick = bound(model, x, noise, fused=False)
+        >>> quick = bound(model, x, noise, way="eager")
         >>> torch.allclose(quick.elbo, model.bound(x, noise).elbo)
         True
     """
-    low, T = low_precision(x), noise.shape[1]
-    pi, config = model.config.stops, one_step(model.config)
-    inside = config.stop != "last"
-    if fused is None:
-        # An evaluation ends with a smaller batch, which is not worth compiling. Its
-        # size decides, not what came before: a resumed training has met nothing, and
-        # must log the same numbers, and so must several processes that share one.
-        often = torch.is_grad_enabled() or len(x) > NEAR
-        fused = often and may_fuse()
+    # Not what came before decides, but the size: a resumed training has met nothing,
+    # and must log the same numbers, and so must several processes that share one.
+    often = torch.is_grad_enabled() or len(x) > NEAR
+    way = way or way_of(model, x, noise, often)
     if len(x) > NEAR and x.device.type == "cpu" and not torch.is_grad_enabled():
-        parts = [bound(model, *part, fused=fused) for part in equal_parts(x, noise)]
+        parts = zip(x.split(NEAR), noise.split(NEAR), strict=True)
+        bounds = [bound(model, *part, way=way) for part in parts]
         names = ("log_likelihood", "kl", "log_weight")
-        whole = (torch.cat([getattr(part, name) for part in parts]) for name in names)
-        return Bound(*(values[: len(x)] for values in whole))
-    S = recompute or T
-    steps = make_steps(config, fused, piece(T, S))
+        return Bound(*(torch.cat([getattr(b, n) for b in bounds]) for n in names))
     with torch.autocast(x.device.type, enabled=False):
-        layers = layers_of(model, x)
-        constants = rounded(layers, low, config.attention != "none")
-        state = start(model, len(x), layers, steps.last)
-        image = in_lanes(x) if steps.last else x
-        L = model.latent_space() if layers.latent is not None else None  # type: ignore[operator]
-        used: list[list[Any]] = [[None] * T for _ in layers]
-        taps: list[Any] = [None] * T
-        if torch.is_grad_enabled():
-            zeros = [
-                [None] * T
-                if layer is None or fixed is None
-                else Deferred.apply(*layer, u, fixed.low, (T, len(x)))
-                for layer, fixed, u in zip(layers, constants, used, strict=True)
-            ]
-            taps = list(zip(*zeros, strict=True))
-        eps, begun = by_step(noise), set[int]()
+        nats = by_kernels if way == "kernels" else by_steps
+        scores, kl, log_ratio = nats(model, x, noise, way, low_precision(x), recompute)
+        return stop_bound(model.config.stops, scores, kl, log_ratio)
 
-        def score(canvas: Tensor) -> Tensor:
-            image = out_of_lanes(canvas) if steps.last else canvas
-            return model.log_likelihoods([image], x)[:, 0]
 
-        def some(state: State, first: int, last: int) -> tuple[State, list[Any]]:
-            nats: list[Any] = []
-            for t in range(first, last, steps.together):
-                now = slice(t, t + steps.together)
-                state, results = steps.step(
-                    state, image, eps[now], constants, L, taps[now]
-                )
-                for s, (kl, log_ratio, canvas, inputs) in enumerate(results, t):
-                    stops_here = inside and pi[s] > 0
-                    nats.append((kl, log_ratio, score(canvas) if stops_here else None))
-                    if not recompute or first in begun:
-                        for kept, u in zip(used, inputs, strict=False):
-                            kept[s] = u
-            begun.add(first)
-            return state, nats
+Nats = tuple[Tensor, Tensor, Tensor]  # log D(x|c) at the stops, KL_t and log p/q
 
+
+def by_kernels(
+    model: Recurrent, x: Tensor, noise: Tensor, way: str, low: torch.dtype, S: int
+) -> Nats:
+    """``native.steps``, with the layers and the state of a model."""
+    layers, T = layers_of(model, x), noise.shape[1]
+    constants = rounded(layers, low, model.config.attention != "none")
+    L = model.latent_space() if layers.latent is not None else None  # type: ignore[operator]
+    at = tuple(t for t, p in enumerate(model.config.stops) if p)
+    work = native.Work(model.config, constants, len(x), T, S or T, at, low)
+    canvases, kl, log_ratio = native.steps(
+        work, x, noise, L, start(model, len(x), layers), layers
+    )
+    return model.log_likelihoods(list(canvases), x), kl, log_ratio
+
+
+def by_steps(
+    model: Recurrent, x: Tensor, noise: Tensor, way: str, low: torch.dtype,
+    recompute: int,
+) -> Nats:  # fmt: skip
+    """The step of ``make_steps``, compiled or not."""
+    T, pi, config = noise.shape[1], model.config.stops, one_step(model.config)
+    inside, S = config.stop != "last", recompute or T
+    steps = make_steps(config, way == "compiled", piece(T, S))
+    layers = layers_of(model, x)
+    constants = rounded(layers, low, config.attention != "none")
+    state = start(model, len(x), layers)
+    L = model.latent_space() if layers.latent is not None else None  # type: ignore[operator]
+    used: list[list[Any]] = [[None] * T for _ in layers]
+    taps: list[Any] = [None] * T
+    if torch.is_grad_enabled():
+        zeros = [
+            [None] * T
+            if layer is None or fixed is None
+            else Deferred.apply(*layer, u, fixed.low, (T, len(x)))
+            for layer, fixed, u in zip(layers, constants, used, strict=True)
+        ]
+        taps = list(zip(*zeros, strict=True))
+    eps, begun = by_step(noise), set[int]()
+
+    def score(canvas: Tensor) -> Tensor:
+        return model.log_likelihoods([canvas], x)[:, 0]
+
+    def some(state: State, first: int, last: int) -> tuple[State, list[Any]]:
         nats: list[Any] = []
-        for first in range(0, T, S):
-            last = min(first + S, T)
-            if recompute and torch.is_grad_enabled():
-                with set_checkpoint_early_stop(False):
-                    state, each = checkpoint(
-                        some, state, first, last, use_reentrant=False
-                    )
-            else:
-                state, each = some(state, first, last)
-            nats += each
-        kl, log_ratio, scores = zip(*nats, strict=True)
-        at_stops = [s for s in scores if s is not None] or [score(state.canvas)]
-        terms = (torch.stack(each, 1) for each in (at_stops, kl, log_ratio))
-        return stop_bound(pi, *terms)
+        for t in range(first, last, steps.together):
+            now = slice(t, t + steps.together)
+            state, results = steps.step(state, x, eps[now], constants, L, taps[now])
+            for s, (kl, log_ratio, canvas, inputs) in enumerate(results, t):
+                stops_here = inside and pi[s] > 0
+                nats.append((kl, log_ratio, score(canvas) if stops_here else None))
+                if not recompute or first in begun:
+                    for kept, u in zip(used, inputs, strict=False):
+                        kept[s] = u
+        begun.add(first)
+        return state, nats
+
+    nats: list[Any] = []
+    for first in range(0, T, S):
+        last = min(first + S, T)
+        if recompute and torch.is_grad_enabled():
+            with set_checkpoint_early_stop(False):
+                state, each = checkpoint(some, state, first, last, use_reentrant=False)
+        else:
+            state, each = some(state, first, last)
+        nats += each
+    kl, log_ratio, scores = zip(*nats, strict=True)
+    at_stops = [s for s in scores if s is not None] or [score(state.canvas)]
+    return torch.stack(at_stops, 1), torch.stack(kl, 1), torch.stack(log_ratio, 1)
 
 
 def dream(
-    model: Recurrent, noise: Noise, *, fused: bool | None = None
+    model: Recurrent, noise: Noise, *, way: str | None = None
 ) -> Iterator[Images]:
     """The canvases of a generation, step by step: ``model.dream`` by the fast step.
 
     Example:
         >>> from drawlib import DRAW, DRAWConfig
         >>> model = DRAW(DRAWConfig.preset("tiny"))
-        >>> len(list(dream(model, model.noise(2), fused=False)))
+        >>> len(list(dream(model, model.noise(2), way="eager")))
         4
     """
-    for canvas in drawn(model, noise, fused):
-        yield out_of_lanes(canvas) if canvas.ndim == 5 else canvas
+    low, T, config = low_precision(noise), noise.shape[1], one_step(model.config)
+    if way is None:
+        met = met_before("dream", config, noise.shape, low)
+        way = way_of(model, noise, noise, met)
+    # Not around the ``yield``: between two steps the caller's settings hold.
+    plain = torch.autocast(noise.device.type, enabled=False)
+    with torch.no_grad(), plain:
+        layers = layers_of(model, None)
+        constants = rounded(layers, low, config.attention != "none")
+        state = start(model, len(noise), layers)
+    if way == "kernels":
+        work = native.Work(config, constants, len(noise), T, T, (), low)
+        yield from native.dream(work, noise, state)
+        return
+    steps, eps = make_steps(config, way == "compiled", piece(T)), by_step(noise)
+    for t in range(0, T, steps.together):
+        with torch.no_grad(), plain:
+            now = eps[t : t + steps.together]
+            state, canvases = steps.decode(state, now, constants)
+        yield from canvases
 
 
-def generate(model: Recurrent, noise: Noise, *, fused: bool | None = None) -> Images:
-    """The last canvas of ``dream``, of some images after the other.
+def generate(model: Recurrent, noise: Noise, *, way: str | None = None) -> Images:
+    """The last canvas of ``dream``, of some images after the other on a CPU.
 
     Example:
         >>> from drawlib import DRAW, DRAWConfig
         >>> model = DRAW(DRAWConfig.preset("tiny"))
-        >>> generate(model, model.noise(300), fused=False).shape
+        >>> generate(model, model.noise(300), way="eager").shape
         torch.Size([300, 1, 28, 28])
     """
-    if fused is None:
-        fused = dreamt_before(model, noise) and may_fuse()
-    near = len(noise) <= NEAR or noise.device.type != "cpu"
-    parts = [(noise,)] if near else equal_parts(noise)
-    last = [deque(drawn(model, part, fused), maxlen=1)[0] for (part,) in parts]
-    canvas = torch.cat(last)
-    return (out_of_lanes(canvas) if canvas.ndim == 5 else canvas)[: len(noise)]
-
-
-def equal_parts(*batches: Tensor) -> list[tuple[Tensor, ...]]:
-    """Batches in parts of one size, the last filled up with zeros.
-
-    One size, so that one program does for all; not above ``NEAR``.
-
-    Example:
-        >>> [len(part) for (part,) in equal_parts(torch.ones(1000, 1))]
-        [256, 256, 256, 256]
-    """
-    n = len(batches[0])
-    count = math.ceil(n / NEAR)
-    size = LANES * math.ceil(n / (LANES * count))
-    missing = count * size - n
-    full = [torch.cat([b, b.new_zeros(missing, *b.shape[1:])]) for b in batches]
-    return list(zip(*(b.split(size) for b in full), strict=True))
+    parts = noise.split(NEAR) if noise.device.type == "cpu" else [noise]
+    return torch.cat([deque(dream(model, p, way=way), maxlen=1)[0] for p in parts])
 
 
 def one_step(config: RecurrentConfig) -> RecurrentConfig:
@@ -413,28 +420,3 @@ def one_step(config: RecurrentConfig) -> RecurrentConfig:
     """
     inside = any(config.stops[:-1])
     return replace(config, T=1, stop="uniform" if inside else "last")
-
-
-def dreamt_before(model: Recurrent, noise: Noise) -> bool:
-    """``met_before`` for generations of this size."""
-    config = one_step(model.config)
-    return met_before("dream", config, noise.shape, low_precision(noise))
-
-
-def drawn(model: Recurrent, noise: Noise, fused: bool | None) -> Iterator[Tensor]:
-    """The canvases of ``dream``, as they lie in memory."""
-    low, T = low_precision(noise), noise.shape[1]
-    if fused is None:
-        fused = dreamt_before(model, noise) and may_fuse()
-    steps = make_steps(one_step(model.config), fused, piece(T))
-    # Not around the ``yield``: between two steps the caller's settings hold.
-    plain = torch.autocast(noise.device.type, enabled=False)
-    with torch.no_grad(), plain:
-        layers = layers_of(model, None)
-        constants = rounded(layers, low, model.config.attention != "none")
-        state, eps = start(model, len(noise), layers, steps.last), by_step(noise)
-    for t in range(0, T, steps.together):
-        with torch.no_grad(), plain:
-            now = eps[t : t + steps.together]
-            state, canvases = steps.decode(state, now, constants)
-        yield from canvases

@@ -1,4 +1,4 @@
-"""The fast step of DRAW and GLAS: eqs. (3) to (8) of the DRAW paper once more.
+"""The step of DRAW and GLAS for a compiler: eqs. (3) to (8) of the DRAW paper again.
 
 ``make_steps`` writes the step for one configuration; ``loop`` runs it T times.
 """
@@ -22,8 +22,9 @@ from torch import Tensor
 
 from drawlib.exchanged import EXCHANGED
 from drawlib.fast.compiler import compiler_command, compiler_trouble
-from drawlib.fast.parts import Constant, FromLanes, Layer, ToLanes, affine, lstm, window
+from drawlib.fast.parts import Constant, Layer, affine
 from drawlib.filters import filterbank
+from drawlib.lstm import gates
 from drawlib.recurrent import RecurrentConfig
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "compiled",
     "has_compiler",
     "make_steps",
+    "say_once",
 ]
 
 
@@ -158,7 +160,7 @@ def keep_memory() -> None:
 
 
 @lru_cache(1)
-def _say_once(message: str) -> None:
+def say_once(message: str) -> None:
     warnings.warn(message, stacklevel=4)
 
 
@@ -201,7 +203,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         True
     """
     if not has_compiler():
-        _say_once(f"{why_not()}: the step runs eagerly")
+        say_once(f"{why_not()}: the step runs eagerly")
         return function
     keep_memory()
     # It would tell every user that a CUDA compiler is there and no GPU.
@@ -228,9 +230,7 @@ class Compiled:
             # A folder for what is compiled that takes no files, say, or a full disk.
             inner = getattr(error, "inner_exception", error)
             reason = next(filter(str.strip, str(inner).splitlines()), "no reason given")
-            _say_once(
-                f"PyTorch compiles nothing ({reason:.200}): the step runs eagerly"
-            )
+            say_once(f"PyTorch compiles nothing ({reason:.200}): the step runs eagerly")
             self.made[now] = self.function
             return self.function(*given, **named)
 
@@ -247,7 +247,6 @@ class Steps(NamedTuple):
     step: Callable[..., Any]
     decode: Callable[..., Any]
     together: int
-    last: bool
 
 
 @lru_cache(32)
@@ -263,8 +262,6 @@ def make_steps(config: RecurrentConfig, fused: bool, together: int) -> Steps:
     legacy = getattr(config, "grid", "corrected") == "legacy"
     inside = config.stop != "last"
     letters = config.likelihood == "categorical"
-    # The compiler likes the batch last; without it, batched products are faster.
-    last = fused and seen
 
     def mean_of(canvas: Tensor) -> Tensor:
         return torch.softmax(canvas, 1) if letters else torch.sigmoid(canvas)
@@ -281,13 +278,7 @@ def make_steps(config: RecurrentConfig, fused: bool, together: int) -> Steps:
         if not seen:
             return -mean.flatten(1)  # x itself is in the encoder's rows
         assert state.ahead is not None
-        raw = state.ahead[:, :5]
-        if last:
-            seeing = window(raw, (H, W), M, kernel)
-            r = seeing.read(x)
-            both = torch.cat([r, r - seeing.read(mean)], 1)
-            return FromLanes.apply(both.flatten(1, 3))
-        filters = filterbank(raw, (H, W), M, kernel)
+        filters = filterbank(state.ahead[:, :5], (H, W), M, kernel)
         return filters.read(torch.cat([x, x - mean], 1)).flatten(1)
 
     def draw(y: Tensor) -> Tensor:
@@ -295,18 +286,12 @@ def make_steps(config: RecurrentConfig, fused: bool, together: int) -> Steps:
         if not seen:
             return y.unflatten(1, (C, H, W))
         raw, w = y.split([5, C * N * N], 1)
-        if last:
-            w = ToLanes.apply(w).unflatten(1, (C, N, N))
-            return window(raw, (H, W), N, kernel).write(w)
         filters = filterbank(raw, (H, W), N, kernel)
         return filters.write(w.unflatten(1, (C, N, N)))
 
     def attend(raw: Tensor, L: Tensor) -> Tensor:
         """a_t = γ vec(F_Y L F_Xᵀ)."""
         size, n, shape = (latent.M, latent.M), latent.N, latent.latent_attention
-        if fused:
-            a = window(raw, size, n, shape, legacy).read(L[None, None, :, :, None])
-            return FromLanes.apply(a.flatten(1, 3))
         filters = filterbank(raw, size, n, shape, legacy=legacy)
         return filters.read(L.expand(len(raw), 1, -1, -1)).flatten(1)
 
@@ -315,7 +300,7 @@ def make_steps(config: RecurrentConfig, fused: bool, together: int) -> Steps:
     ) -> tuple[State, tuple[Tensor, Tensor]]:
         """Eqs. (7), (8): h_dec_t, all that is affine in it, and the canvas."""
         u = torch.cat([z, state.h_dec], 1).to(layers.decoder.weight.dtype)
-        h_dec, c_dec = lstm(layers.decoder, u, state.c_dec, taps[2])
+        h_dec, c_dec = gates(affine(layers.decoder, u, taps[2]), state.c_dec)
         v = h_dec.to(layers.heads.weight.dtype)
         y = affine(layers.heads, v, taps[3])
         canvas = state.canvas + draw(y[:, :drawn_numbers])
@@ -333,7 +318,7 @@ def make_steps(config: RecurrentConfig, fused: bool, together: int) -> Steps:
         r = look(state, x, mean_of(state.canvas))
         u_e = torch.cat([r, state.h_dec, state.h_enc], 1)
         u_e = u_e.to(layers.encoder.weight.dtype)
-        h_enc, c_enc = lstm(layers.encoder, u_e, state.c_enc, taps[0])
+        h_enc, c_enc = gates(affine(layers.encoder, u_e, taps[0]), state.c_enc)
         features = h_enc
         if layers.latent is not None:
             features = attend(affine(layers.latent, h_enc, taps[4]), L)
@@ -378,5 +363,5 @@ def make_steps(config: RecurrentConfig, fused: bool, together: int) -> Steps:
         return state, canvases
 
     if fused:
-        return Steps(compiled(steps), compiled(dream_steps), together, last)
-    return Steps(steps, dream_steps, together, last)
+        return Steps(compiled(steps), compiled(dream_steps), together)
+    return Steps(steps, dream_steps, together)

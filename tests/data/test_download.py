@@ -610,9 +610,9 @@ def test_cache_folder_is_the_platform_s_own_unless_named(monkeypatch):
     import pooch
 
     monkeypatch.delenv("DRAWLIB_CACHE", raising=False)
-    assert download.cache_dir() == Path(pooch.os_cache("drawlib"))
+    assert cache_dir() == Path(pooch.os_cache("drawlib"))
     monkeypatch.setenv("DRAWLIB_CACHE", "~/x")
-    assert download.cache_dir() == Path.home() / "x"
+    assert cache_dir() == Path.home() / "x"
 
 
 # Readers ----------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import torch
 
 from drawlib import Data, TrainConfig, fit
 from drawlib.draw import DRAW, DRAWConfig
-from drawlib.fast import compiler
+from drawlib.fast import compiler, kernels
 from drawlib.fast import step as faststep
 from drawlib.fast.loop import accelerate
 
@@ -32,10 +32,11 @@ BROKEN = {
 @pytest.fixture(autouse=True)
 def fresh():
     """What was found of other compilers is forgotten, before and after."""
-    for cached in (compiler.trouble_of, faststep._say_once, faststep.make_steps):
+    found = compiler.trouble_of, kernels.library, faststep.say_once, faststep.make_steps
+    for cached in found:
         cached.cache_clear()
     yield
-    for cached in (compiler.trouble_of, faststep._say_once, faststep.make_steps):
+    for cached in found:
         cached.cache_clear()
 
 
@@ -63,6 +64,7 @@ def test_a_compiler_that_fails_is_told_with_its_reason(
         assert faststep.compiled(len) is len
     (one,) = [str(w.message) for w in seen]
     assert told in one and "runs eagerly" in one and "\n" not in one
+    assert told in kernels.kernel_trouble() and "\n" not in kernels.kernel_trouble()
 
 
 @pytest.mark.parametrize(

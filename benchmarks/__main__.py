@@ -25,7 +25,9 @@ GPU = (
 def main() -> int:
     """Parse the arguments, run one child a number of threads, print the tables."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="tiny models, no compiler")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny models, nothing compiled by PyTorch"
+    )
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--only", nargs="+", help="some rows")
     parser.add_argument("--turns", type=int, default=5)
@@ -215,17 +217,19 @@ def dearest(call: Any, most: int = 4) -> str:
 
 
 def profile_of(call: Any) -> dict[str, float]:
-    """Shares of one call: matrix products, compiled loops (with their calls), rest."""
+    """Shares of one call: products, the loops between them with their calls, rest."""
     from torch.profiler import ProfilerActivity, profile
+
+    from benchmarks.profile import LOOPS, PRODUCTS
 
     with profile(activities=[ProfilerActivity.CPU]) as seen:
         call()
     shares = {"products": 0.0, "compiled": 0.0, "rest": 0.0}
     for event in seen.key_averages():
         kind = "rest"
-        if event.key in ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"):
+        if event.key in PRODUCTS:
             kind = "products"
-        elif event.key.startswith("## Call CompiledFxGraph"):
+        elif event.key in LOOPS or event.key.startswith("## Call CompiledFxGraph"):
             kind = "compiled"
         shares[kind] += event.self_cpu_time_total
     total = sum(shares.values())
@@ -239,7 +243,7 @@ def reason(row: dict[str, Any], slow: float) -> str:
     return (
         f"the products alone, at the machine's bf16 rate, would give {at_best:.1f} "
         f"times; of the time measured {part['products']:.0%} is products, "
-        f"{part['compiled']:.0%} compiled loops, {part['rest']:.0%} the rest "
+        f"{part['compiled']:.0%} loops between them, {part['rest']:.0%} the rest "
         "(calls, weight gradients' copies, allocation)"
     )
 

@@ -3,8 +3,9 @@
 On a machine that others use too, single times scatter: of several steps the one that
 took least is shown.
 
-PyTorch's profiler counts a compiled piece as one thing. ``by_library`` asks Linux's
-``perf``, which looks at the processor 2,000 times a second, whose code is running.
+PyTorch's profiler counts what lies between two products as one thing. ``by_library``
+asks Linux's ``perf``, which looks at the processor 2,000 times a second, whose code is
+running.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ from benchmarks.works import bits, precision, spread
 from drawlib.draw import DRAW, DRAWConfig
 from drawlib.fast.loop import accelerate
 
-__all__ = ["by_library", "parts_of_a_step", "shares", "show_parts"]
+__all__ = ["LOOPS", "PRODUCTS", "by_library", "parts_of_a_step", "shares", "show_parts"]
 
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
+LOOPS = ("Steps", "StepsBackward")  # of `drawlib.fast.native`
 
 
 def parts_of_a_step(
@@ -68,8 +70,8 @@ def split(name: str, call: Callable[[], Any], batch: int) -> Counter[str]:
             # Of δ W each row is an image, of δᵀ u none is.
             late = name == "backward" and event.input_shapes[0][0] != batch
             kind = "products, weight gradients" if late else f"products, {name}"
-        elif event.key.startswith("## Call CompiledFxGraph"):
-            kind = f"compiled loops with their calls, {name}"
+        elif event.key in LOOPS or event.key.startswith("## Call CompiledFxGraph"):
+            kind = f"loops between products with their calls, {name}"
         parts[kind] += event.self_cpu_time_total / 1e3
     return parts
 
@@ -127,7 +129,9 @@ def whose(library: str, symbol: str) -> str:
     """What code is for: the product library writes its loops when it is called."""
     if library.startswith(("[JIT]", "[anon")) or "mkl_blas" in symbol:
         return "products"
-    if library.endswith(".main.so") or "Sleef" in symbol:
+    if library.startswith("drawlib-") or library.endswith(".main.so"):
+        return "compiled loops"
+    if "Sleef" in symbol:
         return "compiled loops"
     if any(name in symbol for name in ("alloc", "free", "unlink_chunk", "memalign")):
         return "memory"

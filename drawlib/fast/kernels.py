@@ -94,7 +94,9 @@ def library(command: str, path: str) -> ctypes.CDLL | str:
     if macros.trouble:
         return macros.trouble
     parts = [source(), *options(), macros.output]
-    name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32] + ".so"
+    name = (
+        "drawlib-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32] + ".so"
+    )
     try:
         folder = cache_dir() / "kernels"
         folder.mkdir(parents=True, exist_ok=True)

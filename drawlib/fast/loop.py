@@ -279,7 +279,7 @@ def bound(
     # Not what came before decides, but the size: a resumed training has met nothing,
     # and must log the same numbers, and so must several processes that share one.
     often = torch.is_grad_enabled() or len(x) > NEAR
-    way = way or way_of(model, x, noise, often)
+    way, low = way or way_of(model, x, noise, often), low_precision(x)
     if len(x) > NEAR and x.device.type == "cpu" and not torch.is_grad_enabled():
         parts = zip(x.split(NEAR), noise.split(NEAR), strict=True)
         bounds = [bound(model, *part, way=way) for part in parts]
@@ -287,7 +287,7 @@ def bound(
         return Bound(*(torch.cat([getattr(b, n) for b in bounds]) for n in names))
     with torch.autocast(x.device.type, enabled=False):
         nats = by_kernels if way == "kernels" else by_steps
-        scores, kl, log_ratio = nats(model, x, noise, way, low_precision(x), recompute)
+        scores, kl, log_ratio = nats(model, x, noise, way, low, recompute)
         return stop_bound(model.config.stops, scores, kl, log_ratio)
 
 

@@ -57,7 +57,9 @@ ROOMS = (
         "public mistakes, plantable",
     ),
     Room(
-        "fast/", "loop native kernels step parts compiler partition", "the same numbers in less time"
+        "fast/",
+        "loop native kernels step parts compiler partition",
+        "the same numbers in less time",
     ),
     Room(
         "training/",

@@ -788,6 +788,18 @@ def test_on_omniglot_the_ladder_is_ahead_of_all_recurrent_rows_and_the_vae_is_we
     assert "about a quarter of the time of one of theirs, or less" in text
 
 
+def test_most_rows_with_several_seeds_have_records_of_more_than_one_version():
+    rows: dict[str, list[str]] = {}
+    for r in records():
+        rows.setdefault(r.line, []).append(r["commit"])
+    several = [commits for commits in rows.values() if len(commits) > 1]
+    mixed = sum(len(set(commits)) > 1 for commits in several)
+    assert len(several) / 2 < mixed < len(several)
+    assert "most rows with several seeds have records of more than one" in text_of(
+        "14", "ch14-63"
+    )
+
+
 def test_the_thousand_images_of_the_diffusion_are_those_that_are_easy():
     diffusion = next(r for r in records("mnist-dynamic", "diffusion"))
     measured = diffusion["bounds"]["test"]

@@ -373,6 +373,23 @@ def test_what_chapter_14_writes_of_its_surprises_is_what_it_prints():
         assert 9.5 < glas_difference({f"{sizes}gaussian": 1, f"{sizes}none": -1}).mean
 
 
+def test_what_chapter_13_writes_of_its_list_is_what_it_prints():
+    (lines,) = stated("13", ("ch13-014",))
+    # sigmoid − none, − gaussian, − cauchy; softmax − sigmoid; with a size of its own
+    # − softmax, − sigmoid; content − softmax
+    told = [line[-1] for line in lines]
+    assert told[:4] == ["settled", "settled", "open", "suggestive"]
+    assert told[4:] == ["settled", "settled", "open"]
+    text = text_of("13", "ch13-016")
+    for part in (
+        "*sigmoid − none* and *sigmoid − gaussian* are settled.",
+        "*softmax − sigmoid* is suggestive, *sigmoid − cauchy* open",
+        "ahead of the sigmoid, by three nats. Both differences are settled.",
+    ):
+        assert part in text, part
+    assert "ahead of the sigmoid gates is settled" in text_of("13", "ch13-056")
+
+
 def test_in_one_list_with_the_other_intervals_of_the_tables_four_of_five_hold():
     found = records()
     rows = [row for name in table_names() for row in table(name, found).rows]

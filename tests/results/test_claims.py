@@ -200,6 +200,27 @@ def test_the_seeds_that_were_added_leave_both_suggestions_open():
         assert shared[-4:] == list(range(first, first + 4))
 
 
+def test_two_looks_with_four_and_eight_pairs_reject_8_to_9_of_100_without_effect():
+    d = seeded(200_000, 8)
+
+    def rejects(pairs: torch.Tensor) -> torch.Tensor:
+        m = pairs.shape[1]
+        t = pairs.mean(1) / pairs.std(1) * m**0.5
+        return t.abs() > t_quantile(m - 1)
+
+    once = rejects(d).double().mean()
+    twice = (rejects(d[:, :4]) | rejects(d)).double().mean()
+    assert 0.048 < once < 0.052 and 0.08 < twice < 0.09
+    assert "in 8 to 9 of 100 cases without any effect" in text_of("12", "c036")
+
+
+def test_networks_with_64_steps_saw_the_data_twelve_to_twenty_times():
+    glas = [r for r in records("mnist-fixed") if r["kind"] == "glas"]
+    epochs = [r["epochs"] for r in glas if r["config"]["T"] == 64]
+    assert len(epochs) == 3 and (min(epochs), max(epochs)) == (12, 20)
+    assert "saw the data twelve to twenty times" in text_of("12", "c038")
+
+
 def text_of(number: str, cell: str) -> str:
     """The source of a chapter's cell, in one line."""
     (path,) = (ROOT / "notebooks").glob(f"{number}-*.ipynb")

@@ -279,6 +279,8 @@ def test_in_one_list_of_seventeen_a_window_still_costs_and_the_faults_are_sugges
     corrected = dict(zip(family, holm(ps), strict=True))["faults, gaussian"]
     text = text_of("12", "c036")
     assert "In one list of seventeen the two prices of a window would remain" in text
+    page = (ROOT / "book" / "paper-vs-code.md").read_text(encoding="utf-8")
+    assert "questions in other sizes only the first would hold" in page
     assert f"its $p$ value, corrected, would be {corrected:.2f}." in text
 
 

@@ -81,7 +81,7 @@ class Get:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Print the bounds of a model."""
+    """Print the bounds of a model; ± is the error for images in general."""
 
     model: Annotated[str, tyro.conf.Positional]
     """A run directory, or the name of a shipped model (protocol/model-seed)."""

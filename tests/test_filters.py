@@ -186,6 +186,29 @@ def test_mirrored_image_and_negated_centre_give_the_mirrored_patch(
     )
 
 
+@pytest.mark.parametrize("scale", [27 / 2, 28 / 2])
+def test_a_wrong_scale_of_the_centre_passes_the_mirror_and_not_a_known_value(scale):
+    """Chapter 8: (A + 1)/2 is right, and −(A − 1)/(A + 1) must read the first pixel."""
+    right = 29 / 2
+
+    def bank(raw, scale, patch=5):
+        planted = raw.clone()
+        planted[:, :2] *= scale / right
+        return filterbank(planted, (28, 28), patch)
+
+    raw, images = some_raw(3), random(3, 1, 28, 28)
+    for column, axis in ((0, -1), (1, -2)):
+        mirrored = raw.clone()
+        mirrored[:, column] *= -1
+        assert_equal(
+            bank(mirrored, scale).read(images.flip(axis)),
+            bank(raw, scale).read(images).flip(axis),
+        )
+    first = one_raw(-27 / 29, -27 / 29)
+    assert abs(bank(first, right, 1).mu_x.item()) < 1e-12
+    assert abs(bank(first, scale, 1).mu_x.item()) > 0.4
+
+
 @both_kernels
 @both_normalisers
 @pytest.mark.parametrize(("size", "patch"), [((28, 28), 5), ((12, 20), 3)])

@@ -51,6 +51,24 @@ def test_the_parameter_counts_are_those_of_the_repository():
     }
 
 
+def test_windows_of_one_seed_share_their_first_weights_and_none_draws_others():
+    """Chapter 12 pairs by seed: what of that pairing is the start."""
+
+    def first(**changes: str) -> dict[str, torch.Tensor]:
+        torch.manual_seed(3)
+        return dict(GLAS(GLASConfig(T=4, **changes)).named_parameters())
+
+    cauchy = first(latent_attention="cauchy")
+    for how in ({}, {"grid": "legacy", "rows": "floor"}):
+        gaussian = first(latent_attention="gaussian", **how)
+        assert gaussian.keys() == cauchy.keys()
+        assert all(torch.equal(p, cauchy[name]) for name, p in gaussian.items())
+    none = first(latent_attention="none")
+    for name in ("decoder.weight", "writer.weight"):
+        assert none[name].shape == cauchy[name].shape
+        assert not torch.equal(none[name], cauchy[name])
+
+
 def test_the_latent_space_starts_between_0_and_a_thousandth():
     L = GLAS(GLASConfig(M=40)).L
     assert 0 <= L.min() and L.max() < 1e-3

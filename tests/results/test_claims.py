@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -20,15 +21,17 @@ from drawlib.data.download import DataError
 from drawlib.data.sets import load_data
 from drawlib.data.words import words_of
 from drawlib.filters import filterbank
+from drawlib.glas import GLASConfig
 from drawlib.mistakes.planting import planted
 from drawlib.results import looseness
 from drawlib.results.forecast import forecast
 from drawlib.results.glance import glance
-from drawlib.results.intervals import Difference, t_quantile, t_test, verdicts
+from drawlib.results.intervals import Difference, holm, t_quantile, t_test, verdicts
 from drawlib.results.letter_windows import read_windows
 from drawlib.results.plan import plan
 from drawlib.results.tables import paired, recipe, table, table_names, weighted
 from drawlib.results.zoo import Record, published, records
+from drawlib.training.schedule import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -197,6 +200,27 @@ def test_the_seeds_that_were_added_leave_both_suggestions_open():
         assert shared[-4:] == list(range(first, first + 4))
 
 
+def test_two_looks_with_four_and_eight_pairs_reject_8_to_9_of_100_without_effect():
+    d = seeded(200_000, 8)
+
+    def rejects(pairs: torch.Tensor) -> torch.Tensor:
+        m = pairs.shape[1]
+        t = pairs.mean(1) / pairs.std(1) * m**0.5
+        return t.abs() > t_quantile(m - 1)
+
+    once = rejects(d).double().mean()
+    twice = (rejects(d[:, :4]) | rejects(d)).double().mean()
+    assert 0.048 < once < 0.052 and 0.08 < twice < 0.09
+    assert "in 8 to 9 of 100 cases without any effect" in text_of("12", "c036")
+
+
+def test_networks_with_64_steps_saw_the_data_twelve_to_twenty_times():
+    glas = [r for r in records("mnist-fixed") if r["kind"] == "glas"]
+    epochs = [r["epochs"] for r in glas if r["config"]["T"] == 64]
+    assert len(epochs) == 3 and (min(epochs), max(epochs)) == (12, 20)
+    assert "saw the data twelve to twenty times" in text_of("12", "c038")
+
+
 def text_of(number: str, cell: str) -> str:
     """The source of a chapter's cell, in one line."""
     (path,) = (ROOT / "notebooks").glob(f"{number}-*.ipynb")
@@ -230,6 +254,87 @@ def test_without_its_oldest_run_the_faults_still_cost_the_gaussian_nats():
     )
     for part in said:
         assert part in text, part
+
+
+IN_OTHER_SIZES = (
+    "lead in code",
+    "lead repaired",
+    "faults, cauchy",
+    "faults, gaussian",
+    "rescue",
+)
+
+
+def test_in_one_list_of_seventeen_a_window_still_costs_and_the_faults_are_suggestive():
+    family = {name: glas_difference(w) for name, w in CHAPTER_12.items()}
+    for name in IN_OTHER_SIZES:
+        weights = {f"config-{row}": w for row, w in CHAPTER_12[name].items()}
+        family[f"{name}, other sizes"] = glas_difference(weights)
+    assert len(family) == 17
+    told = verdicts(family)
+    settled = {name for name, verdict in told.items() if verdict == "settled"}
+    assert settled == {"window, cauchy", "window, gaussian"}
+    assert told["faults, gaussian"] == "suggestive"
+    ps = [d.p for d in family.values() if d.p is not None]
+    corrected = dict(zip(family, holm(ps), strict=True))["faults, gaussian"]
+    text = text_of("12", "c036")
+    assert "In one list of seventeen the two prices of a window would remain" in text
+    page = (ROOT / "book" / "paper-vs-code.md").read_text(encoding="utf-8")
+    assert "questions in other sizes only the first would hold" in page
+    assert f"its $p$ value, corrected, would be {corrected:.2f}." in text
+
+
+# The question that was put before its trainings: six seeds, and no other.
+FRESH = range(10, 16)
+
+
+def test_the_question_of_chapter_12_was_put_before_its_trainings():
+    author = TrainConfig.preset("glas")
+    ours = ("epochs", "precision", "compile", "valid_images")
+    as_theirs = {field: getattr(author, field) for field in ours}
+    readme = GLASConfig.preset("readme", T=16)
+    for row in CHAPTER_12["rescue"]:
+        run = plan("12")[f"mnist-fixed/glas-{row}-t16-author"]
+        kernel, _, faults = row.partition("-")
+        grid, rows = ("legacy", "floor") if faults else ("corrected", "exact")
+        how = {"latent_attention": kernel, "grid": grid, "rows": rows}
+        assert run.model == replace(readme, **how)
+        assert replace(run.train, **as_theirs) == author
+        assert run.train.epochs == 20
+    older = [r for r in records() if r["kind"] == "glas" and "author" not in r.model]
+    assert max(r["seed"] for r in older) < FRESH.start
+    scatter = stdev(glas_pairs(CHAPTER_12["rescue"]))
+    reach = t_quantile(len(FRESH) - 1) * scatter / len(FRESH) ** 0.5
+    text = text_of("12", "c036d")
+    for part in (
+        "with 16 steps, for twenty epochs",
+        "**The seeds** are 10 to 15",
+        "They are six; none is added and none left out",
+        f"the interval will reach about {reach:.1f} nats to either side",
+    ):
+        assert part in text, part
+
+
+def test_the_question_put_before_its_trainings_has_the_answer_that_they_give():
+    weights = CHAPTER_12["rescue"]
+    ends = {
+        row: {
+            r["seed"]: r["bounds"]["test"]["neg_elbo"]
+            for r in records("mnist-fixed", f"glas-{row}-t16-author")
+        }
+        for row in weights
+    }
+    assert set().union(*ends.values()) <= set(FRESH)
+    text = text_of("12", "c036f")
+    if any(len(seeds) < len(FRESH) for seeds in ends.values()):
+        assert "It has no answer yet" in text
+        return
+    d = Difference.of(
+        [sum(w * ends[row][s] for row, w in weights.items()) for s in FRESH]
+    )
+    assert "no answer yet" not in text
+    assert str(d).rpartition(",")[0] in text
+    assert f"*{verdicts({'lead': d})['lead']}*" in text
 
 
 # What is printed or written as settled, suggestive or open
@@ -289,6 +394,23 @@ def test_what_chapter_14_writes_of_its_surprises_is_what_it_prints():
         assert part in text, part
     for sizes in ("", "config-"):
         assert 9.5 < glas_difference({f"{sizes}gaussian": 1, f"{sizes}none": -1}).mean
+
+
+def test_what_chapter_13_writes_of_its_list_is_what_it_prints():
+    (lines,) = stated("13", ("ch13-014",))
+    # sigmoid − none, − gaussian, − cauchy; softmax − sigmoid; with a size of its own
+    # − softmax, − sigmoid; content − softmax
+    told = [line[-1] for line in lines]
+    assert told[:4] == ["settled", "settled", "open", "suggestive"]
+    assert told[4:] == ["settled", "settled", "open"]
+    text = text_of("13", "ch13-016")
+    for part in (
+        "*sigmoid − none* and *sigmoid − gaussian* are settled.",
+        "*softmax − sigmoid* is suggestive, *sigmoid − cauchy* open",
+        "ahead of the sigmoid, by three nats. Both differences are settled.",
+    ):
+        assert part in text, part
+    assert "ahead of the sigmoid gates is settled" in text_of("13", "ch13-056")
 
 
 def test_in_one_list_with_the_other_intervals_of_the_tables_four_of_five_hold():
@@ -459,6 +581,7 @@ def test_one_forecast_held_the_answer_between_two_ends_that_are_nats_apart():
 
 
 T16 = "mnist-fixed/draw-attention-t16"
+PRIOR = "mnist-fixed/draw-learned-prior-t16"
 
 
 def validation_gain(row: str, other: str, *changed: str) -> Difference:
@@ -482,6 +605,32 @@ def test_an_epoch_with_muon_is_worth_what_chapter_9_says():
     assert abs(validation_gain(f"{T16}-muon-ema", f"{T16}-muon", "ema").mean) < 0.1
     assert validation_gain(f"{T16}-muon-slow", f"{T16}-muon", "muon_lr").mean > 2
     assert validation_gain(f"{T16}-muon-64", f"{T16}-muon", "batch_size").mean < -2
+
+
+def test_among_the_three_intervals_of_chapter_9_only_that_of_muon_is_settled():
+    optimiser = ("optimiser", "muon_lr", "muon_momentum")
+    prior = paired(records(), PRIOR, T16, apart_from=["evaluate_every"])
+    family = {
+        "muon": validation_gain(f"{T16}-muon", T16, *optimiser),
+        "eight steps first": validation_gain(
+            f"{T16}-muon-from-t8", f"{T16}-muon", "epochs", "kl_warmup"
+        ),
+        "learned prior": prior,
+    }
+    assert list(verdicts(family).values()) == ["settled", "open", "open"]
+    corrected = holm([d.p for d in family.values()])[0]
+    text = text_of("09", "0dd7b44c")
+    assert f"$p$ value, corrected for three, is {corrected:.3f}." in text
+    for cell, row, other, split in (
+        ("0dd7b44c", f"{T16}-muon", T16, "valid"),
+        ("ch9-040", PRIOR, T16, "test"),
+    ):
+        a, b = (
+            [r["bounds"][split]["neg_elbo"] for r in records(*name.split("/"))]
+            for name in (row, other)
+        )
+        interval = str(Difference.welch(a, b)).partition("[")[2].partition("]")[0]
+        assert f"unpaired, is [{interval}]" in text_of("09", cell)
 
 
 def test_most_of_what_muon_gains_a_vae_is_worth_three_times_the_rate_of_adam():
@@ -658,6 +807,39 @@ def test_on_omniglot_the_convolutional_models_are_ten_nats_ahead_of_all_others()
     assert max(ahead) + 10 < min(ends.values())
 
 
+def test_on_omniglot_the_ladder_is_ahead_of_all_recurrent_rows_and_the_vae_is_weak():
+    ends = {}
+    for r in records("omniglot-ours"):
+        if not r.model.endswith("-short"):
+            ends.setdefault(r.model, []).append(r["bounds"]["test"]["neg_elbo"])
+    ladder, vae = ends["ladder-paper"], ends.pop("vae-source")
+    recurrent = {
+        row: found for row, found in ends.items() if row.startswith(("draw", "glas"))
+    }
+    assert len(ladder) == 3 and len(recurrent) == 3
+    assert {len(found) for found in recurrent.values()} == {1}
+    assert max(ladder) + 1 < min(min(found) for found in recurrent.values())
+    assert max(max(found) for found in ends.values()) + 5 < min(vae)
+    times = {row: plan()[f"omniglot-ours/{row}"].seconds_an_epoch for row in ends}
+    fastest = min(times[row] for row in recurrent)
+    assert round(times["ladder-paper"] / fastest, 1) <= 0.3  # "a quarter … or less"
+    text = text_of("14", "ch14-29")
+    assert "with each of its three seeds (they have one each)" in text
+    assert "about a quarter of the time of one of theirs, or less" in text
+
+
+def test_most_rows_with_several_seeds_have_records_of_more_than_one_version():
+    rows: dict[str, list[str]] = {}
+    for r in records():
+        rows.setdefault(r.line, []).append(r["commit"])
+    several = [commits for commits in rows.values() if len(commits) > 1]
+    mixed = sum(len(set(commits)) > 1 for commits in several)
+    assert len(several) / 2 < mixed < len(several)
+    assert "most rows with several seeds have records of more than one" in text_of(
+        "14", "ch14-63"
+    )
+
+
 def test_the_thousand_images_of_the_diffusion_are_those_that_are_easy():
     diffusion = next(r for r in records("mnist-dynamic", "diffusion"))
     measured = diffusion["bounds"]["test"]
@@ -717,6 +899,18 @@ def test_full_mode_of_chapter_4_trains_thirteen_networks_in_an_hour_and_a_quarte
     # What the plan says, for no clock runs here.
     planned = sum(p.train.epochs * p.seconds_an_epoch for p in runs.values())
     assert 65 < planned / 60 < 80
+
+
+def test_full_mode_of_chapter_12_has_two_trainings_of_half_a_day():
+    runs = plan("12").items()
+    minutes = {n: p.train.epochs * p.seconds_an_epoch / 60 for n, p in runs}
+    several = [n for n in minutes if n.endswith("-author") or n.startswith("omniglot")]
+    assert len(several) == 6 and max(minutes[n] for n in several) < 15
+    long = sorted(m for n, m in minutes.items() if "-t64" in n)
+    assert len(long) == 3 and long[0] < 90 and 9 * 60 < long[1] <= long[2] < 13 * 60
+    text = text_of("12", "c000")
+    assert "four of twenty epochs and two on OMNIGLOT, a quarter of an hour" in text
+    assert "three with 64 steps, two of them on one core about half a day each" in text
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,8 @@ class TrainConfig(Config):
         start_at_mean: start the output bias at the logit of the mean training image.
         precision: ``float32``; ``medium``, where the backend may use faster products;
             ``bf16``, mixed precision, in the steps alone: no autocast validates.
-        compile: compile the hot function of the model: the step of DRAW, GLAS and
-            ConvDRAW, the bound of VAE and Ladder VAE. Other models have none.
+        compile: take the fast path of DRAW and GLAS, compile the step of ConvDRAW and
+            the bound of VAE and Ladder VAE. Other models have none.
         recompute: of DRAW and GLAS on their fast path, which ``compile`` asks for: keep
             only the state before every S-th step, and compute the steps between again
             in the backward pass; 0 keeps all. The same gradients, about a third more

@@ -609,6 +609,8 @@ def test_two_processes_that_fill_the_cache_at_once_both_succeed(tiny, server):
 def test_cache_folder_is_the_platform_s_own_unless_named(monkeypatch):
     import pooch
 
+    from drawlib.machine.cache import cache_dir
+
     monkeypatch.delenv("DRAWLIB_CACHE", raising=False)
     assert cache_dir() == Path(pooch.os_cache("drawlib"))
     monkeypatch.setenv("DRAWLIB_CACHE", "~/x")

@@ -30,6 +30,7 @@ from drawlib.training.train import fit
 needs_compiler = pytest.mark.skipif(
     not faststep.has_compiler(), reason="torch.compile needs a compiler"
 )
+needs_kernels = pytest.mark.skipif(bool(kernel_trouble()), reason=kernel_trouble())
 FAST = {
     "draw": lambda: draw(),
     "draw-gaussian": lambda: draw(attention="gaussian"),
@@ -111,6 +112,22 @@ def test_without_gradients_the_bound_is_the_same(model, way):
         found = fast.bound(model, x, noise, way=way)
         wanted = model.bound(x, noise)
     torch.testing.assert_close(found.log_weight, wanted.log_weight, rtol=1e-10, atol=0)
+
+
+@needs_kernels
+@pytest.mark.parametrize("grad", [False, True])
+def test_without_gradients_two_steps_are_kept_whatever_autograd_says(grad, monkeypatch):
+    """Under no_grad an own function is still told that gradients are needed."""
+    model, right, slots = draw(T=5), native.Machine.forward_tensors, []
+
+    def watched(self, count, keep):
+        slots.append((count, keep))
+        return right(self, count, keep)
+
+    monkeypatch.setattr(native.Machine, "forward_tensors", watched)
+    with torch.set_grad_enabled(grad):
+        fast.bound(model, some_bits(), model.noise(3), way="kernels")
+    assert slots == [(6, True) if grad else (2, False)]
 
 
 def test_generation_equals_the_plain_steps(model, way):
@@ -201,8 +218,6 @@ def test_deferred_weight_gradients_are_those_of_the_loop():
 
 
 # The kernels
-
-needs_kernels = pytest.mark.skipif(bool(kernel_trouble()), reason=kernel_trouble())
 
 
 @needs_kernels

@@ -43,6 +43,7 @@ from drawlib.fast.step import (
     State,
     compiled,
     has_compiler,
+    keep_memory,
     make_steps,
     say_once,
 )
@@ -227,11 +228,13 @@ def way_of(model: Recurrent, x: Tensor, noise: Tensor, often: bool) -> str:
     """``kernels``, ``compiled`` or ``eager``; ``often``: it is worth compiling."""
     if x.device.type != "cpu":
         return "compiled" if often and has_compiler() else "eager"
-    if not native.fits(model, x, noise, low_precision(x)):
+    traced = torch.compiler.is_compiling()
+    if traced or not native.fits(model, x, noise, low_precision(x)):
         return "eager"
     if trouble := kernel_trouble():
         say_once(f"{trouble}: the step runs eagerly")
         return "eager"
+    keep_memory()
     return "kernels"
 
 

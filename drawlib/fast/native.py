@@ -52,7 +52,8 @@ def fits(model: nn.Module, x: Tensor, noise: Tensor, low: torch.dtype) -> bool:
     all_of_them = [x, noise, *chain(model.parameters(), model.buffers())]
     kinds = {(t.device.type, t.dtype) for t in all_of_them}
     return (
-        kinds == {("cpu", x.dtype)}
+        len(x) > 0
+        and kinds == {("cpu", x.dtype)}
         and (x.dtype, low) in PRECISIONS
         and not x.requires_grad
         and (x is noise or x.shape == (len(noise), *config.image_shape))
@@ -155,7 +156,7 @@ class Machine:
 
     def make(self, dtype: torch.dtype, make: Any = torch.empty, **shapes: Any) -> None:
         """New tensors."""
-        self.give(**{name: make(s, dtype=dtype) for name, s in shapes.items()})
+        self.give(**{k: make(s, dtype=dtype, device="cpu") for k, s in shapes.items()})
 
     def forward_tensors(self, slots: int, keep: bool) -> None:
         """Those of ``slots`` steps; step t + slots writes over those of step t."""
@@ -250,10 +251,10 @@ class Machine:
         for name, (layer, taken, given) in self.layers().items():
             self.make(low, torch.zeros, **{"d_u_" + name: (n, taken)})
             self.make(low, **{"delta_" + name: (AT_ONCE, n, given)})
-            sums["W_" + name] = torch.zeros((given, taken), dtype=full)
-            sums["b_" + name] = torch.zeros(layer.rows.shape, dtype=full)
+            sums["W_" + name] = torch.zeros_like(layer.low, dtype=full)
+            sums["b_" + name] = torch.zeros_like(layer.rows)
             if self.work.S < self.work.T:  # the steps of one product, from some pieces
-                self.inputs[name] = torch.empty((AT_ONCE, n, taken), dtype=low)
+                self.inputs[name] = layer.low.new_empty(AT_ONCE, n, taken)
         self.make(full, torch.zeros, d_c_e=(n, h), d_c_d=(n, h))
         self.make(full, torch.zeros, d_ahead=(n, self.heads))
         self.make(full, torch.zeros, d_canvas=self.canvas_shape())
@@ -353,7 +354,12 @@ class Steps(torch.autograd.Function):
         if states:
             kept = {name: kept[name] for name in ("x", "eps", "L") if name in kept}
         ctx.work, ctx.names, ctx.learned = work, list(kept), len(given) - 6
-        ctx.save_for_backward(*kept.values(), *states)
+        # The constants too, so that weights that change before the backward are seen.
+        fixed = [
+            part for layer in work.constants if layer is not None for part in layer
+        ]
+        ctx.states = len(states)
+        ctx.save_for_backward(*kept.values(), *states, *fixed)
         return *nats, *canvases
 
     @staticmethod
@@ -363,7 +369,7 @@ class Steps(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         work, count = ctx.work, len(ctx.names)
         kept = dict(zip(ctx.names, ctx.saved_tensors, strict=False))
-        states, eps = ctx.saved_tensors[count:], kept["eps"]
+        states, eps = ctx.saved_tensors[count : count + ctx.states], kept["eps"]
         machine = Machine(work, eps)
         if states:
             machine.forward_tensors(work.S + 1, True)

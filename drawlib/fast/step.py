@@ -34,6 +34,7 @@ __all__ = [
     "Steps",
     "compiled",
     "has_compiler",
+    "keep_memory",
     "make_steps",
     "say_once",
 ]
@@ -148,8 +149,8 @@ def keep_gradients() -> AbstractContextManager[Any]:
 def keep_memory() -> None:
     """Ask the C library to keep freed blocks, where it has a word for that.
 
-    A compiled step allocates and frees the same hundred blocks again and again. glibc
-    hands large ones back to the kernel at once, and gets them again page by page.
+    A step allocates and frees the same blocks again and again. glibc hands large ones
+    back to the kernel at once, and gets them again page by page.
     """
     if not sys.platform.startswith("linux"):
         return

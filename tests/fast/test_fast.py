@@ -387,6 +387,43 @@ def test_gradients_are_made_once_as_autograd_has_it():
 
 
 @needs_kernels
+@pytest.mark.parametrize("low", [torch.float32, torch.bfloat16])
+def test_weights_that_change_before_the_backward_pass_are_seen(low):
+    model = draw().float()
+    x, noise = some_bits().float(), model.noise(3).float()
+    with torch.autocast("cpu", torch.bfloat16, enabled=low is torch.bfloat16):
+        loss = fast.bound(model, x, noise, way="kernels").elbo.sum()
+    if low is torch.bfloat16:  # rounded copies: what changes the weights changes none
+        expected = nullcontext()
+    else:
+        expected = pytest.raises(RuntimeError, match="modified by an inplace")
+    with torch.no_grad():
+        model.decoder.weight.mul_(2)
+    with expected:
+        loss.backward()
+
+
+@needs_kernels
+def test_other_defaults_of_torch_and_an_empty_batch_change_nothing():
+    model = draw(attention="gaussian")
+    x, noise = some_bits(), model.noise(3)
+    wanted = model.bound(x, noise).elbo
+    try:
+        torch.set_default_device("meta")
+        torch.set_default_dtype(torch.float64)
+        found = fast.bound(model, x, noise)
+        drawn = fast.generate(model, noise)
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(found.elbo, wanted)
+    assert drawn.device.type == "cpu"
+    found.elbo.sum().backward()
+    assert fast.way_of(model, x, noise, True) == "kernels"
+    assert fast.way_of(model, x[:0], noise[:0], True) == "eager"
+
+
+@needs_kernels
 def test_the_kernels_are_compiled_once_and_kept(tmp_path, monkeypatch):
     """Another process finds them; a folder that takes no files costs only time."""
     compiler, calls = compile_with_counted(monkeypatch)

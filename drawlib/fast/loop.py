@@ -20,7 +20,6 @@ piece, so that 64 take as long to compile as 16 (``step``); elsewhere it is ``ea
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -378,6 +377,13 @@ def dream(
         >>> len(list(dream(model, model.noise(2), way="eager")))
         4
     """
+    return canvases(model, noise, way, range(noise.shape[1]))
+
+
+def canvases(
+    model: Recurrent, noise: Noise, way: str | None, at: range
+) -> Iterator[Images]:
+    """Those of a generation after the steps ``at``, counted from 0."""
     low, T, config = low_precision(noise), noise.shape[1], one_step(model.config)
     if way is None:
         met = met_before("dream", config, noise.shape, low)
@@ -389,15 +395,15 @@ def dream(
         constants = rounded(layers, low, config.attention != "none")
         state = start(model, len(noise), layers)
     if way == "kernels":
-        work = native.Work(config, constants, len(noise), T, T, (), low)
+        work = native.Work(config, constants, len(noise), T, T, tuple(at), low)
         yield from native.dream(work, noise, state)
         return
     steps, eps = make_steps(config, way == "compiled", piece(T)), by_step(noise)
     for t in range(0, T, steps.together):
         with torch.no_grad(), plain:
             now = eps[t : t + steps.together]
-            state, canvases = steps.decode(state, now, constants)
-        yield from canvases
+            state, made = steps.decode(state, now, constants)
+        yield from (canvas for s, canvas in enumerate(made, t) if s in at)
 
 
 def generate(model: Recurrent, noise: Noise, *, way: str | None = None) -> Images:
@@ -410,7 +416,8 @@ def generate(model: Recurrent, noise: Noise, *, way: str | None = None) -> Image
         torch.Size([300, 1, 28, 28])
     """
     parts = noise.split(NEAR) if noise.device.type == "cpu" else [noise]
-    return torch.cat([deque(dream(model, p, way=way), maxlen=1)[0] for p in parts])
+    last = range(noise.shape[1] - 1, noise.shape[1])
+    return torch.cat([c for p in parts for c in canvases(model, p, way, last)])
 
 
 def one_step(config: RecurrentConfig) -> RecurrentConfig:

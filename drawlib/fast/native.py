@@ -423,11 +423,12 @@ def steps(
 
 @torch.no_grad()
 def dream(work: Work, noise: Tensor, state: Any) -> Iterator[Tensor]:
-    """The canvases of a generation, one after the other: eqs. (13) to (15)."""
+    """The canvases of a generation at the steps ``work.at``: eqs. (13) to (15)."""
     machine = Machine(work, noise, dreams=True)
     machine.give(eps=noise.transpose(0, 1).contiguous())
     machine.forward_tensors(2, False)
     *hidden, canvas, ahead = state
     machine.begin(0, (*hidden, machine.laid(canvas), ahead))
     for s in machine.forward(work.T):
-        yield machine.canvas_after(s)
+        if s in work.at:
+            yield machine.canvas_after(s)

@@ -2,8 +2,8 @@
 
 One rule for every chapter. The questions of a list are one family, and the text says
 how many they are; a chapter that has further intervals says what one list of all would
-change. The seeds are fixed before the first training is looked at; where seeds were
-added later, the text says so. A difference whose 95 %
+change. The seeds are fixed before the first training is looked at; where seeds or a
+question were added later, the text says so. A difference whose 95 %
 interval, paired by seed, leaves out zero is *suggestive*. It is *settled* if its p
 value also passes Holm's correction for all questions of the family (Holm 1979), which
 keeps the chance of a single wrong *settled* among them at 5 %. Beside the paired

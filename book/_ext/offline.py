@@ -98,16 +98,18 @@ def with_icon(page: BeautifulSoup) -> None:
 def make_accessible(page: BeautifulSoup) -> None:
     """Add what the theme and the notebook renderer leave out."""
     # Code, tables and formulas that scroll sideways must be reachable by keyboard.
-    for number, block in enumerate(page.select("div.highlight > pre"), start=1):
+    boxes = page.find_all("div", class_="highlight")
+    blocks = [pre for box in boxes for pre in box.find_all("pre", recursive=False)]
+    for number, block in enumerate(blocks, start=1):
         block["tabindex"] = "0"
         block["role"] = "region"
         inside_output = block.find_parent(class_="cell_output") is not None
         block["aria-label"] = f"{'Output' if inside_output else 'Code'} {number}"
-    for number, block in enumerate(page.select("div.math.notranslate"), start=1):
+    for number, block in enumerate(page.find_all("div", class_="math"), start=1):
         block["tabindex"] = "0"
         block["role"] = "group"
         block["aria-label"] = f"Formula {number}"
-    for number, table in enumerate(page.select("table"), start=1):
+    for number, table in enumerate(page.find_all("table"), start=1):
         parent = table.parent
         if parent is None or table.find_parent("table") is not None:
             continue
@@ -120,18 +122,18 @@ def make_accessible(page: BeautifulSoup) -> None:
         parent["aria-label"] = f"Table {number}"
 
     # The theme's sidebar stands outside every landmark.
-    for sidebar in page.select("div.bd-sidebar-primary"):
+    for sidebar in page.find_all("div", class_="bd-sidebar-primary"):
         sidebar["role"] = "complementary"
         sidebar["aria-label"] = "Contents of the book"
     # Long signatures are written as definition lists without a term.
-    for lines in page.select(".sig dl"):
-        if lines.find("dt") is None:
+    for lines in page.find_all("dl"):
+        if lines.find("dt") is None and lines.find_parent(class_="sig"):
             lines.name = "div"
             for line in lines.find_all("dd", recursive=False):
                 line.name = "div"
                 line["class"] = "sig-line"
     # Roles that were withdrawn or that these elements may not have.
-    for entry in page.select("div.citation, div.citation-list"):
+    for entry in page.find_all("div", class_=["citation", "citation-list"]):
         del entry["role"]
 
 

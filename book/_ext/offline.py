@@ -14,6 +14,7 @@ import importlib.metadata
 import os
 import re
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,6 +23,7 @@ from bs4 import BeautifulSoup
 from bs4.element import Tag
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 
 PLACEHOLDER = "OWNER/REPOSITORY"
@@ -137,6 +139,11 @@ def make_accessible(page: BeautifulSoup) -> None:
         del entry["role"]
 
 
+def on_read(app: Sphinx, env: BuildEnvironment) -> None:
+    """Write pages in two processes; sphinx_proof can only read them in one."""
+    app.parallel = max(2, app.parallel)
+
+
 def mend(text: str) -> str:
     """One page, offline and accessible."""
     page = BeautifulSoup(text, "html.parser")
@@ -146,20 +153,31 @@ def mend(text: str) -> str:
     return str(page)
 
 
+def mend_file(path: Path) -> None:
+    """The same for a page that was written."""
+    path.write_text(mend(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
 def on_finished(app: Sphinx, error: Exception | None) -> None:
     """Copy MathJax and mend every page that was written."""
     if error is not None or app.builder.format != "html":
         return
     out = Path(app.outdir)
     copy_mathjax(out / "_static" / "mathjax")
-    for path in sorted(out.rglob("*.html")):
-        if re.match(r"_(static|sources)/", path.relative_to(out).as_posix()):
-            continue
-        path.write_text(mend(path.read_text(encoding="utf-8")), encoding="utf-8")
+    pages = [
+        path
+        for path in out.rglob("*.html")
+        if not re.match(r"_(static|sources)/", path.relative_to(out).as_posix())
+    ]
+    # The largest first, so that both end at the same time.
+    pages.sort(key=lambda path: path.stat().st_size, reverse=True)
+    with ProcessPoolExecutor(2) as pool:
+        list(pool.map(mend_file, pages))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.connect("config-inited", on_config)
+    app.connect("env-updated", on_read)
     app.connect("build-finished", on_finished)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

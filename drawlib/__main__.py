@@ -14,6 +14,11 @@ from typing import Annotated, Any, Literal
 
 import torch
 import tyro
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+)
 
 from drawlib.annealing import AISConfig, Annealed, Sandwich, ais, sandwich
 from drawlib.batches.jobs import BatchFailed
@@ -27,7 +32,7 @@ from drawlib.evaluation import check_seed, chosen, counted, evaluate, noun_of
 from drawlib.likelihood import with_bits
 from drawlib.machine import distributed
 from drawlib.machine.device import is_full, pick_device
-from drawlib.machine.files import check_target
+from drawlib.machine.files import check_target, path_of
 from drawlib.machine.stopping import Terminated
 from drawlib.models import CONFIGS, config_of, kind_of
 from drawlib.results import zoo
@@ -175,8 +180,9 @@ class MakeRecord:
     """Where the run's own images lie, if they have moved: folder:PATH."""
     samples: int = 1000
     """K of the importance-weighted bound."""
-    images: int = 1000
-    """Test images of the importance-weighted bound (a seeded, stratified draw)."""
+    images: int | None = None
+    """Test images of the importance-weighted bound (a seeded, stratified draw); left
+    out, 1000, or all where there are fewer."""
     ship: bool = False
     """Ship the weights, in half precision."""
     note: str = ""
@@ -199,8 +205,9 @@ class ExportWeb:
     """The file to write, such as draw.js."""
     data: str | None = None
     """The protocol; left out, the one that the model was trained on."""
-    images: int = 1000
-    """Test images on which the cost of the rounding is measured."""
+    images: int | None = None
+    """Test images on which the cost of the rounding is measured; left out, 1000, or all
+    where there are fewer."""
 
 
 @dataclass(frozen=True)
@@ -234,6 +241,35 @@ class Reproduce:
     """Train nothing: recompute the bounds of the shipped weights and compare."""
 
 
+def expanded(args: Any) -> Any:
+    """The same options; a model's or a start's name may be a folder's, with its ``~``.
+
+    Raises:
+        ValueError: as ``path_of``; a start that is empty is none.
+    """
+    names = {k: getattr(args, k, None) for k in ("model", "start")}
+    given = {k: v for k, v in names.items() if isinstance(v, str)}
+    paths = {k: str(path_of(k, v)) for k, v in given.items() if v or k == "model"}
+    return replace(args, **paths)
+
+
+OPTIONS = ConstructorRegistry()
+
+
+@OPTIONS.primitive_rule
+def path_option(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """An option that is a path, as ``path_of`` has it: no shell expands --out=~/x."""
+    if info.type is not Path:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda given: path_of("the path", given[0]),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda path: [str(path)],
+    )
+
+
 def parse(form: Any, arguments: Sequence[str], command: str) -> Any:
     """Options as tyro reads them, with its boxed complaint as one line.
 
@@ -242,8 +278,9 @@ def parse(form: Any, arguments: Sequence[str], command: str) -> Any:
     """
     told = io.StringIO()
     try:
-        with contextlib.redirect_stderr(told):
-            return tyro.cli(form, args=arguments, prog=f"python -m drawlib {command}")
+        with contextlib.redirect_stderr(told), OPTIONS:
+            prog = f"python -m drawlib {command}"
+            return expanded(tyro.cli(form, args=arguments, prog=prog))
     except SystemExit as ended:
         if not ended.code:  # --help
             raise

@@ -527,6 +527,39 @@ def test_a_record_that_cannot_be_written_is_refused_before_the_work(
     assert "no record can be written to" in one_line(capsys, long)
 
 
+def test_options_with_a_tilde_are_in_the_home_and_empty_ones_nowhere(
+    toy, tmp_path, capsys, monkeypatch
+):
+    """No shell expands the ~ in --run-dir=~/x."""
+    (home := tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+    for empty in (["--run-dir", ""], ["--run-dir="]):
+        told = one_line(capsys, [*TINY, *empty])
+        assert "Error parsing --run-dir: the path is ''; allowed: the name" in told
+    assert "model is ''; allowed" in one_line(capsys, ["evaluate", ""])
+    assert main([*TINY, "--run-dir=~/a"]) == 0
+    assert main([*TINY, "--run-dir=~/b", "--start=~/a"]) == 0
+    few = ["--samples", "2", "--images", "4"]
+    assert main(["record", "~/b", "--row", "b", "--root=~/zoo", *few]) == 0
+    assert main(["sample", "~/b", "--out=~/b.png"]) == 0
+    found = {path.name for path in home.iterdir()}
+    assert found == {"a", "b", "zoo", "b.png"}
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+def test_more_images_than_there_are_is_refused_before_the_work(
+    few, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("drawlib.results.runs.evaluate", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(DRAW, "bound", lambda *_: 1 / 0)
+    for command in (["record", "--row", "a", "--root", str(tmp_path / "zoo")],
+                    ["export-web", "--out", str(tmp_path / "a.js")]):  # fmt: skip
+        told = one_line(capsys, [command[0], str(few), *command[1:], "--images", "2"])
+        assert "images is 2; allowed: 1 to 1" in told
+    assert not (tmp_path / "zoo").exists() and not (tmp_path / "a.js").exists()
+
+
 def test_weights_that_are_no_numbers_get_one_line(trained, tmp_path, capsys):
     path, about = trained / "model.safetensors", trained / "run.json"
     state = load_weights(path)

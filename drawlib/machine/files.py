@@ -8,7 +8,39 @@ import secrets
 import time
 from pathlib import Path
 
-__all__ = ["check_target", "mistaken", "replace", "sweep", "write_atomically"]
+__all__ = [
+    "check_target",
+    "mistaken",
+    "path_of",
+    "replace",
+    "sweep",
+    "write_atomically",
+]
+
+
+def path_of(where: str, given: str | os.PathLike[str]) -> Path:
+    """The path that somebody gave, with its ``~``: a shell expands it at words' starts.
+
+    Raises:
+        ValueError: for an empty one, as an unset variable leaves it, which would be the
+            current folder; for the home of nobody.
+        TypeError: for what is no path.
+
+    Example:
+        >>> path_of("run_dir", "")
+        Traceback (most recent call last):
+        ValueError: run_dir is ''; allowed: the name of a file or folder
+    """
+    if not isinstance(given, str | os.PathLike):
+        raise TypeError(f"{where} is {given!r:.60}; allowed: a path, as text or a Path")
+    if not os.fspath(given):
+        raise ValueError(f"{where} is ''; allowed: the name of a file or folder")
+    try:
+        return Path(given).expanduser()
+    except RuntimeError:  # nobody has that name here
+        raise ValueError(
+            f"{where} is {str(given)!r}; allowed: after ~ the name of a user, or none"
+        ) from None
 
 
 def check_target(out: Path, *endings: str) -> None:

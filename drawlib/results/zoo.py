@@ -8,7 +8,8 @@ import math
 import os
 import platform
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
 from importlib.metadata import PackageNotFoundError, version
@@ -16,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from drawlib.bound import LatentModel
-from drawlib.machine.files import mistaken, write_atomically
+from drawlib.machine.files import mistaken, path_of, write_atomically
 from drawlib.machine.settings import in_main_memory
 from drawlib.models import CONFIGS, build, config_in
 
@@ -93,8 +95,35 @@ class Record:
         return f"{before}{self['epochs']}"
 
 
+def folder_of(root: str | Path | None) -> Path:
+    """Where records lie: the package's own zoo, where nothing is given.
+
+    Raises:
+        ValueError, TypeError: as ``files.path_of``.
+
+    Example:
+        >>> folder_of(None).name
+        'zoo'
+    """
+    return ZOO if root is None else path_of("root", root)
+
+
+@contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Let one process at a time write a record and its weights, which belong together.
+
+    Another one, with another run under the same name, waits.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.stem}.lock")):
+        yield
+
+
 def records(
-    protocol: str | None = None, row: str | None = None, *, root: Path | None = None
+    protocol: str | None = None,
+    row: str | None = None,
+    *,
+    root: str | Path | None = None,
 ) -> list[Record]:
     """All records, or those of one protocol and one row, sorted by name.
 
@@ -105,7 +134,7 @@ def records(
         >>> all(r.protocol == "mnist-dynamic" for r in records("mnist-dynamic"))
         True
     """
-    root = Path(root or ZOO)
+    root = folder_of(root)
     found = []
     for path in sorted(root.glob("*/*-*.json")):
         values = read_json(path)
@@ -159,7 +188,7 @@ def check_published(key: str | None) -> None:
 
 
 @in_main_memory()
-def load_pretrained(name: str, *, root: Path | None = None) -> LatentModel:
+def load_pretrained(name: str, *, root: str | Path | None = None) -> LatentModel:
     """The model of a record with its shipped weights, ready to evaluate.
 
     ``name`` is ``protocol/model-seed``. Nothing is downloaded, and loading executes no
@@ -175,7 +204,7 @@ def load_pretrained(name: str, *, root: Path | None = None) -> LatentModel:
         >>> model.generate(2).shape
         torch.Size([2, 1, 28, 28])
     """
-    root = Path(root or ZOO)
+    root = folder_of(root)
     path = root / f"{name}.json"
     if not path.exists():
         # A classifier has weights too, but is no latent variable model.
@@ -336,7 +365,7 @@ def check_place(path: Path) -> None:
 
 
 def write_record(
-    name: str, values: dict[str, Any], *, root: Path | None = None
+    name: str, values: dict[str, Any], *, root: str | Path | None = None
 ) -> Path:
     """Write one record as JSON under ``protocol/model-seed``.
 
@@ -344,7 +373,7 @@ def write_record(
         ValueError: for a bound that is not finite, as ``check_finite``.
     """
     check_finite(name, values)
-    return write_json((root or ZOO) / f"{name}.json", {"schema": SCHEMA, **values})
+    return write_json(folder_of(root) / f"{name}.json", {"schema": SCHEMA, **values})
 
 
 def write_json(path: Path, values: dict[str, Any]) -> Path:

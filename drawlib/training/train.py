@@ -24,7 +24,7 @@ from drawlib.fast.loop import accelerate
 from drawlib.likelihood import with_bits
 from drawlib.machine.device import pick_device
 from drawlib.machine.distributed import ALONE, Team, join
-from drawlib.machine.files import sweep
+from drawlib.machine.files import path_of, sweep
 from drawlib.machine.progress import progress_bar
 from drawlib.machine.settings import for_training
 from drawlib.machine.stopping import Terminated, stop_signals
@@ -93,7 +93,7 @@ def fit(
 
     Raises:
         TrainingStopped: after ten non-finite steps in a row; where the run directory
-            belongs to another config, or another process trains in it.
+            belongs to another config or loss, or another process trains in it.
         CheckpointError: where the disk refuses a checkpoint.
         ValueError: for splits as ``Data.check`` has it, images of another shape than
             the model's, a likelihood that is not the protocol's, or a batch that is too
@@ -114,7 +114,7 @@ def fit(
     for name, call in {"loss": loss, "on_epoch": on_epoch}.items():
         if call is not None and not callable(call):
             raise TypeError(f"{name} is {call!r:.60}; allowed: a function, or None")
-    run_dir = Path(run_dir)
+    run_dir = path_of("run_dir", run_dir)
     lock = FileLock(run_dir / ".lock")
     team = join(config.device)
     device, dtype = pick_device(team.device(config.device)), dtype_of(model)
@@ -232,7 +232,8 @@ class Training:
         self.rows, self.share = team.rows(size), team.share(size)
         self.optimisers = make_optimisers(model, config, self.device)
         self.average = average_of(model, config.ema)
-        self.state = RunState(run_dir, config, model, data, team, start)
+        learned = name_of(loss)
+        self.state = RunState(run_dir, config, model, data, team, start, learned)
         self.state.resume(model, self.optimisers, self.average, self.device)
         self.generator = torch.Generator(self.device)
         self.order = epoch_order(config, self.state.step // self.per_epoch, n)
@@ -330,6 +331,18 @@ class Training:
         """Leave the weights that were asked for in the model; the log."""
         self.state.finish(self.model, self.average)
         return self.state.history()
+
+
+def name_of(loss: Loss | None) -> str:
+    """What a checkpoint remembers of the loss: −ELBO, or the name of somebody's own.
+
+    Example:
+        >>> name_of(None), name_of(nn.functional.cross_entropy)
+        ('−ELBO', 'cross_entropy')
+    """
+    if loss is None:
+        return "−ELBO"
+    return str(getattr(loss, "__qualname__", type(loss).__name__))
 
 
 def check_loss(value: Any) -> None:

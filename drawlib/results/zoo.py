@@ -128,7 +128,8 @@ def records(
     """All records, or those of one protocol and one row, sorted by name.
 
     Raises:
-        ZooError: for a file that is truncated, or a record without its protocol.
+        ZooError: for a file that is truncated, a record without its protocol, or one
+            with a number that nobody measures, as ``check_numbers``.
 
     Example:
         >>> all(r.protocol == "mnist-dynamic" for r in records("mnist-dynamic"))
@@ -142,6 +143,7 @@ def records(
             continue
         if lost := {"protocol", "row"} - set(values):
             raise ZooError(f"{path} lacks {', '.join(sorted(lost))}")
+        check_numbers(path, {k: values[k] for k in MEASURED & values.keys()})
         if protocol in (None, values["protocol"]) and row in (None, values["row"]):
             found.append(Record(f"{path.parent.name}/{path.stem}", values))
     return found
@@ -164,6 +166,49 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ZooError(f"{path} holds {values!r:.40}; allowed: named fields")
     return values
+
+
+# What a record holds: groups of numbers, counts, text; what else it has is a number.
+GROUPS = {"bounds", "train", "valid", "test", "importance_weighted", "every_stop"}
+COUNTS = {"images", "samples", "seed", "epochs", "steps", "parameters", "skipped_steps"}
+MEASURED = {"bounds", "importance_weighted", "every_stop", "seconds", *COUNTS}
+TEXT = {"protocol", "split", "draw", "noun"}
+
+
+def check_numbers(path: Path, found: dict[str, Any], where: str = "") -> None:
+    """Refuse what no training and no measurement gives, as in a file edited by hand.
+
+    None stands for what is unknown, and for NaN.
+
+    Raises:
+        ZooError: for text or a truth value in the place of a number, an infinite one,
+            and a count, a time or an error below 0.
+
+    Example:
+        >>> check_numbers(Path("vae-0.json"), {"bounds": {"test": {"kl_se": -0.2}}})
+        Traceback (most recent call last):
+        drawlib.results.zoo.ZooError: vae-0.json: bounds.test.kl_se is -0.2; ...
+    """
+    for name, value in found.items():
+        if isinstance(value, dict) and name in GROUPS:
+            check_numbers(path, value, f"{where}{name}.")
+            continue
+        kinds: tuple[type, ...] = (int,) if name in COUNTS else (int, float)
+        least = 0 if name in COUNTS or name.endswith(("se", "seconds")) else -math.inf
+        allowed = "a whole number" if name in COUNTS else "a finite number"
+        allowed += " of 0 or more" * (least == 0)
+        if name in GROUPS:
+            kinds, allowed = (), "named fields"
+        elif name in TEXT:
+            kinds, allowed = (str,), "text"
+        listed = isinstance(value, list) and name not in GROUPS
+        for each in value if listed else [value]:
+            if each is None or (type(each) is str and str in kinds):
+                continue
+            if type(each) not in kinds or not (math.isfinite(each) and each >= least):
+                raise ZooError(
+                    f"{path}: {where}{name} is {each!r:.40}; allowed: {allowed}"
+                )
 
 
 def published() -> dict[str, Any]:

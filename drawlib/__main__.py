@@ -32,8 +32,8 @@ from drawlib.evaluation import check_seed, chosen, counted, evaluate, noun_of
 from drawlib.likelihood import with_bits
 from drawlib.machine import distributed
 from drawlib.machine.device import is_full, pick_device
-from drawlib.machine.files import check_target, path_of
-from drawlib.machine.stopping import Terminated
+from drawlib.machine.files import check_target, path_of, write_atomically
+from drawlib.machine.stopping import Terminated, ended_by_sigterm
 from drawlib.models import CONFIGS, config_of, kind_of
 from drawlib.results import zoo
 from drawlib.results.runs import (
@@ -67,7 +67,11 @@ USAGE = """python -m drawlib COMMAND
 
 python -m drawlib COMMAND --help lists the options of each."""
 
-PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp")
+PICTURES = {
+    **{f".{name}": name for name in ("png", "jpeg", "gif", "bmp", "tiff", "webp")},
+    ".jpg": "jpeg",
+    ".tif": "tiff",
+}
 START = "Begin with these weights: a run directory, or the name of a shipped model."
 
 
@@ -522,12 +526,14 @@ def sample_command(arguments: Sequence[str]) -> None:
     drawn = model.generate(args.n, generator=generator).cpu()
     if words:
         listed = words_of(drawn)
-        args.out.write_text("\n".join(listed) + "\n", encoding="utf-8")
+        write_atomically(args.out, ("\n".join(listed) + "\n").encode())
         print(f"the likeliest letters: {', '.join(listed)}; {args.out}")
         return
     from torchvision.utils import save_image
 
-    save_image(drawn, args.out)
+    picture = io.BytesIO()
+    save_image(drawn, picture, format=PICTURES[args.out.suffix.lower()])
+    write_atomically(args.out, picture.getvalue())
     shown = counted(args.n, "mean")
     print(f"{shown} of p(x given z), z from the prior: {args.out}")
 
@@ -678,10 +684,12 @@ EXPECTED = (
 
 def told_of(error: BaseException) -> str:
     """What went wrong; of the system's errors without their numbers."""
-    if isinstance(error, OSError) and error.filename is not None:
-        reason = error.strerror or type(error).__name__
-        return f"{error.filename2 or error.filename}: {reason[0].lower()}{reason[1:]}"
-    return str(error)
+    if not isinstance(error, OSError) or error.errno is None:
+        return str(error)
+    reason = error.strerror or type(error).__name__
+    where = error.filename2 or error.filename
+    told = f"{reason[0].lower()}{reason[1:]}"
+    return told if where is None else f"{where}: {told}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -704,7 +712,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rank and arguments[0] not in ("train", "evaluate", "record"):
         return 0  # the work of one process
     try:
-        command(arguments[1:])
+        with ended_by_sigterm("stopped"):
+            command(arguments[1:])
         distributed.leave()
         if sys.stdout is not None:  # closed by who called, as in a service
             sys.stdout.flush()

@@ -48,8 +48,8 @@ def check_target(out: Path, *endings: str) -> None:
 
     Raises:
         ValueError: for a name that has none of the ``endings``, where there are some.
-        OSError: for a folder that is not there or takes no files, a folder in the
-            file's place, or a name that is too long.
+        OSError: for a folder that is not there or takes no files, a folder or a device
+            in the file's place, or a name that is too long.
 
     Example:
         >>> check_target(Path("draw.txt"), ".gif", ".png")
@@ -63,6 +63,8 @@ def check_target(out: Path, *endings: str) -> None:
         raise FileNotFoundError(f"{out}: there is no folder {out.parent}")
     if out.is_dir():
         raise IsADirectoryError(f"{out} is a folder; allowed: the name of a file")
+    if out.exists() and not out.is_file():  # a new file would take its place
+        raise OSError(f"{out} is a device or a pipe; allowed: the name of a file")
     if not os.access(out.parent, os.W_OK):
         raise PermissionError(f"{out}: the folder {out.parent} takes no files")
 
@@ -92,8 +94,11 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         replace(partial, path)
         flush_names(path.parent)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            # Who writes bytes knows no name, and a user more than one file.
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

@@ -107,7 +107,7 @@ class RunState:
         loss: str = "",
     ) -> None:
         self.team = team
-        self.path, self.log_path = run_dir / "checkpoint.pt", run_dir / "log.jsonl"
+        self.path, self.log_path = run_dir / checkpoint.NAME, run_dir / "log.jsonl"
         # Where and how often a run saves, or on which device it goes on, may change
         # between two parts of it; what is trained may not.
         what = {k: v for k, v in config.to_dict().items() if k not in MAY_CHANGE}

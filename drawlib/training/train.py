@@ -96,8 +96,8 @@ def fit(
             belongs to another config or loss, or another process trains in it.
         CheckpointError: where the disk refuses a checkpoint.
         ValueError: for splits as ``Data.check`` has it, images of another shape than
-            the model's, a likelihood that is not the protocol's, or a batch that is too
-            small for the processes or for batch norm.
+            the model's, a likelihood that is not the protocol's, weights that are not
+            finite, or a batch that is too small for the processes or for batch norm.
         WorkerLost: where another process of the job is gone.
 
     Example:
@@ -235,6 +235,8 @@ class Training:
         learned = name_of(loss)
         self.state = RunState(run_dir, config, model, data, team, start, learned)
         self.state.resume(model, self.optimisers, self.average, self.device)
+        if not self.state.step:  # a checkpoint would have put others in their place
+            check_finite(model)
         self.generator = torch.Generator(self.device)
         self.order = epoch_order(config, self.state.step // self.per_epoch, n)
         self.statistics = Statistics(model)
@@ -399,6 +401,25 @@ def dtype_of(model: nn.Module) -> torch.dtype:
             "weights cannot be trained; build it outside, as under torch.no_grad()"
         )
     return weights[0].dtype
+
+
+def check_finite(model: nn.Module) -> None:
+    """Refuse to begin with weights from which no step is finite.
+
+    Raises:
+        ValueError: with the first one that is not finite.
+
+    Example:
+        >>> model = nn.Linear(1, 1)
+        >>> _ = nn.init.constant_(model.bias, math.nan)
+        >>> check_finite(model)
+        Traceback (most recent call last):
+        ValueError: bias of Linear is not finite; allowed: finite weights
+    """
+    for name, weight in model.named_parameters():
+        if not weight.isfinite().all():
+            kind = type(model).__name__
+            raise ValueError(f"{name} of {kind} is not finite; allowed: finite weights")
 
 
 def average_of(model: nn.Module, decay: float) -> AveragedModel | None:

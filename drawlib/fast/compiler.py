@@ -26,14 +26,16 @@ SOURCE = "#include <Python.h>\n#include <cmath>\ndouble two() { return sqrt(4.0)
 def compiler_command() -> str:
     """The command that compiles C++: ``CXX`` where it is set, or one on the path.
 
-    Empty where there is none.
+    ``CXX`` may have arguments, quotes and a launcher in front; a program whose own path
+    has spaces is taken as one word. Empty where there is none.
 
     Example:
         >>> isinstance(compiler_command(), str)
         True
     """
     if given := os.environ.get("CXX", "").strip():
-        return given
+        posix = sys.platform != "win32"
+        return shlex.quote(given) if posix and shutil.which(given) else given
     names = ("cl",) if sys.platform == "win32" else ("g++", "clang++", "c++")
     return next((name for name in names if shutil.which(name)), "")
 

@@ -54,14 +54,14 @@ def compiler_trouble() -> str:
     return trouble_of(command, os.environ.get("PATH", ""))
 
 
-class Compiled(NamedTuple):
+class Told(NamedTuple):
     """What a compiler printed, and what went wrong; empty where nothing did."""
 
     output: str
     trouble: str
 
 
-def compile_with(command: str, arguments: list[str], text: str) -> Compiled:
+def compile_with(command: str, arguments: list[str], text: str) -> Told:
     """Run a compiler on a program, which it reads where ``arguments`` say ``-``.
 
     After ``-o`` their last word is the file that it has to make.
@@ -74,7 +74,7 @@ def compile_with(command: str, arguments: list[str], text: str) -> Compiled:
     try:
         words = shlex.split(command)
     except ValueError as error:
-        return Compiled("", f"{told} is no command ({str(error).lower()})")
+        return Told("", f"{told} is no command ({str(error).lower()})")
     # What it says goes to files: a child that hangs would keep a pipe open.
     with (
         tempfile.TemporaryFile() as program,
@@ -93,15 +93,15 @@ def compile_with(command: str, arguments: list[str], text: str) -> Compiled:
             )
         except subprocess.TimeoutExpired:
             waited = f"{told} did not answer within {PATIENCE:.0f} seconds"
-            return Compiled("", waited)
+            return Told("", waited)
         except OSError as error:
             why = (error.strerror or "").lower()
-            return Compiled("", f"{told} cannot be run ({why})")
+            return Told("", f"{told} cannot be run ({why})")
         output.seek(0)
         printed = output.read(1_000_000).decode(errors="replace")
         target = arguments[-1] if "-o" in arguments else os.devnull
         if not done.returncode and Path(target).exists():
-            return Compiled(printed, "")
+            return Told(printed, "")
         said.seek(0)
         lines = said.read(100_000).decode(errors="replace").splitlines()
         lines += printed.splitlines()
@@ -109,7 +109,7 @@ def compile_with(command: str, arguments: list[str], text: str) -> Compiled:
     marked = [line for line in lines if "error" in line.lower()]
     said_of_it = next(iter([*marked, *filter(str.strip, lines)]), "")
     reason = said_of_it.strip() or "it says nothing, and writes no file"
-    return Compiled("", f"{told} does not work ({reason:.200})")
+    return Told("", f"{told} does not work ({reason:.200})")
 
 
 @lru_cache(8)

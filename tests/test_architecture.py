@@ -1,8 +1,8 @@
 """The house stands as `tools/architecture.py` says: imports run one way, no circle."""
 
 import re
-import tomllib
 import sys
+import tomllib
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 

@@ -1,5 +1,15 @@
 """drawlib: VAE, Ladder VAE, DRAW and what came after, in PyTorch, bounds in nats."""
 
+import os
+
+try:
+    os.getcwd()
+except FileNotFoundError:
+    # PyTorch's mathematics library would end the process, with another reason.
+    raise SystemExit(
+        "drawlib: the current folder was deleted; allowed: one that is there"
+    ) from None
+
 from drawlib.bound import Bound, LatentModel
 from drawlib.classifier import Classifier, ClassifierConfig
 from drawlib.conv_draw import ConvDRAW, ConvDRAWConfig

@@ -14,6 +14,11 @@ from typing import Annotated, Any, Literal
 
 import torch
 import tyro
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+)
 
 from drawlib.annealing import AISConfig, Annealed, Sandwich, ais, sandwich
 from drawlib.batches.jobs import BatchFailed
@@ -27,8 +32,8 @@ from drawlib.evaluation import check_seed, chosen, counted, evaluate, noun_of
 from drawlib.likelihood import with_bits
 from drawlib.machine import distributed
 from drawlib.machine.device import is_full, pick_device
-from drawlib.machine.files import check_target
-from drawlib.machine.stopping import Terminated
+from drawlib.machine.files import check_target, path_of, write_atomically
+from drawlib.machine.stopping import Terminated, ended_by_sigterm
 from drawlib.models import CONFIGS, config_of, kind_of
 from drawlib.results import zoo
 from drawlib.results.runs import (
@@ -62,7 +67,11 @@ USAGE = """python -m drawlib COMMAND
 
 python -m drawlib COMMAND --help lists the options of each."""
 
-PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp")
+PICTURES = {
+    **{f".{name}": name for name in ("png", "jpeg", "gif", "bmp", "tiff", "webp")},
+    ".jpg": "jpeg",
+    ".tif": "tiff",
+}
 START = "Begin with these weights: a run directory, or the name of a shipped model."
 
 
@@ -175,8 +184,9 @@ class MakeRecord:
     """Where the run's own images lie, if they have moved: folder:PATH."""
     samples: int = 1000
     """K of the importance-weighted bound."""
-    images: int = 1000
-    """Test images of the importance-weighted bound (a seeded, stratified draw)."""
+    images: int | None = None
+    """Test images of the importance-weighted bound (a seeded, stratified draw); left
+    out, 1000, or all where there are fewer."""
     ship: bool = False
     """Ship the weights, in half precision."""
     note: str = ""
@@ -199,8 +209,9 @@ class ExportWeb:
     """The file to write, such as draw.js."""
     data: str | None = None
     """The protocol; left out, the one that the model was trained on."""
-    images: int = 1000
-    """Test images on which the cost of the rounding is measured."""
+    images: int | None = None
+    """Test images on which the cost of the rounding is measured; left out, 1000, or all
+    where there are fewer."""
 
 
 @dataclass(frozen=True)
@@ -234,6 +245,35 @@ class Reproduce:
     """Train nothing: recompute the bounds of the shipped weights and compare."""
 
 
+def expanded(args: Any) -> Any:
+    """The same options; a model's or a start's name may be a folder's, with its ``~``.
+
+    Raises:
+        ValueError: as ``path_of``; a start that is empty is none.
+    """
+    names = {k: getattr(args, k, None) for k in ("model", "start")}
+    given = {k: v for k, v in names.items() if isinstance(v, str)}
+    paths = {k: str(path_of(k, v)) for k, v in given.items() if v or k == "model"}
+    return replace(args, **paths)
+
+
+OPTIONS = ConstructorRegistry()
+
+
+@OPTIONS.primitive_rule
+def path_option(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """An option that is a path, as ``path_of`` has it: no shell expands --out=~/x."""
+    if info.type is not Path:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda given: path_of("the path", given[0]),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda path: [str(path)],
+    )
+
+
 def parse(form: Any, arguments: Sequence[str], command: str) -> Any:
     """Options as tyro reads them, with its boxed complaint as one line.
 
@@ -242,8 +282,9 @@ def parse(form: Any, arguments: Sequence[str], command: str) -> Any:
     """
     told = io.StringIO()
     try:
-        with contextlib.redirect_stderr(told):
-            return tyro.cli(form, args=arguments, prog=f"python -m drawlib {command}")
+        with contextlib.redirect_stderr(told), OPTIONS:
+            prog = f"python -m drawlib {command}"
+            return expanded(tyro.cli(form, args=arguments, prog=prog))
     except SystemExit as ended:
         if not ended.code:  # --help
             raise
@@ -485,12 +526,14 @@ def sample_command(arguments: Sequence[str]) -> None:
     drawn = model.generate(args.n, generator=generator).cpu()
     if words:
         listed = words_of(drawn)
-        args.out.write_text("\n".join(listed) + "\n", encoding="utf-8")
+        write_atomically(args.out, ("\n".join(listed) + "\n").encode())
         print(f"the likeliest letters: {', '.join(listed)}; {args.out}")
         return
     from torchvision.utils import save_image
 
-    save_image(drawn, args.out)
+    picture = io.BytesIO()
+    save_image(drawn, picture, format=PICTURES[args.out.suffix.lower()])
+    write_atomically(args.out, picture.getvalue())
     shown = counted(args.n, "mean")
     print(f"{shown} of p(x given z), z from the prior: {args.out}")
 
@@ -641,10 +684,12 @@ EXPECTED = (
 
 def told_of(error: BaseException) -> str:
     """What went wrong; of the system's errors without their numbers."""
-    if isinstance(error, OSError) and error.filename is not None:
-        reason = error.strerror or type(error).__name__
-        return f"{error.filename2 or error.filename}: {reason[0].lower()}{reason[1:]}"
-    return str(error)
+    if not isinstance(error, OSError) or error.errno is None:
+        return str(error)
+    reason = error.strerror or type(error).__name__
+    where = error.filename2 or error.filename
+    told = f"{reason[0].lower()}{reason[1:]}"
+    return told if where is None else f"{where}: {told}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -667,7 +712,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rank and arguments[0] not in ("train", "evaluate", "record"):
         return 0  # the work of one process
     try:
-        command(arguments[1:])
+        with ended_by_sigterm("stopped"):
+            command(arguments[1:])
         distributed.leave()
         if sys.stdout is not None:  # closed by who called, as in a service
             sys.stdout.flush()

@@ -91,7 +91,7 @@ def check_images(
     ``unit=False`` allows any finite values.
 
     Raises:
-        TypeError: for anything but a floating-point tensor.
+        TypeError: for anything but a floating-point tensor, dense and with values.
         ValueError: for a wrong shape, an empty batch, NaN, or a value outside [0, 1].
 
     Example:
@@ -102,6 +102,13 @@ def check_images(
     if not isinstance(x, Tensor) or not x.is_floating_point():
         given = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"images are {given}; allowed: a floating-point tensor")
+    # Of these PyTorch finds neither the smallest value nor the largest.
+    if x.is_meta or x.layout != torch.strided or x.itemsize < 2:
+        kind = "on the device meta" if x.is_meta else f"{x.layout}, {x.dtype}"
+        raise TypeError(
+            f"images are {kind}; allowed: a dense tensor of 16 bits or more, with "
+            "values"
+        )
     if x.ndim != 4 or tuple(x.shape[1:]) != tuple(image_shape):
         allowed = ", ".join(str(side) for side in image_shape)
         raise ValueError(

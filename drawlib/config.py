@@ -129,7 +129,32 @@ class Config:
     def plain_fields(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Values of fields as their types have them; errors as ``plain``."""
         kinds = field_types(cls)  # type: ignore[arg-type]
-        return {k: plain(f"{cls.__name__}.{k}", v, kinds[k]) for k, v in values.items()}
+        found = {}
+        for name, value in values.items():
+            where, kind = f"{cls.__name__}.{name}", kinds[name]
+            try:
+                found[name] = plain(where, value, kind)
+            except ValueError:
+                if kind is not str:
+                    raise
+                raise ValueError(refusal(where, value, cls.words(name))) from None
+        return found
+
+    @classmethod
+    def words(cls, name: str) -> str:
+        """Which words a field for text takes, as ``check`` tells who gives another.
+
+        Example:
+            >>> from drawlib.vae import VAEConfig
+            >>> VAEConfig.words("variance")
+            'exp, softplus'
+        """
+        told = ""
+        try:
+            cls(**{name: "?"})
+        except (TypeError, ValueError) as error:
+            told = str(error)
+        return told.partition("allowed: ")[2] or "text"
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary that JSON can hold (tuples become lists)."""

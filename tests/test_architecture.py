@@ -2,6 +2,7 @@
 
 import re
 import sys
+import tomllib
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -126,3 +127,14 @@ def test_files_that_code_names_are_there():
         text = path.read_text(encoding="utf-8")
         for name in re.findall(r"drawlib/[\w/]+\.(?:py|js)\b", text):
             assert (ROOT / name).exists(), f"{path.name} names {name}"
+
+
+def test_what_is_no_module_is_in_the_package_too():
+    """Kernels, pages and records are read from the installed package."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["drawlib"]
+    found = {path for pattern in patterns for path in PACKAGE.glob(pattern)}
+    made = {".py", ".pyc", ".lock"}
+    for path in PACKAGE.rglob("*"):
+        if path.is_file() and path.suffix not in made:
+            assert path in found, path.relative_to(ROOT)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -499,6 +501,9 @@ def test_a_place_that_takes_no_file_is_refused_before_the_work(
     folder = tmp_path / f"a{ending}"
     folder.mkdir()
     assert f"{folder} is a folder; allowed: the name of a file" in told(folder)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(pipe := tmp_path / f"pipe{ending}")
+        assert f"{pipe} is a device or a pipe; allowed: the name of a" in told(pipe)
     if command != "export-web":
         assert f"allowed: a name that ends in {ending}" in told(tmp_path / "a.xyz")
     shut = tmp_path / "shut"
@@ -525,6 +530,39 @@ def test_a_record_that_cannot_be_written_is_refused_before_the_work(
     assert "no record can be written to" in told and f"{file} is a file" in told
     long = ["record", str(trained), "--row", "a" * 300, "--root", str(tmp_path)]
     assert "no record can be written to" in one_line(capsys, long)
+
+
+def test_options_with_a_tilde_are_in_the_home_and_empty_ones_nowhere(
+    toy, tmp_path, capsys, monkeypatch
+):
+    """No shell expands the ~ in --run-dir=~/x."""
+    (home := tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+    for empty in (["--run-dir", ""], ["--run-dir="]):
+        told = one_line(capsys, [*TINY, *empty])
+        assert "Error parsing --run-dir: the path is ''; allowed: the name" in told
+    assert "model is ''; allowed" in one_line(capsys, ["evaluate", ""])
+    assert main([*TINY, "--run-dir=~/a"]) == 0
+    assert main([*TINY, "--run-dir=~/b", "--start=~/a"]) == 0
+    few = ["--samples", "2", "--images", "4"]
+    assert main(["record", "~/b", "--row", "b", "--root=~/zoo", *few]) == 0
+    assert main(["sample", "~/b", "--out=~/b.png"]) == 0
+    found = {path.name for path in home.iterdir()}
+    assert found == {"a", "b", "zoo", "b.png"}
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+def test_more_images_than_there_are_is_refused_before_the_work(
+    few, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("drawlib.results.runs.evaluate", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(DRAW, "bound", lambda *_: 1 / 0)
+    for command in (["record", "--row", "a", "--root", str(tmp_path / "zoo")],
+                    ["export-web", "--out", str(tmp_path / "a.js")]):  # fmt: skip
+        told = one_line(capsys, [command[0], str(few), *command[1:], "--images", "2"])
+        assert "images is 2; allowed: 1 to 1" in told
+    assert not (tmp_path / "zoo").exists() and not (tmp_path / "a.js").exists()
 
 
 def test_weights_that_are_no_numbers_get_one_line(trained, tmp_path, capsys):
@@ -593,6 +631,56 @@ def test_an_interrupt_outside_training_claims_no_checkpoint(capsys, monkeypatch)
     monkeypatch.setitem(cli.COMMANDS, "data", interrupt)
     assert main(["data"]) == 130
     assert capsys.readouterr().err == "drawlib: interrupted\n"
+
+
+def test_sigterm_outside_training_ends_with_one_line(capsys, monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    tidied = []
+
+    def work(_):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            tidied.append(True)
+
+    monkeypatch.setitem(cli.COMMANDS, "data", work)
+    assert main(["data"]) == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == "drawlib: stopped\n"
+    assert tidied and signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.JPG", "a.tif"])
+def test_a_picture_is_written_whole_or_not_at_all(
+    trained, tmp_path, capsys, monkeypatch, name
+):
+    sample = ["sample", str(trained), "--n", "2", "--out", str(tmp_path / name)]
+    assert main(sample) == 0
+    with Image.open(tmp_path / name) as picture:
+        assert picture.size == (62, 32)
+    before = (tmp_path / name).read_bytes()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")  # write knows no name
+
+    monkeypatch.setattr(os, "fsync", full)
+    told = one_line(capsys, [*sample, "--seed", "1"])
+    assert told.endswith(f"{name}: no space left on device\n")
+    assert (tmp_path / name).read_bytes() == before
+    assert not list(tmp_path.glob(".*.partial"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps a folder that is in use")
+def test_a_current_folder_that_was_deleted_is_told(tmp_path):
+    """Or the mathematics library of PyTorch ends the process, for another reason."""
+    (gone := tmp_path / "gone").mkdir()
+    command = f'rmdir "{gone}"; exec "{sys.executable}" -m drawlib data'
+    root = str(Path(cli.__file__).parents[1])
+    env = {**os.environ, "PYTHONPATH": root}
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=gone, env=env, capture_output=True, text=True
+    )
+    told = "drawlib: the current folder was deleted; allowed: one that is there\n"
+    assert (done.returncode, done.stderr) == (1, told)
 
 
 def test_a_fault_of_ours_keeps_its_traceback(monkeypatch):

@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from drawlib.config import Config, at_least, one_of
+from drawlib.data.own import ImageOptions
 from drawlib.draw import DRAWConfig
+from drawlib.glas import GLASConfig
 from drawlib.ladder import LadderConfig
 from drawlib.training.schedule import TrainConfig
 from drawlib.vae import VAEConfig
@@ -159,7 +161,12 @@ def test_tuples_hold_plain_numbers_whatever_they_were_given_as(value):
         (TrainConfig, "lr", np.ones((30, 2)), "a number"),
         (TrainConfig, "compile", 1, "True or False"),
         (TrainConfig, "compile", "no", "True or False"),
-        (TrainConfig, "clip", None, "text"),
+        (TrainConfig, "clip", None, "global, tensor, none"),
+        (TrainConfig, "clip", 0, "global, tensor, none"),
+        (VAEConfig, "variance", False, "exp, softplus"),
+        (GLASConfig, "rows", 1.0, "exact, floor"),
+        (ImageOptions, "size", (4, 4), "height x width, such as 28x20"),
+        (ImageOptions, "fit", b"pad", "crop, pad, stretch"),
         (TrainConfig, "device", torch.device("cpu"), "text"),
         (VAEConfig, "z", np.float32(2), "a whole number"),
         (VAEConfig, "encoder", 64, "a tuple of numbers"),

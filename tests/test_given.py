@@ -437,3 +437,20 @@ def test_a_figure_of_no_numbers_is_refused():
     ):
         with pytest.raises(ValueError, match="shows a number that is not finite"):
             ask()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (torch.Tensor.to_sparse, "torch.sparse_coo, torch.float32"),
+        (lambda x: x.to("meta"), "on the device meta"),
+        (lambda x: x.to(torch.float8_e4m3fn), "torch.strided, torch.float8_e4m3fn"),
+    ],
+)
+def test_images_of_no_usual_tensor_get_one_line(change, told):
+    """PyTorch's own answers were of its backends, of item(), of "min_values_cpu"."""
+    model = build(CONFIGS["vae"].preset("tiny"))
+    x = change(torch.zeros(2, 1, 28, 28))
+    for measure in (model, lambda x: estimate(model, x, 2, torch.Generator())):
+        with pytest.raises(TypeError, match=f"images are {told}; allowed: a dense"):
+            measure(x)

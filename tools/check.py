@@ -62,6 +62,8 @@ def run(name: str, alone: bool = True) -> tuple[str, float]:
     if name == "notebooks":
         del environment["MPLBACKEND"]  # the kernel's own shows the figures
     environment["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
+    # Hundreds of processes import the same modules: one of them compiles each.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     headline = f"\n=== {name} ".ljust(72, "=") + "\n"
     print(headline if alone else f"{name} ...\n", end="", flush=True)
     start = time.time()

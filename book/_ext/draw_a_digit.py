@@ -8,7 +8,7 @@
 Both are made when the book is built: the shipped models are exported into
 `_static/live`, the digits come from the data loader, and the picture from the first of
 the models. `DRAWLIB_LIVE_IMAGES` sets on how many test digits is measured (1,000): half
-a minute of a core, in a process beside the one that writes the pages.
+a minute of a core, in a process beside the one that reads and writes the pages.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from typing import Any
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from sphinx.application import Sphinx
-from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 
 FOLDER = "_static/live"
@@ -65,16 +64,16 @@ def below(document: str, target: str) -> str:
 
 
 class Files:
-    """What the pages ask for: made while they are written, and only where one asks."""
+    """What the pages ask for: made only where one asks, while the others are read."""
 
     def __init__(self) -> None:
         self.pool = ProcessPoolExecutor(1)
         self.models: Future[Any] | None = None
 
-    def begin(self, app: Sphinx, env: BuildEnvironment) -> None:
-        """All pages were read: now it is known what they ask for."""
-        asked = any(FOLDER in about for about in env.metadata.values())
-        if app.builder.format == "html" and asked:
+    def begin(self, app: Sphinx, *_: Any) -> None:
+        """One page was read, or all: now it may be known that one asks."""
+        asked = any(FOLDER in about for about in app.env.metadata.values())
+        if app.builder.format == "html" and asked and self.models is None:
             from drawlib.pages import draw_a_digit
 
             images = int(os.environ.get("DRAWLIB_LIVE_IMAGES", "1000"))
@@ -125,7 +124,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("draw-a-digit", DrawADigit)
     app.add_directive("draw-a-digit-picture", DrawADigitPicture)
     files = Files()
-    app.connect("env-updated", files.begin)
+    app.connect("doctree-read", files.begin)
+    app.connect("env-updated", files.begin)  # where no page had to be read anew
     # Before the pages are mended, which reads what is written here, and after it.
     app.connect("build-finished", files.draw_picture, priority=400)
     app.connect("build-finished", files.finish, priority=600)

@@ -14,6 +14,7 @@ import importlib.metadata
 import os
 import re
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,6 +23,7 @@ from bs4 import BeautifulSoup
 from bs4.element import Tag
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 
 PLACEHOLDER = "OWNER/REPOSITORY"
@@ -98,16 +100,18 @@ def with_icon(page: BeautifulSoup) -> None:
 def make_accessible(page: BeautifulSoup) -> None:
     """Add what the theme and the notebook renderer leave out."""
     # Code, tables and formulas that scroll sideways must be reachable by keyboard.
-    for number, block in enumerate(page.select("div.highlight > pre"), start=1):
+    boxes = page.find_all("div", class_="highlight")
+    blocks = [pre for box in boxes for pre in box.find_all("pre", recursive=False)]
+    for number, block in enumerate(blocks, start=1):
         block["tabindex"] = "0"
         block["role"] = "region"
         inside_output = block.find_parent(class_="cell_output") is not None
         block["aria-label"] = f"{'Output' if inside_output else 'Code'} {number}"
-    for number, block in enumerate(page.select("div.math.notranslate"), start=1):
+    for number, block in enumerate(page.find_all("div", class_="math"), start=1):
         block["tabindex"] = "0"
         block["role"] = "group"
         block["aria-label"] = f"Formula {number}"
-    for number, table in enumerate(page.select("table"), start=1):
+    for number, table in enumerate(page.find_all("table"), start=1):
         parent = table.parent
         if parent is None or table.find_parent("table") is not None:
             continue
@@ -120,19 +124,24 @@ def make_accessible(page: BeautifulSoup) -> None:
         parent["aria-label"] = f"Table {number}"
 
     # The theme's sidebar stands outside every landmark.
-    for sidebar in page.select("div.bd-sidebar-primary"):
+    for sidebar in page.find_all("div", class_="bd-sidebar-primary"):
         sidebar["role"] = "complementary"
         sidebar["aria-label"] = "Contents of the book"
     # Long signatures are written as definition lists without a term.
-    for lines in page.select(".sig dl"):
-        if lines.find("dt") is None:
+    for lines in page.find_all("dl"):
+        if lines.find("dt") is None and lines.find_parent(class_="sig"):
             lines.name = "div"
             for line in lines.find_all("dd", recursive=False):
                 line.name = "div"
                 line["class"] = "sig-line"
     # Roles that were withdrawn or that these elements may not have.
-    for entry in page.select("div.citation, div.citation-list"):
+    for entry in page.find_all("div", class_=["citation", "citation-list"]):
         del entry["role"]
+
+
+def on_read(app: Sphinx, env: BuildEnvironment) -> None:
+    """Write pages in two processes; sphinx_proof can only read them in one."""
+    app.parallel = max(2, app.parallel)
 
 
 def mend(text: str) -> str:
@@ -144,20 +153,31 @@ def mend(text: str) -> str:
     return str(page)
 
 
+def mend_file(path: Path) -> None:
+    """The same for a page that was written."""
+    path.write_text(mend(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
 def on_finished(app: Sphinx, error: Exception | None) -> None:
     """Copy MathJax and mend every page that was written."""
     if error is not None or app.builder.format != "html":
         return
     out = Path(app.outdir)
     copy_mathjax(out / "_static" / "mathjax")
-    for path in sorted(out.rglob("*.html")):
-        if re.match(r"_(static|sources)/", path.relative_to(out).as_posix()):
-            continue
-        path.write_text(mend(path.read_text(encoding="utf-8")), encoding="utf-8")
+    pages = [
+        path
+        for path in out.rglob("*.html")
+        if not re.match(r"_(static|sources)/", path.relative_to(out).as_posix())
+    ]
+    # The largest first, so that both end at the same time.
+    pages.sort(key=lambda path: path.stat().st_size, reverse=True)
+    with ProcessPoolExecutor(2) as pool:
+        list(pool.map(mend_file, pages))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.connect("config-inited", on_config)
+    app.connect("env-updated", on_read)
     app.connect("build-finished", on_finished)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

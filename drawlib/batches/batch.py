@@ -7,17 +7,16 @@ import json
 import logging
 import os
 import signal
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from drawlib.batches.jobs import Job
 from drawlib.machine.files import write_atomically
 from drawlib.machine.progress import clock
-from drawlib.machine.stopping import Terminated
+from drawlib.machine.stopping import Terminated, ended_by_sigterm
 from drawlib.training.runstate import History
 
 __all__ = ["EXTRA", "Outcome", "run_batch", "run_job", "say_at_once"]
@@ -183,23 +182,6 @@ def local_cluster(at_once: int, device: str) -> Any:
     )
 
 
-@contextlib.contextmanager
-def asked_to_stop() -> Iterator[None]:
-    """Let SIGTERM end a batch the way Ctrl-C does."""
-
-    def stop(number: int, frame: Any) -> None:
-        raise Terminated("stopped; the same command goes on")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def say_at_once(line: str) -> None:
     """Print also where the output is a file that somebody follows."""
     print(line, flush=True)
@@ -233,7 +215,7 @@ def run_batch(
     if not todo:
         return []
     with contextlib.ExitStack() as stack:
-        stack.enter_context(asked_to_stop())
+        stack.enter_context(ended_by_sigterm("stopped; the same command goes on"))
         if scheduler is None:
             where = stack.enter_context(local_cluster(at_once, todo[0].device))
         else:

@@ -444,7 +444,9 @@ def _from_folder(recipe: _Recipe, folder: Path) -> Raw:
 
 def _from_cache(recipe: _Recipe, path: Path) -> Raw:
     if not path.is_file():
-        raise _Unavailable("not there yet")
+        there = next((p for p in path.parents if p.exists()), path.parent)
+        what = "not there yet" if there.is_dir() else f"{there} is a file, no folder"
+        raise _Unavailable(what)
     try:
         with open(path, "rb") as f, np.load(f, allow_pickle=False) as z:
             arrays = {k: z[k] for k in z.files if k != "record"}

@@ -40,6 +40,7 @@ from drawlib.data.protocols import DATASETS, Protocol
 from drawlib.data.two import NUMBERS, apart, together, two_digits
 from drawlib.data.words import divide, images_of, is_words, own_words
 from drawlib.machine.device import pick_device
+from drawlib.machine.files import path_of
 
 __all__ = ["Data", "Split", "load_data", "stratified_subset"]
 
@@ -184,7 +185,8 @@ class Data:
         drawlib.data.download.DataError: there is no folder no/such/folder
         """
         how = ImageOptions.from_dict(options)
-        return cls.from_own(own_folder(Path(folder), how, progress))
+        where = path_of("folder", folder)
+        return cls.from_own(own_folder(where, how, progress))
 
     @classmethod
     def from_arrays(
@@ -459,6 +461,26 @@ def _check_split(split: Split, what: str) -> None:
             f"{what} has labels of {getattr(labels, 'dtype', type(labels).__name__)} "
             f"in the shape {found}; allowed: {len(images)} whole numbers"
         )
+
+
+def some_of(split: Split, asked: int | None) -> int:
+    """How many images of a split are weighted: 1000, or all of fewer, left out.
+
+    Raises:
+        ValueError: for more than there are.
+
+    Example:
+        >>> split = Split(torch.zeros(3, 1, 2, 2, dtype=torch.uint8))
+        >>> some_of(split, None)
+        3
+        >>> some_of(split, 4)
+        Traceback (most recent call last):
+        ValueError: images is 4; allowed: 1 to 3
+    """
+    count = len(split)
+    if asked is not None and asked > count:
+        raise ValueError(f"images is {asked}; allowed: 1 to {count}")
+    return min(1000, count) if asked is None else asked
 
 
 def stratified_subset(split: Split, n: int, seed: int) -> Integer[Tensor, " n"]:

@@ -26,14 +26,16 @@ SOURCE = "#include <Python.h>\n#include <cmath>\ndouble two() { return sqrt(4.0)
 def compiler_command() -> str:
     """The command that compiles C++: ``CXX`` where it is set, or one on the path.
 
-    Empty where there is none.
+    ``CXX`` may have arguments, quotes and a launcher in front; a program whose own path
+    has spaces is taken as one word. Empty where there is none.
 
     Example:
         >>> isinstance(compiler_command(), str)
         True
     """
     if given := os.environ.get("CXX", "").strip():
-        return given
+        posix = sys.platform != "win32"
+        return shlex.quote(given) if posix and shutil.which(given) else given
     names = ("cl",) if sys.platform == "win32" else ("g++", "clang++", "c++")
     return next((name for name in names if shutil.which(name)), "")
 
@@ -52,14 +54,14 @@ def compiler_trouble() -> str:
     return trouble_of(command, os.environ.get("PATH", ""))
 
 
-class Compiled(NamedTuple):
+class Told(NamedTuple):
     """What a compiler printed, and what went wrong; empty where nothing did."""
 
     output: str
     trouble: str
 
 
-def compile_with(command: str, arguments: list[str], text: str) -> Compiled:
+def compile_with(command: str, arguments: list[str], text: str) -> Told:
     """Run a compiler on a program, which it reads where ``arguments`` say ``-``.
 
     After ``-o`` their last word is the file that it has to make.
@@ -72,7 +74,7 @@ def compile_with(command: str, arguments: list[str], text: str) -> Compiled:
     try:
         words = shlex.split(command)
     except ValueError as error:
-        return Compiled("", f"{told} is no command ({str(error).lower()})")
+        return Told("", f"{told} is no command ({str(error).lower()})")
     # What it says goes to files: a child that hangs would keep a pipe open.
     with (
         tempfile.TemporaryFile() as program,
@@ -91,15 +93,15 @@ def compile_with(command: str, arguments: list[str], text: str) -> Compiled:
             )
         except subprocess.TimeoutExpired:
             waited = f"{told} did not answer within {PATIENCE:.0f} seconds"
-            return Compiled("", waited)
+            return Told("", waited)
         except OSError as error:
             why = (error.strerror or "").lower()
-            return Compiled("", f"{told} cannot be run ({why})")
+            return Told("", f"{told} cannot be run ({why})")
         output.seek(0)
         printed = output.read(1_000_000).decode(errors="replace")
         target = arguments[-1] if "-o" in arguments else os.devnull
         if not done.returncode and Path(target).exists():
-            return Compiled(printed, "")
+            return Told(printed, "")
         said.seek(0)
         lines = said.read(100_000).decode(errors="replace").splitlines()
         lines += printed.splitlines()
@@ -107,7 +109,7 @@ def compile_with(command: str, arguments: list[str], text: str) -> Compiled:
     marked = [line for line in lines if "error" in line.lower()]
     said_of_it = next(iter([*marked, *filter(str.strip, lines)]), "")
     reason = said_of_it.strip() or "it says nothing, and writes no file"
-    return Compiled("", f"{told} does not work ({reason:.200})")
+    return Told("", f"{told} does not work ({reason:.200})")
 
 
 @lru_cache(8)

@@ -85,6 +85,10 @@ inline void store(bf16* to, V<float> v, int64_t n) {
     std::memcpy(to, &half, n * sizeof(bf16));
 }
 template <class F>
+inline void clear(V<F>* from, int64_t count) {
+  std::memset(static_cast<void*>(from), 0, count * sizeof(V<F>));
+}
+template <class F>
 inline F sum(V<F> v) {
   F total = 0;
   for (int64_t l = 0; l < LANES; l++) total += v[l];
@@ -526,14 +530,14 @@ struct Step {
       }
       V<F>*rows = scratch<F>(2, N * A), *d_rows = scratch<F>(5, N * A);
       V<F>*d_x = scratch<F>(6, N * (A + B)), *d_y = d_x + N * A, d_gamma = {};
-      std::fill(d_x, d_x + N * (A + B), V<F>{});
+      clear<F>(d_x, N * (A + B));
       const V<F>* x = block_of(p.x, 0, b);
       for (int64_t c = 0; c < p.channels; c++)
         for (int second = 0; second < 2; second++) {
           Own<F> image{(second ? mean : x) + c * pixels};
           const V<F>*d_1 = r + c * N * N, *d_2 = d_1 + seen / 2;
           down_all<F>(rows, w.f_y, image, N, B, A);
-          std::fill(d_rows, d_rows + N * A, V<F>{});
+          clear<F>(d_rows, N * A);
           for (int64_t k = 0; k < N * N; k++) {
             V<F> d = w.gamma * (second ? -d_2[k] : d_1[k] + d_2[k]);
             const V<F>*f = w.f_x + k % N * A, *row = rows + k / N * A;
@@ -548,7 +552,7 @@ struct Step {
           along_all<F>(d_y, d_rows, image, N, B, A);
           if (second) {
             V<F>* d = d_mean + c * pixels;
-            std::fill(d, d + pixels, V<F>{});
+            clear<F>(d, pixels);
             spread_all<F>(d, d, w.f_y, d_rows, N, B, A);
           }
         }
@@ -656,8 +660,8 @@ struct Step {
         Shared<F> image{static_cast<F*>(p.L)};
         V<F>*rows = scratch<F>(2, N * M), *d_rows = scratch<F>(5, N * M);
         V<F>*d_x = scratch<F>(6, 2 * N * M), *d_y = d_x + N * M, d_gamma = {};
-        std::fill(d_x, d_x + 2 * N * M, V<F>{});
-        std::fill(d_rows, d_rows + N * M, V<F>{});
+        clear<F>(d_x, 2 * N * M);
+        clear<F>(d_rows, N * M);
         down_all<F>(rows, w.f_y, image, N, M, M);
         const L* u = static_cast<L*>(p.d_u_q) + b * LANES * N * N;
         for (int64_t k = 0; k < N * N; k++) {
@@ -813,7 +817,7 @@ struct Step {
   // (1/γ) w F_X of one channel.
   void patch_rows(V<F>* rows, const F* s, const Window<F>& w, int64_t many) const {
     const int64_t N = p.write, A = p.width;
-    std::fill(rows, rows + N * A, V<F>{});
+    clear<F>(rows, N * A);
     for (int64_t k = 0; k < N * N; k++) {
       V<F> each = column(s + k, many) / w.gamma;
       for (int64_t a = 0; a < A; a++) rows[k / N * A + a] += each * w.f_x[k % N * A + a];
@@ -833,7 +837,7 @@ struct Step {
       Window<F> w(gather(s, kept, many), writing(), 0);
       V<F>*rows = scratch<F>(2, N * A), *sums = scratch<F>(3, N * A);
       V<F>*d_x = scratch<F>(6, N * (A + B)), *d_y = d_x + N * A, d_gamma = {};
-      std::fill(d_x, d_x + N * (A + B), V<F>{});
+      clear<F>(d_x, N * (A + B));
       L* delta = at<L>(p.delta_h, some(), n * kept) + b * LANES * kept;
       const V<F>* d_c = reinterpret_cast<V<F>*>(static_cast<F*>(p.d_canvas) + b * LANES * numbers);
       for (int64_t c = 0; c < p.channels; c++, d_c += pixels) {

@@ -8,7 +8,39 @@ import secrets
 import time
 from pathlib import Path
 
-__all__ = ["check_target", "mistaken", "replace", "sweep", "write_atomically"]
+__all__ = [
+    "check_target",
+    "mistaken",
+    "path_of",
+    "replace",
+    "sweep",
+    "write_atomically",
+]
+
+
+def path_of(where: str, given: str | os.PathLike[str]) -> Path:
+    """The path that somebody gave, with its ``~``: a shell expands it at words' starts.
+
+    Raises:
+        ValueError: for an empty one, as an unset variable leaves it, which would be the
+            current folder; for the home of nobody.
+        TypeError: for what is no path.
+
+    Example:
+        >>> path_of("run_dir", "")
+        Traceback (most recent call last):
+        ValueError: run_dir is ''; allowed: the name of a file or folder
+    """
+    if not isinstance(given, str | os.PathLike):
+        raise TypeError(f"{where} is {given!r:.60}; allowed: a path, as text or a Path")
+    if not os.fspath(given):
+        raise ValueError(f"{where} is ''; allowed: the name of a file or folder")
+    try:
+        return Path(given).expanduser()
+    except RuntimeError:  # nobody has that name here
+        raise ValueError(
+            f"{where} is {str(given)!r}; allowed: after ~ the name of a user, or none"
+        ) from None
 
 
 def check_target(out: Path, *endings: str) -> None:
@@ -16,8 +48,8 @@ def check_target(out: Path, *endings: str) -> None:
 
     Raises:
         ValueError: for a name that has none of the ``endings``, where there are some.
-        OSError: for a folder that is not there or takes no files, a folder in the
-            file's place, or a name that is too long.
+        OSError: for a folder that is not there or takes no files, a folder or a device
+            in the file's place, or a name that is too long.
 
     Example:
         >>> check_target(Path("draw.txt"), ".gif", ".png")
@@ -31,6 +63,8 @@ def check_target(out: Path, *endings: str) -> None:
         raise FileNotFoundError(f"{out}: there is no folder {out.parent}")
     if out.is_dir():
         raise IsADirectoryError(f"{out} is a folder; allowed: the name of a file")
+    if out.exists() and not out.is_file():  # a new file would take its place
+        raise OSError(f"{out} is a device or a pipe; allowed: the name of a file")
     if not os.access(out.parent, os.W_OK):
         raise PermissionError(f"{out}: the folder {out.parent} takes no files")
 
@@ -60,8 +94,11 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         replace(partial, path)
         flush_names(path.parent)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            # Who writes bytes knows no name, and a user more than one file.
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

@@ -1,4 +1,4 @@
-"""How a signal ends a training: after its step, and with a checkpoint."""
+"""How a signal ends work: a training after its step and with a checkpoint."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["Terminated", "stop_signals"]
+__all__ = ["Terminated", "ended_by_sigterm", "stop_signals"]
 
 
 class Terminated(SystemExit):
-    """SIGTERM came, and the training ended after it had saved a checkpoint."""
+    """SIGTERM came; the message says what is left, such as a checkpoint."""
 
     def __init__(self, message: str) -> None:
         super().__init__(128 + signal.SIGTERM)
@@ -20,6 +20,33 @@ class Terminated(SystemExit):
 
     def __str__(self) -> str:
         return self.message
+
+
+@contextmanager
+def ended_by_sigterm(message: str) -> Iterator[None]:
+    """Let SIGTERM end what is done here the way Ctrl-C does: files are tidied up.
+
+    Raises:
+        Terminated: with the message, where the signal came.
+
+    Example:
+        >>> with ended_by_sigterm("stopped"):
+        ...     signal.raise_signal(signal.SIGTERM)
+        Traceback (most recent call last):
+        drawlib.machine.stopping.Terminated: stopped
+    """
+
+    def stop(number: int, frame: Any) -> None:
+        raise Terminated(message)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 @contextmanager

@@ -618,7 +618,7 @@ def save(made: Animation, out: Path) -> None:
 def animate(
     model: Any,
     data: Data | None,
-    out: Path,
+    out: str | Path,
     n: int = 4,
     *,
     seed: int = 0,
@@ -633,7 +633,7 @@ def animate(
     Raises:
         ValueError, OSError: as ``redrawing_of``, ``dreaming``, ``animation``, ``save``.
     """
-    T = with_steps(model).config.T
+    out, T = files.path_of("out", out), with_steps(model).config.T
     if frames is None and out.suffix.lower() in STRIPS:
         frames = min(COLUMNS, T)
     if data is None:

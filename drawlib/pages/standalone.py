@@ -16,7 +16,7 @@ from drawlib.bound import LatentModel
 from drawlib.data.sets import Data, stratified_subset
 from drawlib.data.words import words_of
 from drawlib.evaluation import check_likelihood
-from drawlib.machine.files import check_target, write_atomically
+from drawlib.machine.files import check_target, path_of, write_atomically
 from drawlib.pages import web
 from drawlib.pages.explorer import pad, player, words
 from drawlib.recurrent import Recurrent
@@ -52,7 +52,7 @@ MEASURED = 200  # images that a pad is measured on: enough to see what rounding 
 def write_page(
     model: LatentModel,
     data: Data,
-    out: Path,
+    out: str | Path,
     *,
     name: str,
     images: int = 4,
@@ -80,7 +80,7 @@ def write_page(
         >>> out.read_text(encoding="utf-8").startswith("<!doctype html>")
         True
     """
-    check_target(out, *ENDINGS)
+    check_target(out := path_of("out", out), *ENDINGS)
     if not isinstance(model, Recurrent):
         raise TypeError(
             f"{type(model).__name__} adds to no canvas; allowed: DRAW, GLAS, ConvDRAW"

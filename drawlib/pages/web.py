@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from drawlib.bound import LatentModel
-from drawlib.data.sets import Data, load_data, stratified_subset
+from drawlib.data.sets import Data, load_data, some_of, stratified_subset
 from drawlib.data.words import SHAPE as WORD
 from drawlib.evaluation import check_likelihood, estimate, mean_and_error
 from drawlib.likelihood import with_bits
-from drawlib.machine.files import check_target, write_atomically
+from drawlib.machine.files import check_target, path_of, write_atomically
 from drawlib.models import MODELS, build, config_of, kind_of
 from drawlib.results.zoo import load_pretrained, records
 
@@ -291,9 +291,9 @@ def read_export(path: Path) -> WebModel:
 
 def export_web(
     name: str,
-    out: Path,
+    out: str | Path,
     *,
-    images: int = 1000,
+    images: int | None = None,
     protocol: str | None = None,
 ) -> WebModel:
     """Write a shipped model for the page, in the smallest form that is good enough.
@@ -308,15 +308,16 @@ def export_web(
         OSError: where the file cannot be written, as ``files.check_target``.
         ZooError: for an unknown name, or a record without weights.
         drawlib.data.download.DataError: where the test images cannot be had.
-        ValueError: for a model that a page cannot run, and where no form is both small
-            enough and good enough; nothing is written then.
+        ValueError: for a model that a page cannot run, for more images than there are,
+            and where no form is both small enough and good enough; nothing is written
+            then.
 
     Example:
         >>> export_web("mnist-dynamic/vae-source-0", Path("vae.js"))
         Traceback (most recent call last):
         ValueError: mnist-dynamic/vae-source-0 is of kind 'vae'; allowed: draw, glas
     """
-    check_target(Path(out))
+    check_target(out := path_of("out", out))
     kind = next((r["kind"] for r in records() if r.name == name), None)
     if kind is not None:  # a classifier, say, cannot be loaded
         check_kind(kind, name)
@@ -329,15 +330,15 @@ def export_web(
 def export_model(
     model: LatentModel,
     data: Data,
-    out: Path,
+    out: str | Path,
     *,
     name: str,
-    images: int = 1000,
+    images: int | None = None,
     seed: int = 0,
 ) -> WebModel:
     """``export_web`` for a model at hand, such as your own, and the images it is for.
 
-    A test split of fewer than ``images`` is taken whole.
+    ``images`` left out, 1000 count, or all of fewer.
 
     Raises:
         OSError, ValueError: as ``export_web``.
@@ -351,9 +352,9 @@ def export_model(
         >>> made.measured["images"]
         3
     """
-    check_target(Path(out))
+    check_target(out := path_of("out", out))
     fitting, refused = forms_that_fit(model, name)
-    images = min(images, len(data.test))
+    images = some_of(data.test, images)
     shipped = neg_elbos(as_in_page(model, None), data, images, seed)
     for form in fitting:
         quantised = neg_elbos(as_in_page(model, form), data, images, seed)
@@ -372,8 +373,8 @@ def export_model(
             "loss_se": round(error, 4) if math.isfinite(error) else None,
         }
         text = encode(model, name, form, measured)
-        write_atomically(Path(out), text.encode())
-        return read_export(Path(out))
+        write_atomically(out, text.encode())
+        return read_export(out)
     raise refusal(name, refused)
 
 

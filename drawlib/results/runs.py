@@ -16,12 +16,12 @@ from drawlib.bound import LatentModel
 from drawlib.config import Config, whole_number
 from drawlib.data.download import DataError
 from drawlib.data.own import is_own, moved
-from drawlib.data.sets import Data, load_data
+from drawlib.data.sets import Data, load_data, some_of
 from drawlib.evaluation import check_likelihood, evaluate
 from drawlib.every_stop import every_stop
 from drawlib.machine.device import pick_device
 from drawlib.machine.distributed import join
-from drawlib.machine.files import write_atomically
+from drawlib.machine.files import path_of, write_atomically
 from drawlib.machine.settings import in_main_memory
 from drawlib.mistakes.planting import planted
 from drawlib.models import build, config_in, kind_of
@@ -44,7 +44,7 @@ class Run:
     weights to begin with: a finished run's directory, or a record that ships them.
 
     Raises:
-        ValueError: for an unknown mistake.
+        ValueError: for an unknown mistake, and as ``files.path_of``.
     """
 
     model: Config
@@ -55,6 +55,7 @@ class Run:
     start: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "run_dir", path_of("run_dir", self.run_dir))
         with planted(*self.mistakes):
             pass
 
@@ -142,7 +143,7 @@ def read_json(run_dir: Path) -> dict[str, Any]:
 
 
 @in_main_memory()
-def load_run(run_dir: Path) -> tuple[Run, LatentModel]:
+def load_run(run_dir: str | Path) -> tuple[Run, LatentModel]:
     """A finished run and its model with the trained weights, in evaluation mode.
 
     The mistakes of the run are no part of the model: plant them to evaluate it.
@@ -151,7 +152,7 @@ def load_run(run_dir: Path) -> tuple[Run, LatentModel]:
         FileNotFoundError, ValueError: as ``read_run``.
         ZooError: where the weights are missing, truncated or altered.
     """
-    run = read_run(run_dir)
+    run = read_run(run_dir := path_of("run_dir", run_dir))
     with planted(*run.mistakes):
         model = build(run.model)
     sha256 = read_json(run_dir)["weights_sha256"]
@@ -281,16 +282,16 @@ def finish(run_dir: Path, model: nn.Module, values: dict[str, Any]) -> None:
 
 
 def publish(
-    run_dir: Path,
+    run_dir: str | Path,
     row: str,
     *,
     iw_samples: int = 1000,
-    iw_images: int = 1000,
+    iw_images: int | None = None,
     images: int | None = None,
     ship: bool = False,
     note: str = "",
     published: str | None = None,
-    root: Path | None = None,
+    root: str | Path | None = None,
     data_now: str | None = None,
     labels: bool = False,
     progress: bool = True,
@@ -301,16 +302,17 @@ def publish(
     bound takes long, on ``images`` seeded ones of each split (and the weighted images
     are then not set against the whole split);
     the importance-weighted bound with K = ``iw_samples`` on ``iw_images`` seeded test
-    images; of a recurrent model, −ELBO after each step of the test split too. With
-    ``ship``, the weights go beside the record in half precision, all numbers are those
-    of the rounded weights, and the change in nats is recorded. Under ``torchrun`` the
-    processes share the images out, and the first one writes. ``data_now`` names the
-    data of the run where they have moved since. ``labels`` finds those of mnist-fixed,
-    so that subsets are drawn by class.
+    images (left out, 1000, or all of fewer); of a recurrent model, −ELBO after each
+    step of the test split too. With ``ship``, the weights go beside the record in half
+    precision, all numbers are those of the rounded weights, and the change in nats is
+    recorded. Under ``torchrun`` the processes share the images out, and the first one
+    writes. ``data_now`` names the data of the run where they have moved since.
+    ``labels`` finds those of mnist-fixed, so that subsets are drawn by class.
 
     Raises:
         ValueError: for a ``published`` that is no key of ``zoo/published.json``; for
-            a ``row`` that names no file, K or images below 1, or a run without a log;
+            a ``row`` that names no file, K or images below 1, more images than the test
+            split has, or a run without a log;
             for ``ship`` where mistakes were planted, since nobody could use the
             weights. All of them before the work, as the OSError of a place where no
             record can be written. Also for a bound that is not finite,
@@ -321,8 +323,9 @@ def publish(
     if not re.fullmatch(r"[\w.-]+", row):
         raise ValueError(f"row is {row!r}; allowed: letters, digits, '-', '_' and '.'")
     iw_samples = whole_number("samples (K)", iw_samples, lowest=1)
-    iw_images = whole_number("images", iw_images, lowest=1)
-    run, model = load_run(run_dir)
+    if iw_images is not None:
+        iw_images = whole_number("images", iw_images, lowest=1)
+    run, model = load_run(run_dir := path_of("run_dir", run_dir))
     history = History.read(run_dir)
     if not history.rows or not {"step", "skipped", "seconds"} <= set(history.rows[-1]):
         raise ValueError(f"{run_dir} holds no log of its training (log.jsonl)")
@@ -336,8 +339,9 @@ def publish(
     team = join(run.train.device)
     data = team.in_turn(lambda: data_of_run(run_dir, run.data, data_now, labels))
     name = f"{folder_of(data)}/{row}-{run.train.seed}"
-    path = Path(root or zoo.ZOO) / f"{name}.json"
+    path = zoo.folder_of(root) / f"{name}.json"
     team.from_first(lambda: zoo.check_place(path))
+    weighed = some_of(data.test, iw_images)
     check_likelihood(model, data, "train", "valid", "test")
     device = pick_device(team.device(run.train.device))
     model.to(device)
@@ -359,7 +363,7 @@ def publish(
             data,
             "test",
             samples=iw_samples,
-            images=min(iw_images, len(data.test.images)),
+            images=weighed,
             whole=images is None,
             progress=progress,
             team=team,
@@ -368,11 +372,6 @@ def publish(
     # Before the weights are written: those of a failed training are of no use.
     measured = {"bounds": bounds, "importance_weighted": weighted}
     zoo.check_finite(name, measured)
-    shipped: dict[str, Any] | None = None
-    if ship:
-        weights = path.with_suffix(".safetensors")
-        shipped = team.from_first(lambda: ship_weights(weights, model))
-        shipped["rounding_nats"] = change
     values = {
         "row": row,
         "kind": kind_of(run.model),
@@ -383,13 +382,22 @@ def publish(
         "seed": run.train.seed,
         **({"began": began} if (began := read_json(run_dir).get("began")) else {}),
         **of_training(model, data, history, device),
-        "weights": shipped,
+        "weights": None,
         **measured,
         **({} if stops is None else {"every_stop": stops.to_dict()}),
         "published": published,
         "note": note,
     }
-    return team.from_first(lambda: zoo.write_record(name, values, root=root))
+
+    def write() -> Path:
+        """The record, and the weights that it names: nobody's come in between."""
+        with zoo.only_writer(path):
+            if ship:
+                shipped = ship_weights(path.with_suffix(".safetensors"), model)
+                values["weights"] = {**shipped, "rounding_nats": change}
+            return zoo.write_record(name, values, root=root)
+
+    return team.from_first(write)
 
 
 def of_training(

@@ -8,7 +8,8 @@ import math
 import os
 import platform
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
 from importlib.metadata import PackageNotFoundError, version
@@ -16,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from drawlib.bound import LatentModel
-from drawlib.machine.files import mistaken, write_atomically
+from drawlib.machine.files import mistaken, path_of, write_atomically
 from drawlib.machine.settings import in_main_memory
 from drawlib.models import CONFIGS, build, config_in
 
@@ -93,19 +95,47 @@ class Record:
         return f"{before}{self['epochs']}"
 
 
+def folder_of(root: str | Path | None) -> Path:
+    """Where records lie: the package's own zoo, where nothing is given.
+
+    Raises:
+        ValueError, TypeError: as ``files.path_of``.
+
+    Example:
+        >>> folder_of(None).name
+        'zoo'
+    """
+    return ZOO if root is None else path_of("root", root)
+
+
+@contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Let one process at a time write a record and its weights, which belong together.
+
+    Another one, with another run under the same name, waits.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.stem}.lock")):
+        yield
+
+
 def records(
-    protocol: str | None = None, row: str | None = None, *, root: Path | None = None
+    protocol: str | None = None,
+    row: str | None = None,
+    *,
+    root: str | Path | None = None,
 ) -> list[Record]:
     """All records, or those of one protocol and one row, sorted by name.
 
     Raises:
-        ZooError: for a file that is truncated, or a record without its protocol.
+        ZooError: for a file that is truncated, a record without its protocol, or one
+            with a number that nobody measures, as ``check_numbers``.
 
     Example:
         >>> all(r.protocol == "mnist-dynamic" for r in records("mnist-dynamic"))
         True
     """
-    root = Path(root or ZOO)
+    root = folder_of(root)
     found = []
     for path in sorted(root.glob("*/*-*.json")):
         values = read_json(path)
@@ -113,6 +143,7 @@ def records(
             continue
         if lost := {"protocol", "row"} - set(values):
             raise ZooError(f"{path} lacks {', '.join(sorted(lost))}")
+        check_numbers(path, {k: values[k] for k in MEASURED & values.keys()})
         if protocol in (None, values["protocol"]) and row in (None, values["row"]):
             found.append(Record(f"{path.parent.name}/{path.stem}", values))
     return found
@@ -137,6 +168,49 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
+# What a record holds: groups of numbers, counts, text; what else it has is a number.
+GROUPS = {"bounds", "train", "valid", "test", "importance_weighted", "every_stop"}
+COUNTS = {"images", "samples", "seed", "epochs", "steps", "parameters", "skipped_steps"}
+MEASURED = {"bounds", "importance_weighted", "every_stop", "seconds", *COUNTS}
+TEXT = {"protocol", "split", "draw", "noun"}
+
+
+def check_numbers(path: Path, found: dict[str, Any], where: str = "") -> None:
+    """Refuse what no training and no measurement gives, as in a file edited by hand.
+
+    None stands for what is unknown, and for NaN.
+
+    Raises:
+        ZooError: for text or a truth value in the place of a number, an infinite one,
+            and a count, a time or an error below 0.
+
+    Example:
+        >>> check_numbers(Path("vae-0.json"), {"bounds": {"test": {"kl_se": -0.2}}})
+        Traceback (most recent call last):
+        drawlib.results.zoo.ZooError: vae-0.json: bounds.test.kl_se is -0.2; ...
+    """
+    for name, value in found.items():
+        if isinstance(value, dict) and name in GROUPS:
+            check_numbers(path, value, f"{where}{name}.")
+            continue
+        kinds: tuple[type, ...] = (int,) if name in COUNTS else (int, float)
+        least = 0 if name in COUNTS or name.endswith(("se", "seconds")) else -math.inf
+        allowed = "a whole number" if name in COUNTS else "a finite number"
+        allowed += " of 0 or more" * (least == 0)
+        if name in GROUPS:
+            kinds, allowed = (), "named fields"
+        elif name in TEXT:
+            kinds, allowed = (str,), "text"
+        listed = isinstance(value, list) and name not in GROUPS
+        for each in value if listed else [value]:
+            if each is None or (type(each) is str and str in kinds):
+                continue
+            if type(each) not in kinds or not (math.isfinite(each) and each >= least):
+                raise ZooError(
+                    f"{path}: {where}{name} is {each!r:.40}; allowed: {allowed}"
+                )
+
+
 def published() -> dict[str, Any]:
     """The published numbers: each with its bound, its protocol and its source.
 
@@ -159,7 +233,7 @@ def check_published(key: str | None) -> None:
 
 
 @in_main_memory()
-def load_pretrained(name: str, *, root: Path | None = None) -> LatentModel:
+def load_pretrained(name: str, *, root: str | Path | None = None) -> LatentModel:
     """The model of a record with its shipped weights, ready to evaluate.
 
     ``name`` is ``protocol/model-seed``. Nothing is downloaded, and loading executes no
@@ -175,7 +249,7 @@ def load_pretrained(name: str, *, root: Path | None = None) -> LatentModel:
         >>> model.generate(2).shape
         torch.Size([2, 1, 28, 28])
     """
-    root = Path(root or ZOO)
+    root = folder_of(root)
     path = root / f"{name}.json"
     if not path.exists():
         # A classifier has weights too, but is no latent variable model.
@@ -336,7 +410,7 @@ def check_place(path: Path) -> None:
 
 
 def write_record(
-    name: str, values: dict[str, Any], *, root: Path | None = None
+    name: str, values: dict[str, Any], *, root: str | Path | None = None
 ) -> Path:
     """Write one record as JSON under ``protocol/model-seed``.
 
@@ -344,7 +418,7 @@ def write_record(
         ValueError: for a bound that is not finite, as ``check_finite``.
     """
     check_finite(name, values)
-    return write_json((root or ZOO) / f"{name}.json", {"schema": SCHEMA, **values})
+    return write_json(folder_of(root) / f"{name}.json", {"schema": SCHEMA, **values})
 
 
 def write_json(path: Path, values: dict[str, Any]) -> Path:

@@ -19,6 +19,7 @@ from drawlib.machine.files import mistaken, replace, write_atomically
 
 __all__ = ["CheckpointError", "load", "save"]
 
+NAME = "checkpoint.pt"  # in a run directory
 DIGEST = hashlib.sha256().digest_size
 
 
@@ -35,9 +36,11 @@ def refused(path: Path, error: OSError) -> CheckpointError:
     """
     full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
     reason = "the disk is full" if full else error.strerror
+    newest = path.with_name(NAME)
+    kept = any(place.exists() for place in (fresh(newest), newest, previous(newest)))
+    left = "the last good checkpoint is intact" if kept else "no checkpoint is there"
     return CheckpointError(
-        f"{path.name} was not written in {path.parent}: {reason}; "
-        "the last good checkpoint is intact"
+        f"{path.name} was not written in {path.parent}: {reason}; {left}"
     )
 
 

@@ -18,7 +18,7 @@ from drawlib.data.own import alike
 from drawlib.data.sets import Data
 from drawlib.machine.device import is_full
 from drawlib.machine.distributed import ALONE, Team
-from drawlib.machine.files import write_atomically
+from drawlib.machine.files import path_of, write_atomically
 from drawlib.mistakes.planting import active
 from drawlib.training import checkpoint
 from drawlib.training.optimisers import Optimisers
@@ -70,7 +70,7 @@ class History:
         Raises:
             ValueError: where it is truncated, or holds anything else.
         """
-        path = Path(run_dir) / "log.jsonl"
+        path = path_of("run_dir", run_dir) / "log.jsonl"
         try:
             text = path.read_text(encoding="utf-8") if path.exists() else ""
             rows = tuple(json.loads(line) for line in text.splitlines())
@@ -104,9 +104,10 @@ class RunState:
         data: Data,
         team: Team = ALONE,
         start: str = "",
+        loss: str = "",
     ) -> None:
         self.team = team
-        self.path, self.log_path = run_dir / "checkpoint.pt", run_dir / "log.jsonl"
+        self.path, self.log_path = run_dir / checkpoint.NAME, run_dir / "log.jsonl"
         # Where and how often a run saves, or on which device it goes on, may change
         # between two parts of it; what is trained may not.
         what = {k: v for k, v in config.to_dict().items() if k not in MAY_CHANGE}
@@ -127,6 +128,7 @@ class RunState:
             what["mistakes"] = list(active())
         if start:
             what["start"] = start
+        what["loss"] = loss
         described: Any = getattr(model, "config", None)
         if described is not None:
             self.config["model"] = described.to_dict()
@@ -169,7 +171,8 @@ class RunState:
         # What an older checkpoint does not name had its default then.
         plain = TrainConfig().to_dict()
         defaults = {k: v for k, v in plain.items() if k not in MAY_CHANGE}
-        state["config"]["train"] = {**defaults, **state["config"]["train"]}
+        of_loss = {"loss": self.config["train"]["loss"]}
+        state["config"]["train"] = {**defaults, **of_loss, **state["config"]["train"]}
         if "model" in state["config"]:
             described: Any = model.config
             had = {f.name: f.default for f in fields(described)}

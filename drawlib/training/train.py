@@ -24,7 +24,7 @@ from drawlib.fast.loop import accelerate
 from drawlib.likelihood import with_bits
 from drawlib.machine.device import pick_device
 from drawlib.machine.distributed import ALONE, Team, join
-from drawlib.machine.files import sweep
+from drawlib.machine.files import path_of, sweep
 from drawlib.machine.progress import progress_bar
 from drawlib.machine.settings import for_training
 from drawlib.machine.stopping import Terminated, stop_signals
@@ -93,11 +93,11 @@ def fit(
 
     Raises:
         TrainingStopped: after ten non-finite steps in a row; where the run directory
-            belongs to another config, or another process trains in it.
+            belongs to another config or loss, or another process trains in it.
         CheckpointError: where the disk refuses a checkpoint.
         ValueError: for splits as ``Data.check`` has it, images of another shape than
-            the model's, a likelihood that is not the protocol's, or a batch that is too
-            small for the processes or for batch norm.
+            the model's, a likelihood that is not the protocol's, weights that are not
+            finite, or a batch that is too small for the processes or for batch norm.
         WorkerLost: where another process of the job is gone.
 
     Example:
@@ -114,7 +114,7 @@ def fit(
     for name, call in {"loss": loss, "on_epoch": on_epoch}.items():
         if call is not None and not callable(call):
             raise TypeError(f"{name} is {call!r:.60}; allowed: a function, or None")
-    run_dir = Path(run_dir)
+    run_dir = path_of("run_dir", run_dir)
     lock = FileLock(run_dir / ".lock")
     team = join(config.device)
     device, dtype = pick_device(team.device(config.device)), dtype_of(model)
@@ -232,8 +232,11 @@ class Training:
         self.rows, self.share = team.rows(size), team.share(size)
         self.optimisers = make_optimisers(model, config, self.device)
         self.average = average_of(model, config.ema)
-        self.state = RunState(run_dir, config, model, data, team, start)
+        learned = name_of(loss)
+        self.state = RunState(run_dir, config, model, data, team, start, learned)
         self.state.resume(model, self.optimisers, self.average, self.device)
+        if not self.state.step:  # a checkpoint would have put others in their place
+            check_finite(model)
         self.generator = torch.Generator(self.device)
         self.order = epoch_order(config, self.state.step // self.per_epoch, n)
         self.statistics = Statistics(model)
@@ -332,6 +335,18 @@ class Training:
         return self.state.history()
 
 
+def name_of(loss: Loss | None) -> str:
+    """What a checkpoint remembers of the loss: −ELBO, or the name of somebody's own.
+
+    Example:
+        >>> name_of(None), name_of(nn.functional.cross_entropy)
+        ('−ELBO', 'cross_entropy')
+    """
+    if loss is None:
+        return "−ELBO"
+    return str(getattr(loss, "__qualname__", type(loss).__name__))
+
+
 def check_loss(value: Any) -> None:
     """Refuse what nothing can be learned from.
 
@@ -386,6 +401,25 @@ def dtype_of(model: nn.Module) -> torch.dtype:
             "weights cannot be trained; build it outside, as under torch.no_grad()"
         )
     return weights[0].dtype
+
+
+def check_finite(model: nn.Module) -> None:
+    """Refuse to begin with weights from which no step is finite.
+
+    Raises:
+        ValueError: with the first one that is not finite.
+
+    Example:
+        >>> model = nn.Linear(1, 1)
+        >>> _ = nn.init.constant_(model.bias, math.nan)
+        >>> check_finite(model)
+        Traceback (most recent call last):
+        ValueError: bias of Linear is not finite; allowed: finite weights
+    """
+    for name, weight in model.named_parameters():
+        if not weight.isfinite().all():
+            kind = type(model).__name__
+            raise ValueError(f"{name} of {kind} is not finite; allowed: finite weights")
 
 
 def average_of(model: nn.Module, decay: float) -> AveragedModel | None:

@@ -44,6 +44,14 @@ def test_stages_asked_for_keep_their_order_and_others_come_last():
     assert check.chosen(["faults"]) == [["faults"]]
 
 
+def test_the_processes_of_a_stage_compile_a_module_once(monkeypatch, capfd):
+    says = "import sys; print('again' if sys.dont_write_bytecode else 'once')"
+    monkeypatch.setitem(check.STAGES, "says", [sys.executable, "-c", says])
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    assert check.run("says")[0] == "passed"
+    assert "once" in capfd.readouterr().out
+
+
 def test_a_stage_that_fails_stops_no_other_and_fails_the_whole(monkeypatch, capfd):
     def says(word: str, code: int) -> list[str]:
         return [sys.executable, "-c", f"print({word!r}); raise SystemExit({code})"]

@@ -2,7 +2,8 @@
 
 The first cell must install drawlib, under its tag, from a git repository served on
 this machine, and what drawlib needs from the package index; nothing that was there
-before may change. Two notebooks are run so in `make test`, with the installed torch.
+before may change. Two notebooks are run so in `make test`, in one environment with the
+installed torch.
 `make test-colab` runs all of them, with torch installed anew: the version that the
 book is built with, and the lowest one that pyproject.toml allows.
 """
@@ -32,7 +33,6 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # no chapter of that name any longer, the first two.
 NAMED = [p for p in NOTEBOOKS if p.stem in ("01-data-and-likelihoods", "04-vae")]
 TWO = NAMED if len(NAMED) == 2 else NOTEBOOKS[:2]
-MODES = {path: ("smoke", "read") if path == TWO[0] else ("smoke",) for path in TWO}
 
 # Tests of the library's own files, and no others: they need no book and no notebook.
 UNIT = sorted(
@@ -141,8 +141,11 @@ def lowest_torch() -> Iterator[Path]:
     yield from installed([*(exact[name] for name in colab.HAS), "ipykernel"])
 
 
-def check_alone(path: Path, modes: tuple[str, ...], shared: Path, address: str) -> None:
-    """Run a notebook in each mode: the first run installs, the others find it there."""
+def check_alone(runs: list[tuple[Path, str]], shared: Path, address: str) -> None:
+    """Run notebooks in a mode each: the first run installs, the others find it there.
+
+    The cell that installs is the same in all of them (`test_book.py`).
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         above = [p for p in folder.parents if (p / "drawlib/__init__.py").exists()]
@@ -150,13 +153,13 @@ def check_alone(path: Path, modes: tuple[str, ...], shared: Path, address: str) 
         environment = colab.Environment(folder / "environment", shared)
         before = environment.versions()
         assert "drawlib" not in before and "torch" in before
-        for mode in modes:
+        for path, mode in runs:
             with index_or_skip(environment):
                 printed = colab.run_alone(
                     path,
                     mode,
                     environment,
-                    folder / mode,
+                    folder / f"{path.stem}-{mode}",
                     ask=ASK,
                     DRAWLIB_REPOSITORY=address,
                 )
@@ -231,12 +234,13 @@ def test_mode_is_set_in_the_parameters_cell_or_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("path", TWO, ids=lambda path: path.stem)
-def test_notebook_alone_installs_drawlib_and_runs(
-    path: Path, installed_torch: Path, address: str
+@pytest.mark.timeout(1800)
+def test_a_notebook_alone_installs_drawlib_and_runs_and_others_find_it_there(
+    installed_torch: Path, address: str
 ) -> None:
-    check_alone(path, MODES[path], installed_torch, address)
+    first, second = TWO
+    runs = [(first, "smoke"), (second, "smoke"), (first, "read")]
+    check_alone(runs, installed_torch, address)
 
 
 @pytest.mark.colab
@@ -245,7 +249,7 @@ def test_notebook_alone_installs_drawlib_and_runs(
 def test_every_notebook_alone_runs_with_a_new_torch(
     path: Path, pinned_torch: Path, address: str
 ) -> None:
-    check_alone(path, ("smoke", "read"), pinned_torch, address)
+    check_alone([(path, "smoke"), (path, "read")], pinned_torch, address)
 
 
 @pytest.mark.colab
@@ -254,7 +258,7 @@ def test_every_notebook_alone_runs_with_a_new_torch(
 def test_every_notebook_alone_runs_with_the_lowest_torch(
     path: Path, lowest_torch: Path, address: str
 ) -> None:
-    check_alone(path, ("smoke", "read"), lowest_torch, address)
+    check_alone([(path, "smoke"), (path, "read")], lowest_torch, address)
 
 
 @pytest.mark.colab

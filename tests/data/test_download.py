@@ -13,6 +13,7 @@ import io
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -760,3 +761,12 @@ def test_unverified_is_only_what_nobody_has_published():
         and any(not sum_ for form in recipe.forms for sum_ in form.files.values())
     }
     assert bare == {"omniglot"}
+
+
+@pytest.mark.parametrize("below", [".", "below"])
+def test_a_cache_that_is_a_file_is_told_as_one(tmp_path, monkeypatch, below):
+    (file := tmp_path / "cache").write_text("")
+    monkeypatch.setenv("DRAWLIB_CACHE", str(file / below))
+    monkeypatch.delenv("DRAWLIB_DATA", raising=False)
+    with pytest.raises(DataError, match=re.escape(f"{file} is a file, no folder")):
+        obtain("mnist-fixed", download=False)

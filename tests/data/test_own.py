@@ -467,7 +467,7 @@ def test_what_lies_in_place_of_arrays_is_named(tmp_path, content, told):
         ({"seed": 1.5}, "ImageOptions.seed is 1.5; allowed: a whole number"),
         ({"seed": True}, "ImageOptions.seed is True; allowed: a whole number"),
         ({"seed": "3"}, "ImageOptions.seed is '3'; allowed: a whole number"),
-        ({"size": (8, 8)}, "ImageOptions.size is (8, 8); allowed: text"),
+        ({"size": (8, 8)}, "ImageOptions.size is (8, 8); allowed: height x width"),
         ({"sise": "8x8"}, "ImageOptions has no field sise; it has: size, colour"),
     ],
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock, Timeout
 from toy_runs import (
     TOY,
     assert_same_bits,
@@ -304,6 +305,7 @@ def test_a_bad_image_of_any_split_is_found_before_the_work(done, monkeypatch):
         ({"row": "..\\b"}, "allowed: letters"),
         ({"iw_samples": 0}, r"samples \(K\) is 0; allowed: 1 or more"),
         ({"iw_images": -1}, "images is -1; allowed: 1 or more"),
+        ({"iw_images": 21}, "images is 21; allowed: 1 to 20"),
     ],
 )
 def test_what_cannot_be_published_is_refused_before_the_work(
@@ -446,3 +448,27 @@ def test_a_start_of_another_model_is_refused(done, tmp_path):
         train_run(run, progress=False)
     with pytest.raises(ZooError, match="no record 'nosuch'"):
         train_run(replace(run, start="nosuch"), progress=False)
+
+
+def test_a_record_and_its_weights_are_written_by_one_process_at_a_time(
+    done, tmp_path, monkeypatch
+):
+    """Another run of the same name would come between the two, and fit neither."""
+    kept = []
+
+    def held(write):
+        def writes(*given, **how):
+            (lock,) = tmp_path.glob("zoo/*/.toy-0.lock")
+            with pytest.raises(Timeout):
+                FileLock(lock).acquire(timeout=0)
+            kept.append(write.__name__)
+            return write(*given, **how)
+
+        return writes
+
+    monkeypatch.setattr(runs, "ship_weights", held(runs.ship_weights))
+    monkeypatch.setattr(zoo, "write_record", held(zoo.write_record))
+    root = tmp_path / "zoo"
+    publish(done.run_dir, "toy", iw_samples=2, ship=True, root=root, progress=False)
+    assert kept == ["ship_weights", "write_record"]
+    load_pretrained("mnist-dynamic/toy-0", root=root)

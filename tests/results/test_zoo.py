@@ -224,6 +224,38 @@ def test_nan_in_a_record_of_somebody_else_is_read_as_none(root):
     assert found["bounds"]["test"]["neg_elbo"] is None
 
 
+@pytest.mark.parametrize(
+    ("where", "value", "told"),
+    [
+        ("bounds.test.neg_elbo", "85.1", "'85.1'; allowed: a finite number"),
+        ("bounds.test.kl", True, "True; allowed: a finite number"),
+        ("bounds.test.neg_iw", math.inf, "inf; allowed: a finite number"),
+        ("bounds.test.neg_elbo_se", -0.1, "-0.1; allowed: a finite number of 0 or"),
+        ("bounds.test.images", 9.5, "9.5; allowed: a whole number of 0 or more"),
+        ("bounds.test.split", 3, "3; allowed: text"),
+        ("bounds.test.kl_groups", [1.0, "2"], "'2'; allowed: a finite number"),
+        ("bounds.test", 85.1, "85.1; allowed: named fields"),
+        ("bounds.test", [], "[]; allowed: named fields"),
+        ("bounds", "none", "'none'; allowed: named fields"),
+        ("importance_weighted.neg_iw_se", -1, "-1; allowed: a finite number of 0 or"),
+        ("epochs", "9", "'9'; allowed: a whole number"),
+        ("seconds", -3.5, "-3.5; allowed: a finite number of 0 or more"),
+    ],
+)
+def test_a_number_that_nobody_measured_is_refused(root, where, value, told):
+    path = root / f"{NAME}.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    *groups, name = where.split(".")
+    inner = values
+    for group in groups:
+        inner[group] = inner = inner.get(group) or {}
+    inner[name] = value
+    # As a person writes it: JSON has no Infinity, but 1e999.
+    path.write_text(json.dumps(values).replace("Infinity", "1e999"), encoding="utf-8")
+    with pytest.raises(ZooError, match=re.escape(f"{path}: {where} is {told}")):
+        records(root=root)
+
+
 def test_a_shipped_model_is_the_one_that_was_saved(root):
     model = load_pretrained(NAME, root=root)
     assert_same_bits(weights(model), weights(toy_model()))

@@ -17,7 +17,7 @@ import torch
 
 from drawlib.machine import files
 from drawlib.machine.files import write_atomically
-from drawlib.training.checkpoint import CheckpointError, load, previous, save
+from drawlib.training.checkpoint import CheckpointError, load, previous, refused, save
 
 
 @pytest.fixture
@@ -275,3 +275,11 @@ def test_killed_anywhere_in_a_save_leaves_the_old_or_the_new_one(tmp_path):
             found = load(path)
         assert found["step"] == 4 and found["w"].eq(4).all()
         assert not list(folder.glob(".*.partial"))
+
+
+def test_a_full_disk_claims_no_checkpoint_that_is_not_there(tmp_path):
+    full = OSError(errno.ENOSPC, "")
+    log = tmp_path / "log.jsonl"
+    assert "disk is full; no checkpoint is there" in str(refused(log, full))
+    save(tmp_path / "checkpoint.pt", {"step": 1})
+    assert "checkpoint is intact" in str(refused(log, full))

@@ -308,3 +308,32 @@ def test_a_run_goes_on_only_with_its_own_images(tmp_path):
     del kept["config"]["data"]["pixels"]
     checkpoint.save(path, kept)
     assert trained(tmp_path, data=one).rows == history.rows
+
+
+def half(model, x, labels, generator):
+    """A loss of one's own."""
+    return -model.training_bound(x, model.noise(len(x), generator)).elbo.mean() / 2
+
+
+@pytest.mark.parametrize("losses", [(half, None), (None, half)])
+def test_a_training_goes_on_with_its_own_loss_alone(tmp_path, losses):
+    def train(loss, epochs):
+        config = toy_config(epochs=epochs)
+        return fit(toy_model(), toy_data(), config, tmp_path, loss=loss, progress=False)
+
+    first, other = losses
+    train(first, 2)
+    with pytest.raises(
+        TrainingStopped, match="train.loss was '.*' and is '.*'; choose"
+    ):
+        train(other, 2)
+    assert len(train(first, 2).rows) == 2
+
+
+def test_a_checkpoint_that_says_nothing_of_the_loss_is_read(tmp_path):
+    trained(tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    old = checkpoint.load(path)
+    del old["config"]["train"]["loss"]
+    checkpoint.save(path, old)
+    assert len(trained(tmp_path).rows) == 2

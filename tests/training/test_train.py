@@ -810,3 +810,34 @@ def test_the_log_is_json_line_by_line(tmp_path):
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
     assert not list(tmp_path.glob(".*.partial"))
+
+
+def test_a_run_directory_has_a_name(tmp_path, monkeypatch):
+    """An unset variable would train in the current folder, and ~ make one called ~."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+    def train(run_dir):
+        return fit(toy_model(), toy_data(), toy_config(), run_dir, progress=False)
+
+    with pytest.raises(ValueError, match="run_dir is ''; allowed: the name of a file"):
+        train("")
+    with pytest.raises(ValueError, match="after ~ the name of a user"):
+        train("~nobody-by-this-name/run")
+    assert not list(tmp_path.iterdir())
+    assert len(train("~/run").rows) == 3
+    assert len(History.read("~/run").rows) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_no_numbers_are_told_before_the_first_step(tmp_path, value):
+    """They were told as a training that has diverged, which a lower rate helps."""
+    model = toy_model()
+    fit(model, toy_data(), toy_config(epochs=1), tmp_path / "whole", progress=False)
+    torch.nn.init.constant_(model.decoder[0].weight, value)
+    with pytest.raises(ValueError, match="decoder.0.weight of VAE is not finite"):
+        fit(model, toy_data(), toy_config(), tmp_path / "new", progress=False)
+    # What goes on begins with the weights of its checkpoint.
+    fit(model, toy_data(), toy_config(epochs=1), tmp_path / "whole", progress=False)
+    assert model.decoder[0].weight.isfinite().all()

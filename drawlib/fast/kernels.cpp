@@ -425,7 +425,9 @@ struct Step {
   }
   F* said(int64_t slot) const { return at<F>(p.said, slot, n * kept); }
   const F* window_numbers(int64_t slot) const { return said(slot) + drawn; }
-  const F* prior_numbers(int64_t slot) const { return said(slot) + kept - 2 * z; }
+  const F* prior_of(int64_t i) const {
+    return p.learned ? said(now()) + (i + 1) * kept - 2 * z : nullptr;
+  }
   int64_t lanes_of(int64_t b) const { return std::min(LANES, n - b * LANES); }
   Grid reading() const { return {p.height, p.width, p.read, p.attention == 2, false}; }
   Grid writing() const { return {p.height, p.width, p.write, p.attention == 2, false}; }
@@ -695,7 +697,7 @@ struct Step {
       const F *b = static_cast<F*>(p.b_q), *eps = at<F>(p.eps, p.first + t, n * z) + i * z;
       F* q = at<F>(p.q, now(), 2 * n * z) + i * 2 * z;
       L* u = at<L>(p.u_d, now(), n * in_d) + i * in_d;
-      const F* prior = prior_numbers(now()) + i * kept;
+      const F* prior = prior_of(i);
       V<F> nats = {}, ratio = {};
       for (int64_t j = 0; j < z; j += LANES) {
         const int64_t m = std::min(LANES, z - j);
@@ -724,12 +726,12 @@ struct Step {
     each(n, [&](int64_t i) {
       const F *q = at<F>(p.q, now(), 2 * n * z) + i * 2 * z;
       const F* eps = at<F>(p.eps, p.first + t, n * z) + i * z;
-      const F* prior = prior_numbers(now()) + i * kept;
+      const F* prior = prior_of(i);
       const L* d_u = static_cast<L*>(p.d_u_d) + i * in_d;
       const F g_kl = at<F>(p.d_kl, p.first + t, n)[i];
       const F g_ratio = at<F>(p.d_log_ratio, p.first + t, n)[i];
       L* delta = at<L>(p.delta_q, some(), 2 * n * z) + i * 2 * z;
-      F* d_prior = static_cast<F*>(p.d_ahead) + i * heads + heads - 2 * z;
+      F* d_prior = p.learned ? static_cast<F*>(p.d_ahead) + (i + 1) * heads - 2 * z : nullptr;
       for (int64_t j = 0; j < z; j += LANES) {
         const int64_t m = std::min(LANES, z - j);
         V<F> mu = load(q + j, m), log_sigma = load(q + z + j, m), e = load(eps + j, m);
@@ -755,7 +757,7 @@ struct Step {
   void dream() const {
     each(n, [&](int64_t i) {
       const F *eps = at<F>(p.eps, p.first + t, n * z) + i * z;
-      const F* prior = prior_numbers(now()) + i * kept;
+      const F* prior = prior_of(i);
       L* u = at<L>(p.u_d, now(), n * in_d) + i * in_d;
       for (int64_t j = 0; j < z; j += LANES) {
         const int64_t m = std::min(LANES, z - j);

@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["compile_with", "compiler_command", "compiler_trouble"]
+__all__ = ["Told", "compile_with", "compiler_command", "compiler_trouble"]
 
 PATIENCE = 120.0  # seconds, for a machine that is busy
 SOURCE = "#include <Python.h>\n#include <cmath>\ndouble two() { return sqrt(4.0); }\n"

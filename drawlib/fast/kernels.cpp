@@ -235,6 +235,21 @@ struct Window {
     for (int64_t k = 0; k < length; k++) f[k] /= Z;
   }
 
+  // Of d, the gradient of the patch's number k, those of F_X and of the rows F_Y x are
+  // added, and that of log γ is given.
+  V<F> patch_back(V<F>* d_x, V<F>* d_rows, const V<F>* rows, int64_t k, V<F> d) const {
+    const int64_t column = k % g.patch * g.width, line = k / g.patch * g.width;
+    const V<F>*f = f_x + column, *row = rows + line;
+    V<F>*d_f = d_x + column, *d_row = d_rows + line, patch = {};
+    d *= gamma;
+    for (int64_t a = 0; a < g.width; a++) {
+      patch += f[a] * row[a];
+      d_f[a] += d * row[a];
+      d_row[a] += d * f[a];
+    }
+    return d * patch;
+  }
+
   // Of gradients of the filters, those of the five numbers.
   Raw<F> back(const V<F>* d_x, const V<F>* d_y, V<F> d_log_gamma) const {
     Raw<F> d = {};
@@ -540,17 +555,8 @@ struct Step {
           const V<F>*d_1 = r + c * N * N, *d_2 = d_1 + seen / 2;
           down_all<F>(rows, w.f_y, image, N, B, A);
           clear<F>(d_rows, N * A);
-          for (int64_t k = 0; k < N * N; k++) {
-            V<F> d = w.gamma * (second ? -d_2[k] : d_1[k] + d_2[k]);
-            const V<F>*f = w.f_x + k % N * A, *row = rows + k / N * A;
-            V<F>*d_f = d_x + k % N * A, *d_row = d_rows + k / N * A, patch = {};
-            for (int64_t a = 0; a < A; a++) {
-              patch += f[a] * row[a];
-              d_f[a] += d * row[a];
-              d_row[a] += d * f[a];
-            }
-            d_gamma += d * patch;
-          }
+          for (int64_t k = 0; k < N * N; k++)
+            d_gamma += w.patch_back(d_x, d_rows, rows, k, second ? -d_2[k] : d_1[k] + d_2[k]);
           along_all<F>(d_y, d_rows, image, N, B, A);
           if (second) {
             V<F>* d = d_mean + c * pixels;
@@ -669,15 +675,7 @@ struct Step {
         for (int64_t k = 0; k < N * N; k++) {
           L lanes[LANES] = {};
           for (int64_t l = 0; l < many; l++) lanes[l] = u[l * N * N + k];
-          V<F> d = w.gamma * load(lanes, LANES), patch = {};
-          const V<F>*f = w.f_x + k % N * M, *row = rows + k / N * M;
-          V<F>*d_f = d_x + k % N * M, *d_row = d_rows + k / N * M;
-          for (int64_t a = 0; a < M; a++) {
-            patch += f[a] * row[a];
-            d_f[a] += d * row[a];
-            d_row[a] += d * f[a];
-          }
-          d_gamma += d * patch;
+          d_gamma += w.patch_back(d_x, d_rows, rows, k, load(lanes, LANES));
         }
         along_all<F>(d_y, d_rows, image, N, M, M);
         for (int64_t i = 0; i < N; i++)

@@ -71,10 +71,15 @@ addEventListener("DOMContentLoaded", () => {
   for (const button of document.querySelectorAll("nav button"))
     button.addEventListener("click", () => go(here + Number(button.dataset.step)));
 
-  // Who scrolls is where the middle of the screen is.
-  const seen = new IntersectionObserver((entries) => {
-    for (const { isIntersecting, target } of entries)
-      if (isIntersecting) show(slides.indexOf(target));
+  // Who scrolls is where the middle of the screen is now. (What the observer found is
+  // told a little later: a key may have been pressed since.)
+  const seen = new IntersectionObserver(() => {
+    const middle = innerHeight / 2;
+    const number = slides.findIndex((slide) => {
+      const { top, bottom } = slide.getBoundingClientRect();
+      return top <= middle && middle < bottom;
+    });
+    if (number >= 0) show(number);
   }, { rootMargin: "-50% 0px -50% 0px" });
   slides.forEach((slide) => seen.observe(slide));
   const named = slides.findIndex((slide) => `#${slide.id}` === location.hash);

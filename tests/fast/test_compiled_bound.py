@@ -41,7 +41,7 @@ models = dict(
 D, F, B = torch.float64, torch.float32, torch.bfloat16
 for name, kind, n in (
     ("gated", D, 17), ("grey", D, 3), ("ladder", D, 15), ("plain", D, 2),
-    ("vae", F, 128), ("vae", B, 16), ("ladder", B, 127),
+    ("vae", F, 16), ("vae", B, 128), ("ladder", B, 127),
 ):
     torch.manual_seed(0)
     model = copy.deepcopy(models[name]).to(D if kind == D else F)
@@ -62,12 +62,15 @@ for name, kind, n in (
         close = {D: (1e-10, 1e-12), F: (1e-4, 1e-5), B: (3e-2, 3e-2)}[kind]
         for a, b in zip(*found[1:]):
             torch.testing.assert_close(b, a, rtol=close[0], atol=close[1])
-        off, far = ({key: ((p.grad - r.grad).norm() / r.grad.norm()).item()
-            for (key, p), r in zip(each.named_parameters(), exact.parameters())}
+        total = sum(r.grad.square().sum() for r in exact.parameters())
+        off, far = (
+            (sum((p.grad - r.grad).square().sum()
+                for p, r in zip(each.parameters(), exact.parameters())) / total).sqrt()
             for each in (model, quick))
-        # Rounded, each is off in its own way: no further than eager's worst, twice.
-        most = {D: 1e-10, F: 1e-4, B: 5e-3 + 2 * max(off.values())}[kind]
-        assert max(far.values()) < most, (name, kind, far, off)
+        # Rounded, a unit beside its kink may fall on the other side: then one weight's
+        # gradient is off by a third, whoever rounds, and the whole by a twentieth.
+        most = {D: 1e-10, F: 1e-4, B: 0.15}[kind]
+        assert off < most and far < most, (name, kind, far, off)
         for key, value in model.state_dict().items():  # the running statistics too
             torch.testing.assert_close(quick.state_dict()[key], value,
                 rtol=close[0], atol=close[1])

@@ -216,6 +216,29 @@ def test_a_slide_keeps_its_size_when_an_answer_is_opened_and_on_paper(lecture):
     assert float(opened.evaluate(share)) == 1
 
 
+# An observer that tells what it saw only when it is asked to: a busy machine.
+LATE = """(() => {
+  const Right = IntersectionObserver, told = window.told = [];
+  window.IntersectionObserver = class extends Right {
+    constructor(tell, how) { super((...seen) => told.push(() => tell(...seen)), how); }
+  };
+})()"""
+
+
+@pytest.mark.browser
+@pytest.mark.filterwarnings("default")
+def test_what_the_observer_tells_late_does_not_undo_a_key(lecture, browser):
+    address, visit = lecture[1], Visit(browser, lecture[0].own)
+    visit.context.add_init_script(LATE)
+    opened = visit.open(address)
+    opened.keyboard.press("ArrowRight")
+    opened.wait_for_function("() => told.length > 0")
+    opened.keyboard.press(" ")
+    opened.evaluate("() => told.splice(0).forEach(tell => tell())")
+    assert opened.locator("#place").inner_text().startswith("3 of ")
+    visit.context.close()
+
+
 @pytest.mark.browser
 @pytest.mark.filterwarnings("default")
 def test_a_lecture_runs_offline_by_keyboard_and_axe_has_nothing_against_it(lecture):

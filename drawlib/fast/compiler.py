@@ -17,7 +17,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Told", "compile_with", "compiler_command", "compiler_trouble"]
+__all__ = [
+    "Told",
+    "compile_with",
+    "compiler_command",
+    "compiler_trouble",
+    "reason_of",
+]
 
 PATIENCE = 120.0  # seconds, for a machine that is busy
 SOURCE = "#include <Python.h>\n#include <cmath>\ndouble two() { return sqrt(4.0); }\n"
@@ -51,7 +57,20 @@ def compiler_trouble() -> str:
         return "no C++ compiler (g++, clang++) was found"
     if sys.platform == "win32":  # cl has other options, and needs its own prompt
         return ""
-    return trouble_of(command, os.environ.get("PATH", ""))
+    try:
+        return trouble_of(command, os.environ.get("PATH", ""))
+    except OSError as error:  # no folder for temporary files, or a full one
+        return f"nothing can be compiled here ({reason_of(error)})"
+
+
+def reason_of(error: Exception) -> str:
+    """An error in the system's words, where it has some.
+
+    Example:
+        >>> reason_of(OSError(28, "No space left on device"))
+        'no space left on device'
+    """
+    return (getattr(error, "strerror", None) or str(error)).lower()
 
 
 class Told(NamedTuple):
@@ -90,13 +109,13 @@ def compile_with(command: str, arguments: list[str], text: str) -> Told:
                 stdout=output,
                 stderr=said,
                 timeout=PATIENCE,
+                env={**os.environ, "LC_ALL": "C"},  # its reason is looked for below
             )
         except subprocess.TimeoutExpired:
             waited = f"{told} did not answer within {PATIENCE:.0f} seconds"
             return Told("", waited)
         except OSError as error:
-            why = (error.strerror or "").lower()
-            return Told("", f"{told} cannot be run ({why})")
+            return Told("", f"{told} cannot be run ({reason_of(error)})")
         output.seek(0)
         printed = output.read(1_000_000).decode(errors="replace")
         target = arguments[-1] if "-o" in arguments else os.devnull

@@ -2,7 +2,7 @@
 
 They are plain C++ without headers of PyTorch or Python, so any GCC or Clang compiles
 them, in seconds. What is compiled is kept under a name made of the source, the
-compiler, and what the processor has.
+compiler, and what the processor has, with its sha256 beside it.
 """
 
 from __future__ import annotations
@@ -11,16 +11,19 @@ import ctypes
 import hashlib
 import os
 import platform
+import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from drawlib.fast.compiler import compile_with, compiler_command
+from drawlib.fast.compiler import PATIENCE, compile_with, compiler_command, reason_of
 from drawlib.machine.cache import cache_dir
+from drawlib.machine.files import write_atomically
 
 __all__ = ["PRECISIONS", "Loop", "kernel_trouble", "kernels"]
 
@@ -46,6 +49,16 @@ PRECISIONS = {
     (torch.float32, torch.bfloat16): "b",
     (torch.float64, torch.float64): "d",
 }
+
+
+# Loads a library and looks its kernels up.
+TRIAL = """import ctypes, sys
+try:
+    found = ctypes.CDLL(sys.argv[1])
+    [getattr(found, name) for name in sys.argv[2:]]
+except (OSError, AttributeError) as error:
+    sys.exit(str(error))
+"""
 
 
 class Loop(ctypes.Structure):
@@ -90,42 +103,86 @@ def library(command: str, path: str) -> ctypes.CDLL | str:
     """The compiled kernels, or what went wrong."""
     if not command:
         return "no C++ compiler (g++, clang++) was found"
-    macros = compile_with(command, [*options(), "-dM", "-E", "-x", "c++", "-"], "")
-    if macros.trouble:
-        return macros.trouble
-    parts = [source(), *options(), macros.output]
-    name = (
-        "drawlib-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32] + ".so"
-    )
     try:
-        folder = cache_dir() / "kernels"
-        folder.mkdir(parents=True, exist_ok=True)
-        if (folder / name).exists():
-            return ctypes.CDLL(str(folder / name))
-        scratch = tempfile.TemporaryDirectory(dir=folder)
-    except OSError:  # a folder that takes no files, or runs none: for this process only
-        scratch, folder = tempfile.TemporaryDirectory(prefix="drawlib-"), None
-    with scratch as aside:
-        made = Path(aside, name)
+        macros = compile_with(command, [*options(), "-dM", "-E", "-x", "c++", "-"], "")
+        if macros.trouble:
+            return macros.trouble
+        parts = [source(), *options(), macros.output]
+        digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+        kept = cache_dir() / "kernels" / f"drawlib-{digest[:32]}.so"
+        return of_earlier(kept) or made_now(command, kept)
+    except OSError as error:  # no folder for temporary files, or a full one
+        return f"nothing can be compiled here ({reason_of(error)})"
+
+
+def of_earlier(kept: Path) -> ctypes.CDLL | None:
+    """The library that an earlier process kept, where every byte is as it was.
+
+    What a power cut or a full disk left of one would end the process that loads it.
+    """
+    try:
+        found = hashlib.sha256(kept.read_bytes()).hexdigest()
+        if kept.with_suffix(".sha256").read_bytes() == found.encode():
+            return ctypes.CDLL(str(kept))
+    except OSError:
+        pass
+    return None
+
+
+def made_now(command: str, kept: Path) -> ctypes.CDLL | str:
+    """The library, compiled; kept for other processes where the cache takes files."""
+    with tempfile.TemporaryDirectory(prefix="drawlib-") as aside:
+        made = Path(aside, kept.name)
         asked = [*options(), "-shared", "-fPIC", "-x", "c++", "-", "-o", str(made)]
         if trouble := compile_with(command, asked, source()).trouble:
             return trouble
         try:
-            if folder is not None:
-                made = made.replace(folder / name)
-            return ctypes.CDLL(str(made))
-        except OSError as error:
-            return f"what the C++ compiler made cannot be loaded ({error})"
+            content = made.read_bytes()
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(kept, content)
+            if not load_trouble(kept):
+                sum_of = hashlib.sha256(content).hexdigest().encode()
+                write_atomically(kept.with_suffix(".sha256"), sum_of)
+                return ctypes.CDLL(str(kept))
+        except OSError:  # a folder that takes no files, or runs none
+            pass
+        if trouble := load_trouble(made):
+            return f"what {command!r} made cannot be loaded ({trouble})"
+        return ctypes.CDLL(str(made))
+
+
+def load_trouble(made: Path) -> str:
+    """Why a library or one of its kernels cannot be loaded; empty where it can.
+
+    Another process tries it: half a library takes down who loads it.
+    """
+    asked = [sys.executable, "-I", "-S", "-c", TRIAL, str(made), *names()]
+    try:
+        done = subprocess.run(asked, capture_output=True, timeout=PATIENCE)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return reason_of(error)
+    if not done.returncode:
+        return ""
+    said = done.stderr.decode(errors="replace").strip().splitlines()
+    return (
+        said[-1][:200] if said else f"it ended a process, exit status {done.returncode}"
+    )
+
+
+def names(endings: Iterable[str] = tuple(PRECISIONS.values())) -> list[str]:
+    """What the kernels are called in the library."""
+    each = (*FORWARD, *(f"{name}_back" for name in BACKWARD))
+    return [f"{name}_{ending}" for ending in endings for name in each]
 
 
 class Kernels:
     """The kernels of one pair of precisions, each a function of ``Loop`` and step t."""
 
     def __init__(self, found: ctypes.CDLL, ending: str) -> None:
-        for name in (*FORWARD, *(f"{name}_back" for name in BACKWARD)):
-            kernel = getattr(found, f"{name}_{ending}")
+        for name in names([ending]):
+            kernel = getattr(found, name)
             kernel.argtypes, kernel.restype = [ctypes.c_void_p, ctypes.c_int64], None
-            setattr(self, name, kernel)
+            setattr(self, name.removesuffix(f"_{ending}"), kernel)
 
 
 def kernels(state: torch.dtype, low: torch.dtype) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import shutil
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -26,6 +28,13 @@ BROKEN = {
     "it says nothing": "exit 0",  # and nothing is there
     "did not answer within 1 seconds": "sleep 20",
     "Killed by itself": "echo 'Killed by itself'; kill -9 $$",
+    "error: in C": "echo In Datei x: >&2; echo error: in $LC_ALL >&2; exit 1",
+}
+# Compilers that answer, and make another library than the one that was asked for.
+OTHER = {
+    "look_f": "int x;",
+    "error: no library": "",
+    "it ended a process": "__attribute__((constructor)) void f() { __builtin_trap(); }",
 }
 
 
@@ -53,6 +62,7 @@ def test_a_compiler_that_fails_is_told_with_its_reason(
     told, how, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(compiler, "PATIENCE", 1.0)
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
     broken = program(tmp_path, BROKEN[told])
     if how == "CXX":
         monkeypatch.setenv("CXX", str(broken))
@@ -65,6 +75,34 @@ def test_a_compiler_that_fails_is_told_with_its_reason(
     (one,) = [str(w.message) for w in seen]
     assert told in one and "runs eagerly" in one and "\n" not in one
     assert told in kernels.kernel_trouble() and "\n" not in kernels.kernel_trouble()
+
+
+@pytest.mark.parametrize("told", OTHER)
+def test_a_library_that_is_not_the_kernels_is_told_and_not_kept(
+    told, tmp_path, monkeypatch
+):
+    """It was kept, and ended every process after: in a traceback, or by a signal."""
+    real = shutil.which(compiler.compiler_command())
+    made = f"echo '{OTHER[told]}' | '{real}' -shared -fPIC -x c++ - -o \"$o\""
+    made = made if OTHER[told] else 'echo error: no library > "$o"'
+    script = f"""case "$*" in *-dM*) exec '{real}' "$@";; esac
+for o; do :; done
+{made}"""
+    monkeypatch.setenv("CXX", str(program(tmp_path, script)))
+    monkeypatch.setenv("DRAWLIB_CACHE", str(tmp_path / "cache"))
+    trouble = kernels.kernel_trouble()
+    assert "cannot be loaded" in trouble and "\n" not in trouble
+    assert told in trouble or not OTHER[told]
+    assert not list((tmp_path / "cache").rglob("*.sha256"))
+
+
+def test_without_a_folder_for_temporary_files_nothing_is_compiled(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    monkeypatch.setenv("DRAWLIB_CACHE", str(tmp_path / "cache"))
+    told = "nothing can be compiled here (no such file or directory)"
+    assert kernels.kernel_trouble() == compiler.compiler_trouble() == told
 
 
 @pytest.mark.parametrize(

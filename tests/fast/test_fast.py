@@ -20,7 +20,7 @@ from drawlib.evaluation import estimate
 from drawlib.fast import loop as fast
 from drawlib.fast import native
 from drawlib.fast import step as faststep
-from drawlib.fast.kernels import kernel_trouble, library
+from drawlib.fast.kernels import kernel_trouble, library, of_earlier
 from drawlib.fast.loop import accelerate
 from drawlib.fast.parts import Deferred
 from drawlib.mistakes.planting import planted
@@ -432,7 +432,13 @@ def test_the_kernels_are_compiled_once_and_kept(tmp_path, monkeypatch):
         library.cache_clear()  # as in another process
         assert kernel_trouble() == ""
     assert calls == ["macros", "made", "macros"]
-    assert [p.suffix for p in (tmp_path / "kernels").iterdir()] == [".so"]
+    found = sorted((tmp_path / "kernels").iterdir(), key=lambda path: path.suffix)
+    assert [path.suffix for path in found] == [".sha256", ".so"]
+    # What a power cut left half could be loaded, and ended its process later.
+    whole = found[1].read_bytes()
+    assert of_earlier(found[1]) is not None
+    found[1].write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert of_earlier(found[1]) is None
     (tmp_path / "file").touch()
     monkeypatch.setenv("DRAWLIB_CACHE", str(tmp_path / "file"))
     library.cache_clear()

@@ -461,15 +461,17 @@ function drag(canvas, { begin, move }) {
   let held = null;
   const drop = (event) => { if (event.pointerId === held) held = null; };
   canvas.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0 || (held !== null && held !== event.pointerId)) return;
+    // With the control key a Mac's mouse asks for the menu.
+    if (event.button !== 0 || event.ctrlKey || (held !== null && held !== event.pointerId)) return;
     canvas.setPointerCapture(event.pointerId);
     held = event.pointerId;
     begin(event);
   });
   canvas.addEventListener("pointermove", (event) => {
     if (event.pointerId !== held) return;
-    // With a second button down, the first one goes up without a word.
-    if (event.buttons & 1) move(event);
+    // With a second button down, the first one goes up without a word; of a picture that
+    // was hidden below the pointer there is no place.
+    if (event.buttons & 1 && canvas.clientWidth) move(event);
     else drop(event);
   });
   for (const name of ["pointerup", "pointercancel", "lostpointercapture"])
@@ -553,8 +555,10 @@ class Pad {
     const rubs = event.key === "Backspace" || event.key === "Delete";
     const step = steps[event.key];
     if (!step && !rubs && event.key !== " ") return;
+    if (event.altKey || event.ctrlKey || event.metaKey) return; // the browser's, as for going back
     event.preventDefault();
     if (this.held()) return; // of pointer and keys one draws at a time
+    if (event.key === " " && event.repeat) return; // a key that is kept down is pressed once
     if (step) {
       this.cursor = this.cursor.map((v, i) => Math.min(this.size[i] - 1, Math.max(0, v + step[i])));
     } else this.penDown = !rubs && !this.penDown;

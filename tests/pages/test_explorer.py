@@ -566,6 +566,13 @@ def test_only_the_first_button_draws_and_only_where_it_was_pressed_on_the_pad(wi
         hand.mouse.down(button=button)
         hand.mouse.move(*hand.at(0.8, 0.8), steps=3)
         hand.mouse.up(button=button)
+    # With the control key a Mac's first button is the right one.
+    wide.page.keyboard.down("Control")
+    hand.mouse.move(*hand.at(0.2, 0.2))
+    hand.mouse.down()
+    hand.mouse.move(*hand.at(0.8, 0.8), steps=3)
+    hand.mouse.up()
+    wide.page.keyboard.up("Control")
     assert hand.ink().sum() == 0
     # Pressed elsewhere and dragged across the pad.
     hand.mouse.move(*hand.at(0.5, -0.1))
@@ -679,6 +686,39 @@ def test_of_keys_and_pointer_one_draws_at_a_time(wide):
     hand.mouse.up()
     assert (hand.ink() - drawn)[9:].sum() == 0
     assert (hand.ink() >= drawn).all() and hand.ink().sum() > drawn.sum()
+
+
+@in_a_browser
+def test_keys_kept_down_and_keys_of_the_browser_change_nothing(wide):
+    hand = Hand(wide)
+    hand.pad.focus()
+    before = hand.pad.get_attribute("aria-label")
+    assert "pen up" in before
+    for key in ("Alt+ArrowLeft", "Control+ArrowUp", "Meta+ArrowDown", "Control+Delete"):
+        wide.page.keyboard.press(key)
+        assert hand.pad.get_attribute("aria-label") == before, key
+    for _ in range(2):  # the second one repeats the first
+        wide.page.keyboard.down(" ")
+    wide.page.keyboard.up(" ")
+    assert "pen down" in hand.pad.get_attribute("aria-label")
+    hand.pad.press(" ")
+
+
+@in_a_browser
+def test_a_pad_that_is_hidden_below_the_pointer_draws_nothing(wide):
+    """Its place was 0 pixels wide, and a line to infinity an error of the page's."""
+    hand = Hand(wide)
+    source = wide.host("filterbank").get_by_label("image", exact=True)
+    hand.mouse.move(*hand.at(0.2, 0.2))
+    hand.mouse.down()
+    source.select_option("0")
+    for place in ((300, 300), (-5, 10), (700, 20)):
+        hand.mouse.move(*place)
+    source.select_option("own")
+    hand.mouse.move(*hand.at(0.8, 0.8))
+    hand.mouse.up()
+    assert only(hand.ink(), slice(3, 8), slice(3, 8))
+    assert wide.troubles == []
 
 
 @in_a_browser

@@ -180,7 +180,7 @@ _RECIPES = {
             "99003ca70308aa60d47f73fa627a1ac722db2a4d4154ae49ce6bd35ec15d8c4a",
             formats.wheel,
         ),
-        subfolders=("mnist", "MNIST/raw", ""),
+        subfolders=("mnist", "MNIST/raw", "MNIST", "raw", ""),
     ),
     "mnist-fixed": _Recipe(
         (
@@ -378,22 +378,50 @@ def _refuse(message: str, what: str = "the file is") -> NoReturn:
 
 def _read(recipe: _Recipe, form: _Form, files: Mapping[str, Path], origin: str) -> Raw:
     """Check the files, decode them, check what came out."""
-    faults = [_fault(path, form.files[name]) for name, path in files.items()]
-    fault = next(filter(None, faults), "")
-    if fault and (form.pickled or not recipe.content):
-        _refuse(fault)
+    known = {n: c for f in recipe.forms for n, c in f.files.items()}
+    faults = [
+        fault
+        for name, path in files.items()
+        if (fault := _fault(path, form.files[name]))
+        and not _holds(path, known.get(name.removesuffix(".gz"), ""))
+    ]
+    if faults and (form.pickled or not recipe.content):
+        _refuse(faults[0])
     try:
         arrays = form.decode(files)
         sums = {name: _file_hash(path, "sha256") for name, path in files.items()}
         # Packed by somebody else, genuine MNIST is genuine MNIST.
-        if fault and content_sha256(arrays) != recipe.content:
-            raise ValueError("its content is not the genuine one")
+        if faults and content_sha256(arrays) != recipe.content:
+            other = _other_shapes(recipe, arrays)
+            raise ValueError(other or "its content is not the genuine one")
     except Exception as error:  # whatever a broken file makes a reader raise
-        if fault:
-            _refuse(fault)
+        if faults:
+            why = f" ({_line(error)})" if faults[0].endswith("found") else ""
+            _refuse(faults[0] + why)
         raise _Unavailable(f"{', '.join(files)}: {_line(error)}") from None
     unverified = tuple(k for k, v in form.files.items() if not v)
     return _checked(recipe, arrays, sums, origin, unverified)
+
+
+def _holds(path: Path, checksum: str) -> bool:
+    """Whether a file holds the bytes of this checksum, packed by whomever."""
+    try:
+        kind, _, expected = checksum.partition(":")
+        content = formats.unpacked(path) if expected else b""
+        return bool(expected) and hashlib.new(kind, content).hexdigest() == expected
+    except (OSError, EOFError, zlib.error):
+        return False
+
+
+def _other_shapes(recipe: _Recipe, arrays: Arrays) -> str:
+    """Which arrays have other shapes than the data set's; empty where none has."""
+    found = {k: v.shape for k, v in arrays.items()}
+    return ", ".join(
+        f"{k} {recipe.shapes.get(k, 'nothing')} expected, "
+        f"{found.get(k, 'nothing')} found"
+        for k in {**recipe.shapes, **found}
+        if recipe.shapes.get(k) != found.get(k)
+    )
 
 
 def _checked(
@@ -403,11 +431,8 @@ def _checked(
     origin: str,
     unverified: tuple[str, ...] = (),
 ) -> Raw:
-    shapes = {k: v.shape for k, v in arrays.items()}
-    if shapes != dict(recipe.shapes):
-        raise _Unavailable(
-            f"{', '.join(sums)}: {recipe.shapes} expected, {shapes} found"
-        )
+    if other := _other_shapes(recipe, arrays):
+        raise _Unavailable(f"{', '.join(sums)}: {other}")
     content = content_sha256(arrays)
     if recipe.content:
         unverified = ()
@@ -423,23 +448,62 @@ def _checked(
 def _from_folder(recipe: _Recipe, folder: Path) -> Raw:
     if not folder.is_dir():
         raise _Unavailable("no such folder")
-    failures, halves = [], []
-    for form in recipe.forms:
-        for sub in recipe.subfolders:
-            files = {name: folder / sub / name for name in form.files}
-            there = [name for name, path in files.items() if path.is_file()]
-            missing = [name for name in files if name not in there]
-            if not missing:
-                try:
-                    return _read(recipe, form, files, "folder")
-                except _Unavailable as error:
-                    failures.append(str(error))
-            elif there:
-                where = f"in {sub}, " if sub else ""
-                found = f"{', '.join(there)} {'is' if len(there) == 1 else 'are'} there"
-                halves.append(f"{where}{found}, {', '.join(missing)} missing")
-    reasons = "; ".join([*failures, *halves])
-    raise _Unavailable(reasons or "none of its files are there")
+    failures: dict[tuple[Path, ...], str] = {}
+    halves: dict[tuple[str, ...], str] = {}
+    for find in (Path.joinpath, _like):
+        for form in recipe.forms:
+            for sub in recipe.subfolders:
+                files = {name: find(folder / sub, name) for name in form.files}
+                there = [path.name for path in files.values() if path.is_file()]
+                if len(there) == len(files):
+                    if (known := tuple(files.values())) in failures:
+                        continue
+                    try:
+                        return _read(recipe, form, files, "folder")
+                    except _Unavailable as error:
+                        failures[known] = str(error)
+                elif any(map(os.path.lexists, files.values())):
+                    halves.setdefault((sub, *there), _half(sub, files, there))
+    reasons = "; ".join([*failures.values(), *halves.values()])
+    raise _Unavailable(reasons or f"none of its files are there, {_inside(folder)}")
+
+
+def _like(folder: Path, name: str) -> Path:
+    """The file that has a name but for what copies, browsers and unpackers change.
+
+    >>> _like(Path("nowhere"), "a-b.gz").name
+    'a-b.gz'
+    """
+
+    def bare(name: str) -> str:
+        return re.sub(r"\(\d+\)|[\s._-]", "", name.lower().removesuffix(".gz"))
+
+    names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    same = (n for n in names if bare(n) == bare(name) and not n.startswith("."))
+    return folder / next(same, name)
+
+
+def _half(sub: str, files: Mapping[str, Path], there: list[str]) -> str:
+    """What is there of a set of files, and what is not."""
+    missing = [name for name, path in files.items() if not os.path.lexists(path)]
+    told = []
+    if there:
+        told.append(f"{', '.join(there)} {'is' if len(there) == 1 else 'are'} there")
+    if missing:
+        told.append(f"{', '.join(missing)} missing")
+    for path in files.values():
+        if path.is_dir():
+            told.append(f"{path.name} is a folder")
+        elif path.is_symlink() and not path.exists():
+            told.append(f"{path.name} is a link to nothing")
+    return (f"in {sub}, " if sub else "") + ", ".join(told)
+
+
+def _inside(folder: Path) -> str:
+    """What a folder holds, by its first names."""
+    names = sorted(os.listdir(folder))
+    more = ", …" * (len(names) > 3)
+    return "but " + ", ".join(names[:3]) + more if names else "the folder is empty"
 
 
 def _from_cache(recipe: _Recipe, path: Path) -> Raw:

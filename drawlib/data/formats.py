@@ -22,17 +22,22 @@ import numpy as np
 Arrays = dict[str, np.ndarray]
 
 
+def unpacked(path: Path) -> bytes:
+    """A file's bytes, out of gzip where they are in it, whatever its name says."""
+    data = path.read_bytes()
+    return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+
+
 def idx(path: Path) -> np.ndarray:
     """An idx file of unsigned bytes (LeCun's format), gzipped or not."""
-    data = path.read_bytes()
-    if data.startswith(b"\x1f\x8b"):  # whatever its name says
-        data = gzip.decompress(data)
+    data = unpacked(path)
     if len(data) < 8 or data[:3] != b"\0\0\x08":
         raise ValueError(f"{path.name} is no idx file of bytes")
     shape = np.frombuffer(data, ">u4", data[3], 4).tolist()
     values = np.frombuffer(data, np.uint8, offset=4 + 4 * data[3])
     if values.size != np.prod(shape, dtype=int):
-        raise ValueError(f"{path.name} is truncated")
+        told = "truncated" if values.size < np.prod(shape, dtype=int) else "too long"
+        raise ValueError(f"{path.name} is {told}")
     return values.reshape(shape).copy()
 
 
@@ -102,7 +107,7 @@ def amat(files: Mapping[str, Path]) -> Arrays:
     """Text of 0s and 1s, 784 per line, packed eight to a byte."""
     out = {}
     for name, path in files.items():
-        text = np.frombuffer(path.read_bytes(), np.uint8)
+        text = np.frombuffer(unpacked(path), np.uint8)
         digits = text[text > ord(" ")] - ord("0")
         if digits.size == 0 or digits.max() > 1:
             raise ValueError(f"{name} holds something other than 0 and 1")
@@ -182,12 +187,13 @@ def surnames(files: Mapping[str, Path]) -> Arrays:
     to 25, and 26 from the end of the name on.
     """
     (path,) = files.values()
-    text = path.read_bytes()
-    if path.name.endswith(".gz"):
+    if path.name.endswith(".tar.gz"):
         with tarfile.open(path) as tar:
             member = tar.extractfile("names-0.3.0/names/dist.all.last")
             assert member is not None
             text = member.read()
+    else:
+        text = unpacked(path)
     letters = [np.frombuffer(line.split()[0], np.uint8) for line in text.splitlines()]
     codes = np.full((len(letters), 13), 26, np.uint8)
     for row, name in zip(codes, letters, strict=True):

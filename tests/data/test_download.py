@@ -240,6 +240,70 @@ def test_genuine_content_in_another_container_is_genuine(tiny, tmp_path, how):
     assert raw.files == sums
 
 
+ODD_NAMES = {
+    "dots": lambda k, name: name.replace("-idx", ".idx").removesuffix(".gz"),
+    "capitals": lambda k, name: name.upper(),
+    "a second copy": lambda k, name: name.replace(".gz", " (1).gz"),
+    "half of them unpacked": lambda k, name: name[: -3 * (k % 2) or None],
+}
+
+
+@pytest.mark.parametrize("how", ODD_NAMES)
+def test_files_are_found_under_the_names_that_people_have(tiny, tmp_path, how):
+    files = {
+        ODD_NAMES[how](k, name): content if k % 2 else gzip.decompress(content)
+        for k, (name, content) in enumerate(_tiny_files().items())
+    }
+    assert files.keys() != _tiny_files().keys()
+    files["._train-images-idx3-ubyte.gz"] = b"what another system adds"
+    folder = _write(tmp_path / "MNIST" / "raw", files)
+    for root in (folder, folder.parent, folder.parent.parent):
+        assert _same(obtain("mnist", root=root, download=False))
+
+
+NO_IDX = b"\0\0\x0d" + _idx_bytes(_tiny_arrays()["test_images"])[3:]
+WRONG = {
+    "is a Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid",
+    "found .broken or truncated": gzip.compress(b"x" * 999)[:-9],
+    "is truncated": gzip.compress(_idx_bytes(_tiny_arrays()["test_images"])[:-1]),
+    "is too long": gzip.compress(_idx_bytes(_tiny_arrays()["test_images"]) + b"x"),
+    "is no idx file of bytes": gzip.compress(NO_IDX),
+    "its content is not the genuine one": gzip.compress(
+        _idx_bytes(_tiny_arrays()["train_images"])
+    ),
+    "test_images .12, 28, 28. expected, .3, 28, 28. found": gzip.compress(
+        _idx_bytes(_tiny_arrays()["test_images"][:3])
+    ),
+}
+
+
+@pytest.mark.parametrize("told", WRONG)
+def test_of_files_packed_anew_the_one_at_fault_is_named(tiny, tmp_path, told):
+    """The first of them was, though it was genuine, and two hashes were all."""
+    name = "t10k-images-idx3-ubyte.gz"
+    files = {k: gzip.compress(gzip.decompress(v), 1) for k, v in _tiny_files().items()}
+    folder = _write(tmp_path / "mine", {**files, name: WRONG[told]})
+    with (
+        pytest.warns(UserWarning, match=told) as warned,
+        pytest.raises(DataError) as caught,
+    ):
+        obtain("mnist", root=folder, download=False)
+    (reason,) = [line for line in str(caught.value).splitlines() if " 1. " in line]
+    assert re.search(f"{name}.*{told}", reason) and "train" not in reason
+    assert len(warned) == 1
+
+
+def test_what_is_in_a_folder_is_told(tiny, tmp_path):
+    folder = _write(tmp_path / "mine", {"mnist.npz": b"", "b": b""})
+    with pytest.raises(DataError, match="none of its files are there, but b, mnist.n"):
+        obtain("mnist", root=folder, download=False)
+    (folder / "train-images-idx3-ubyte.gz").symlink_to(tmp_path / "gone")
+    (folder / "t10k-images-idx3-ubyte.gz").mkdir()
+    told = "train-images.*gz is a link to nothing, t10k-images.*gz is a folder"
+    with pytest.raises(DataError, match=told):
+        obtain("mnist", root=folder, download=False)
+
+
 def test_a_pickle_in_another_container_is_never_opened(tmp_path, monkeypatch):
     opened = []
     (form,) = (f for f in download._RECIPES["cifar10-10k"].forms if f.official)

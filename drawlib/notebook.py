@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from drawlib.config import whole_number
+from drawlib.evaluation import check_seed
 from drawlib.machine.device import pick_device
 
 __all__ = ["Below", "Files", "Folded", "Shown", "check_parameters", "in_mode"]
@@ -56,8 +58,10 @@ def check_parameters(namespace: dict[str, Any], **types: type) -> None:
             )
     if namespace["mode"] not in MODES:
         raise ValueError(f"mode is {namespace['mode']!r}; allowed: {', '.join(MODES)}")
-    if namespace["seed"] < 0:
-        raise ValueError(f"seed is {namespace['seed']}; allowed: 0 or more")
+    check_seed(namespace["seed"])
+    for name, kind in types.items():  # sizes and epochs
+        if kind is int:
+            whole_number(name, namespace[name])
     pick_device(namespace["device"])
 
 

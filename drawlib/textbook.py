@@ -223,7 +223,9 @@ def draw(model, x, file):
     old, new = torch.cat([x[None], redrawn]), torch.cat([blank[None], new])
     tiles = torch.cat([old, new], dim=1).transpose(0, 1).flatten(0, 1)
     tiles = tiles.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
-    save_image(tiles, file, nrow=model.T + 1, pad_value=0.5)
+    aside = f"{file}.partial"  # a picture is there whole or not at all
+    save_image(tiles, aside, format="png", nrow=model.T + 1, pad_value=0.5)
+    os.replace(aside, file)
 
 
 def main():

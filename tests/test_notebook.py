@@ -24,7 +24,9 @@ def test_good_parameters_pass(mode):
     [
         ({"mode": "Read"}, ValueError, "mode is 'Read'; allowed: read, smoke, full"),
         ({"mode": 3}, TypeError, r"mode is 3 \(int\); allowed: str"),
-        ({"seed": -1}, ValueError, "seed is -1; allowed: 0 or more"),
+        ({"seed": -1}, ValueError, r"seed is -1; allowed: 0 to 2\*\*32 - 1"),
+        ({"seed": 2**40}, ValueError, r"seed is 1099511627776; .* 0 to 2\*\*32 - 1"),
+        ({"epochs": -3}, ValueError, "epochs is -3; allowed: 0 or more"),
         ({"seed": "0"}, TypeError, r"seed is '0' \(str\); allowed: int"),
         ({"seed": True}, TypeError, r"seed is True \(bool\); allowed: int"),
         ({"seed": 1.0}, TypeError, "allowed: int"),
@@ -36,7 +38,8 @@ def test_good_parameters_pass(mode):
 )
 def test_bad_parameters_get_one_line(changes, kind, told):
     with pytest.raises(kind, match=told) as caught:
-        check_parameters({**GOOD, "lr": 0.1, **changes}, lr=float)
+        given = {**GOOD, "lr": 0.1, "epochs": 0, **changes}
+        check_parameters(given, lr=float, epochs=int)
     assert "\n" not in str(caught.value)
 
 

@@ -162,6 +162,18 @@ def test_images_else_come_from_torchvision(tmp_path, monkeypatch):
     torch.testing.assert_close(textbook.mnist().flatten(), pixels / 255)
 
 
+def test_a_disk_that_is_full_leaves_the_picture_of_before(tmp_path, monkeypatch):
+    def full(tiles, file, **options):
+        Path(file).write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    (picture := tmp_path / "draw.png").write_bytes(b"before")
+    monkeypatch.setattr(textbook, "save_image", full)
+    with pytest.raises(OSError, match="No space left"):
+        textbook.draw(textbook.DRAW(T=2), torch.zeros(1, 1, 28, 28), str(picture))
+    assert picture.read_bytes() == b"before"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [["-m", "drawlib.textbook"], [str(FILE)]])
 def test_from_data_to_picture(command, digits, tmp_path):

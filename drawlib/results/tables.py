@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from drawlib.machine.files import write_atomically
 from drawlib.results import zoo
 from drawlib.results.intervals import Difference
 from drawlib.results.plan import plan
@@ -379,6 +380,6 @@ def write_tables(folder: Path, found: Sequence[Record] | None = None) -> list[Pa
             "html": computed.to_html(),
         }.items():
             path = folder / f"table-{name}.{ending}"
-            path.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+            write_atomically(path, (text.rstrip("\n") + "\n").encode())
             paths.append(path)
     return paths

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import math
@@ -371,6 +372,19 @@ def test_all_tables_are_written_from_what_ships(tmp_path):
     paths = write_tables(tmp_path)
     assert len(paths) == 3 * len(table_names())
     assert all(path.read_text(encoding="utf-8").strip() for path in paths)
+
+
+def test_a_disk_that_is_full_leaves_the_table_of_before(tmp_path, monkeypatch):
+    (first := tmp_path / "table-A.csv").write_text("before")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left.*table-A.csv"):
+        write_tables(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [first.name]
+    assert first.read_text() == "before"
 
 
 def test_an_unknown_table_gets_one_line():

@@ -437,6 +437,11 @@ def load_any(name: str, device: str) -> tuple[Any, str]:
     return model.to(pick_device(device)).eval(), protocol
 
 
+def name_of(model: str) -> str:
+    """What a picture or a page calls a model: the last part of its name or folder."""
+    return Path(os.path.abspath(model)).name  # of . and .. too
+
+
 def data_of(name: str, protocol: str, given: str | None, labels: bool = False) -> Data:
     """What a model is shown: the data that were given, or those of its training."""
     if Path(name).is_dir() and not labels and given is None:
@@ -553,7 +558,7 @@ def animate_command(arguments: Sequence[str]) -> None:
         args.out,
         some(args.images, data),
         seed=args.seed,
-        name=Path(args.model).name,
+        name=name_of(args.model),
         frames=args.frames,
         scale=args.scale,
         fps=args.fps,
@@ -599,20 +604,20 @@ def page_command(arguments: Sequence[str]) -> None:
     check_target(args.out, *ENDINGS)
     model, protocol = load_any(args.model, "cpu")
     data = data_of(args.model, protocol, args.data)
-    name = args.title or Path(args.model).name
+    name = args.title or name_of(args.model)
     images = some(args.images, data)
     write_page(model, data, args.out, name=name, images=images, seed=args.seed)
     print(f"{args.out}, {args.out.stat().st_size / 1e6:.2f} MB; open it in a browser")
 
 
 def export_web_command(arguments: Sequence[str]) -> None:
-    from drawlib.pages.web import describe, export_model, export_web
+    from drawlib.pages.web import ENDING, describe, export_model, export_web
 
     args = parse(ExportWeb, arguments, "export-web")
-    check_target(args.out)
+    check_target(args.out, ENDING)
     if Path(args.model).is_dir():
         model, protocol = load_any(args.model, "cpu")
-        data, name = data_of(args.model, protocol, args.data), Path(args.model).name
+        data, name = data_of(args.model, protocol, args.data), name_of(args.model)
         written = export_model(model, data, args.out, name=name, images=args.images)
     else:
         written = export_web(

@@ -41,6 +41,7 @@ CHANNELS, LONGEST = (1, 3), 64  # of the images that a page draws on
 SMALL = 4096  # up to so many numbers a tensor stays float32
 # What a page needs before it can run an exported model.
 SCRIPTS = ("explorer_maths.js", "web_arithmetic.js", "web_models.js")
+ENDING = ".js"
 BEGIN = "(window.drawlibModels ??= {})["
 
 
@@ -132,7 +133,10 @@ def encode(
     """
     values = contents(model, name, format, measured)
     text = json.dumps(values, separators=(",", ":"), allow_nan=False)
-    return f"// {describe(values)}\n{BEGIN}{json.dumps(name)}] = {text};\n"
+    told = " ".join(
+        describe(values).split()
+    )  # a comment of one line, whatever the name
+    return f"// {told}\n{BEGIN}{json.dumps(name)}] = {text};\n"
 
 
 def contents(
@@ -317,7 +321,7 @@ def export_web(
         Traceback (most recent call last):
         ValueError: mnist-dynamic/vae-source-0 is of kind 'vae'; allowed: draw, glas
     """
-    check_target(out := path_of("out", out))
+    check_target(out := path_of("out", out), ENDING)
     kind = next((r["kind"] for r in records() if r.name == name), None)
     if kind is not None:  # a classifier, say, cannot be loaded
         check_kind(kind, name)
@@ -352,7 +356,7 @@ def export_model(
         >>> made.measured["images"]
         3
     """
-    check_target(out := path_of("out", out))
+    check_target(out := path_of("out", out), ENDING)
     fitting, refused = forms_that_fit(model, name)
     images = some_of(data.test, images)
     shipped = neg_elbos(as_in_page(model, None), data, images, seed)

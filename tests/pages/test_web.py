@@ -291,7 +291,9 @@ def test_a_folder_that_is_not_there_is_told_before_anything_is_measured(
     )
 
 
-def test_a_run_of_ones_own_is_exported_with_its_own_images(tmp_path, capsys):
+def test_a_run_of_ones_own_is_exported_with_its_own_images(
+    tmp_path, monkeypatch, capsys
+):
     """As `page` does: the run knows its data, and a small test split is taken whole."""
     numbers = np.random.default_rng(0).integers(0, 256, (40, 12, 9), dtype=np.uint8)
     np.save(tmp_path / "mine.npy", numbers)
@@ -306,6 +308,25 @@ def test_a_run_of_ones_own_is_exported_with_its_own_images(tmp_path, capsys):
     assert str(tmp_path) not in out.read_text("utf-8")
     assert made.build().config.image_shape == (1, 12, 9)
     assert "a loss of" in capsys.readouterr().out.splitlines()[-1]
+    # The folder that one stands in has a name, and a page does not run every file.
+    monkeypatch.chdir(run)
+    assert main(["export-web", ".", "--out", str(out)]) == 0
+    assert web.read_export(out).name == "mine"
+    capsys.readouterr()
+    for other in ("mine.html", "mine"):
+        assert main(["export-web", ".", "--out", str(tmp_path / other)]) == 1
+        assert "allowed: a name that ends in .js" in capsys.readouterr().err
+        assert not (tmp_path / "mine.html").exists()
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "two\u2028lines"])
+def test_a_name_of_two_lines_breaks_no_script(name, tmp_path):
+    """What stands behind the comment's first line was no JavaScript."""
+    path = tmp_path / "m.js"
+    path.write_text(web.encode(some_model(SMALL["draw"]), name), encoding="utf-8")
+    comment, *code = path.read_text(encoding="utf-8").splitlines()
+    assert comment.startswith("// two lines: ") and code[0].startswith(web.BEGIN)
+    assert web.read_export(path).name == name
 
 
 def test_wrong_input_is_refused_in_one_line(tmp_path, capsys):

@@ -15,9 +15,11 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+
+from drawlib.machine.files import mistaken
 
 Arrays = dict[str, np.ndarray]
 
@@ -51,11 +53,28 @@ def mnist(files: Mapping[str, Path]) -> Arrays:
     return parts
 
 
+def check_numpy(file: BinaryIO) -> None:
+    """Refuse what numpy would call a pickle, with the advice to open it all the same.
+
+    >>> check_numpy(io.BytesIO(b"label,pixel"))
+    Traceback (most recent call last):
+    ValueError: it begins like neither an npy nor an npz file
+    """
+    head, _ = file.read(100), file.seek(0)
+    if head.startswith((b"PK", b"\x93NUMPY")):  # an npz file is a zip archive
+        return
+    what = mistaken(head)
+    told = f"is {what}" if what else "begins like neither an npy nor an npz file"
+    raise ValueError(f"it {told}")
+
+
 def npz(files: Mapping[str, Path]) -> Arrays:
     """The whole-number arrays of an .npz file; nothing in it is unpickled."""
     (path,) = files.values()
-    with open(path, "rb") as f, np.load(f, allow_pickle=False) as z:
-        return {k: z[k] for k in z.files if z[k].dtype.kind in "ui"}
+    with open(path, "rb") as f:
+        check_numpy(f)
+        with np.load(f, allow_pickle=False) as z:
+            return {k: z[k] for k in z.files if z[k].dtype.kind in "ui"}
 
 
 def omniglot_105(files: Mapping[str, Path]) -> Arrays:

@@ -30,8 +30,8 @@ import torch
 from drawlib.config import Config, one_of, whole_number
 from drawlib.data.download import DataError, content_sha256
 from drawlib.data.draws import draw_bits
+from drawlib.data.formats import check_numpy
 from drawlib.data.protocols import Protocol
-from drawlib.machine.files import mistaken
 
 __all__ = [
     "KINDS",
@@ -304,9 +304,7 @@ def from_file(kind: str, path: Path) -> Found:
     """Arrays of numpy: one of images, or ``images``, ``labels``, ``train_images`` …"""
     try:
         with open(path, "rb") as file:
-            what, _ = mistaken(file.read(100)), file.seek(0)
-            if what is not None and "zip" not in what:  # an npz file is a zip archive
-                raise ValueError(f"it is {what}")
+            check_numpy(file)
             content = np.load(file, allow_pickle=False)
             if isinstance(content, np.ndarray):
                 arrays = {"images": content}
@@ -325,6 +323,8 @@ def from_file(kind: str, path: Path) -> Found:
         ) from None
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error).partition("\n")[0]
+        if "allow_pickle" in reason:  # numpy's advice
+            reason = "it holds objects of Python's, which are never opened"
         raise DataError(f"{path} is no whole {kind} file: {reason}") from None
     if other := [k for k, v in arrays.items() if not isinstance(v, np.ndarray)]:
         raise DataError(f"{path}, {other[0]} is no array of numpy, but other bytes")

@@ -85,6 +85,9 @@ def compile_with(command: str, arguments: list[str], text: str) -> Told:
 
     After ``-o`` their last word is the file that it has to make.
 
+    Raises:
+        OSError: where no temporary file can be made or filled.
+
     Example:
         >>> compile_with("no-such-compiler", [], "").trouble
         "the C++ compiler 'no-such-compiler' cannot be run (no such file or directory)"
@@ -121,6 +124,9 @@ def compile_with(command: str, arguments: list[str], text: str) -> Told:
         target = arguments[-1] if "-o" in arguments else os.devnull
         if not done.returncode and Path(target).exists():
             return Told(printed, "")
+        # Where the disk is full, there is no room for what it says either.
+        said.seek(0, os.SEEK_END)
+        said.write(b"\n" * 8192)
         said.seek(0)
         lines = said.read(100_000).decode(errors="replace").splitlines()
         lines += printed.splitlines()

@@ -1,6 +1,7 @@
 """Your own images: folders, arrays, torchvision's sets, and the habits of files."""
 
 import copy
+import gzip
 import inspect
 import io
 import json
@@ -723,6 +724,14 @@ def test_npz_and_npy_are_read_and_never_unpickled(tmp_path):
     whole = (tmp_path / "a.npz").read_bytes()
     (tmp_path / "e.npz").write_bytes(whole[: len(whole) // 2])
     refused(lambda: load_data(f"npz:{tmp_path / 'e.npz'}"), "e.npz is no whole npz")
+    # For numpy all of these were pickles, with the advice to open them all the same.
+    for content, what in {
+        gzip.compress(whole): "it is compressed with gzip",
+        b"label,pixel\n5,0\n": "it begins like neither an npy nor an npz file",
+        (tmp_path / "d.npz").read_bytes(): "objects of Python's, which are never",
+    }.items():
+        (tmp_path / "e.npz").write_bytes(content)
+        refused(lambda: load_data(f"npz:{tmp_path / 'e.npz'}"), "whole npz", what)
     np.savez(tmp_path / "f.npz", x=images)
     refused(lambda: load_data(f"npz:{tmp_path / 'f.npz'}"), "holds x", "images")
 

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -103,6 +104,24 @@ def test_without_a_folder_for_temporary_files_nothing_is_compiled(
     monkeypatch.setenv("DRAWLIB_CACHE", str(tmp_path / "cache"))
     told = "nothing can be compiled here (no such file or directory)"
     assert kernels.kernel_trouble() == compiler.compiler_trouble() == told
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
+def test_a_disk_that_is_full_is_told_and_not_what_was_printed_before(
+    tmp_path, monkeypatch
+):
+    """Its last words had no room, and a line of its output stood for the reason."""
+    files, real = [], tempfile.TemporaryFile
+
+    def temporary() -> Any:
+        files.append("program, output or said")
+        return real() if len(files) % 3 else open("/dev/full", "w+b")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", temporary)
+    script = "echo '#define one'; echo 'error: no space' >&2; exit 1"
+    monkeypatch.setenv("CXX", str(program(tmp_path, script)))
+    told = "nothing can be compiled here (no space left on device)"
+    assert kernels.kernel_trouble() == told
 
 
 @pytest.mark.parametrize(

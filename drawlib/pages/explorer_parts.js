@@ -316,12 +316,15 @@ class Page {
       host.numbers = draw();
     };
     follow(host, () => this.update());
-    let before = host.clientWidth;
-    new ResizeObserver(() => {
-      if (host.clientWidth === before) return;
-      before = host.clientWidth;
+    const size = () => [host.clientWidth, window.devicePixelRatio].join();
+    let before = size();
+    const fit = () => {
+      if (size() === before) return;
+      before = size();
       requestAnimationFrame(() => this.update());
-    }).observe(host);
+    };
+    new ResizeObserver(fit).observe(host);
+    window.addEventListener("resize", fit); // zoomed, with the host as wide as it may be
   }
 }
 

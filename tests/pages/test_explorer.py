@@ -749,6 +749,24 @@ def test_a_page_that_moves_below_the_pointer_draws_no_bar(wide):
 
 
 @in_a_browser
+def test_a_page_that_is_zoomed_is_drawn_anew_as_sharp_as_the_screen(wide):
+    """A host as wide as it may be stays so, and what was drawn became coarse."""
+    hand = Hand(wide)
+    host = wide.host("filterbank")
+    host.evaluate("host => { host.style.maxWidth = '400px'; }")
+    wide.page.wait_for_function(
+        "host => host.clientWidth <= 400", arg=host.element_handle()
+    )
+    zoomed = {"width": 900, "height": 700, "deviceScaleFactor": 2, "mobile": False}
+    hand.session.send("Emulation.setDeviceMetricsOverride", zoomed)
+    sharp = "pad => pad.width === Math.round(2 * pad.clientWidth)"
+    wide.page.wait_for_function(sharp, arg=hand.pad.element_handle())
+    hand.session.send("Emulation.clearDeviceMetricsOverride")
+    host.evaluate("host => { host.style.maxWidth = ''; }")
+    wide.page.wait_for_function("() => devicePixelRatio === 1")
+
+
+@in_a_browser
 def test_player_scrubs_plays_and_adds_up_the_kl(wide):
     trace, host = some_trace(), wide.host("player")
     host.get_by_label("step t").focus()

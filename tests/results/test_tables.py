@@ -238,6 +238,22 @@ def test_trainings_of_another_recipe_are_never_averaged():
     assert paired([odd, record(V1, 0, 120.0)], V1, VAE) is None
 
 
+def test_a_record_that_is_older_than_a_field_had_its_default():
+    """With a ladder's depth written in one of them, both are of one recipe."""
+    row = "mnist-dynamic/ladder-source"
+    old, new = (record(row, s, 89.0 + s, kind="ladder") for s in (0, 1))
+    new["config"]["depth"] = 1
+    (found,) = (
+        r for r in table("A", [old, new]).rows if r.name == row and r.split == "test"
+    )
+    assert (found.seeds, found.note) == ((0, 1), "")
+    new["config"]["depth"] = 2
+    (found,) = (
+        r for r in table("A", [old, new]).rows if r.name == row and r.split == "test"
+    )
+    assert len(found.seeds) == 1 and "left out" in found.note
+
+
 def test_unpaired_takes_all_seeds_of_one_recipe_and_no_other():
     found = [record(VAE, s, 90.0 + s) for s in (0, 1, 2)]
     found += [record(V1, s, 107.0 + 2 * s) for s in (5, 6)]

@@ -50,7 +50,7 @@ def main() -> int:
         show_parts(parts_of_a_step(given.turns))
         return 0
 
-    names = (*all_works(quick=True), "first-step", "memory", "threads")
+    names = (*all_works(quick=True), "first-step", "memory", "page", "threads")
     unknown = sorted(set(given.only or ()) - set(names))
     if unknown:
         parser.error(f"--only has {', '.join(unknown)}; allowed: {', '.join(names)}")
@@ -92,6 +92,7 @@ def measure(
 
     from benchmarks.limit import rates
     from benchmarks.memory import peak_memory
+    from benchmarks.page import page_steps
     from benchmarks.profile import by_library
     from benchmarks.start import first_step
     from benchmarks.turns import more_threads
@@ -125,6 +126,9 @@ def measure(
     if not quick and (not only or "memory" in only):
         found += peak_memory(threads)
         say("memory: measured")
+    if not quick and threads == 1 and (not only or "page" in only):
+        found += page_steps(turns)  # on one thread, whatever there is
+        say("page: measured")
     if not quick and threads > 1 and (not only or "threads" in only):
         found += more_threads(threads, turns)
         say(f"{found[-1]['title']}: {found[-1]['measured']:.2f} times")

@@ -260,7 +260,7 @@ def test_records_are_whole_and_none_is_from_a_quick_run():
         record = json.loads(path.read_text(encoding="utf-8"))
         assert record["schema"] == SCHEMA and not record["quick"]
         known = ROWS | {name for name, *_ in GOALS}  # memory: where the system tells it
-        known |= {"threads"}  # where there is more than one
+        known |= {"threads", "page"}  # of more than one; of one
         later = {"vae", "ladder", "anneal"}  # rows that the records do not have yet
         assert ROWS - later <= {work["name"] for work in record["works"]} <= known
         assert set(record["machine"]["flops"]) == {"float32", "medium", "bf16"}

@@ -42,9 +42,11 @@ def bench_table(record: dict[str, Any]) -> list[dict[str, str]]:
 
     ``best`` is our fastest against the textbook in float32; ``equal`` is float32
     against float32; ``both best`` our fastest against the textbook's fastest setting.
-    ``peer`` is our fastest against the same step in JAX, where that was there.
+    ``peer`` is our fastest against the same step in JAX, where that was there, and
+    ``former`` against the build of an earlier commit (the record's ``former``).
     ``share`` is the time that the matrix products alone would take at the machine's
-    bf16 rate, divided by the time measured.
+    bf16 rate, divided by the time measured. Where these columns have goals too,
+    ``further`` has each of them beside what was measured.
 
     Example:
         >>> row = {"title": "a", "goal": 3.0, "unit": "x", "measured": None}
@@ -69,7 +71,7 @@ def _row(work: dict[str, Any]) -> dict[str, str]:
             else (work["measured"] <= work["goal"])
         )
         cells["met"] = "yes" if met else "no"
-    for key in ("equal", "both_best", "peer"):
+    for key in ("equal", "both_best", "peer", "former"):
         if work.get(key) is not None:
             digits = 0 if work[key] >= 100 else 2
             cells[key.replace("_", " ")] = f"{work[key]:.{digits}f}"
@@ -77,6 +79,15 @@ def _row(work: dict[str, Any]) -> dict[str, str]:
         cells["seconds"] = f"{work['seconds']:.4f}"
     if work.get("share") is not None:
         cells["share"] = f"{work['share']:.0%}"
+    further = []
+    for name, goal in work.get("goals", {}).items():
+        wanted = f"{goal:.0%}" if name == "share" else f"{goal:g}"
+        if name in cells:
+            further.append(f"{name} {cells[name]} (goal {wanted})")
+    if further:
+        cells["further"] = ", ".join(further)
+    if run := work.get("run"):
+        cells["run"] = f"{run['date']}, commit {run['environment']['commit'][:7]}"
     if work.get("why"):
         cells["why"] = work["why"]
     return cells

@@ -336,7 +336,7 @@ def show(record: dict[str, Any], rows: list[dict[str, str]]) -> None:
             f"former: the build of {former['commit']}; {former.get('why', 'in bf16')}"
         )
     for row in rows:
-        told = (row[key] for key in ("run", "further", "why") if key in row)
+        told = (row[key] for key in ("run", "beside", "why") if key in row)
         if text := "; ".join(told):
             print(f"{row['work']}: {text}")
 

@@ -45,18 +45,19 @@ def bench_table(record: dict[str, Any]) -> list[dict[str, str]]:
     ``peer`` is our fastest against the same step in JAX, where that was there, and
     ``former`` against the build of an earlier commit (the record's ``former``).
     ``share`` is the time that the matrix products alone would take at the machine's
-    bf16 rate, divided by the time measured. Where these columns have goals too,
-    ``further`` has each of them beside what was measured.
+    bf16 rate, divided by the time measured. ``beside`` has the other programs and the
+    goals of all three, in one line.
 
     Example:
         >>> row = {"title": "a", "goal": 3.0, "unit": "x", "measured": None}
         >>> bench_table({"works": [row]})[0]["measured"]
         'not measured'
     """
-    return [_row(work) for work in record["works"]]
+    commit = record.get("former", {}).get("commit", "")
+    return [_row(work, commit) for work in record["works"]]
 
 
-def _row(work: dict[str, Any]) -> dict[str, str]:
+def _row(work: dict[str, Any], commit: str) -> dict[str, str]:
     times = work["unit"] == "x"
     goal = f"{work['goal']:g} times" if times else f"{work['goal']:g} {work['unit']}"
     cells = {"work": work["title"], "goal": goal, "measured": "not measured"}
@@ -79,15 +80,17 @@ def _row(work: dict[str, Any]) -> dict[str, str]:
         cells["seconds"] = f"{work['seconds']:.4f}"
     if work.get("share") is not None:
         cells["share"] = f"{work['share']:.0%}"
-    further = []
-    for name, goal in work.get("goals", {}).items():
-        wanted = f"{goal:.0%}" if name == "share" else f"{goal:g}"
-        if name in cells:
-            further.append(f"{name} {cells[name]} (goal {wanted})")
-    if further:
-        cells["further"] = ", ".join(further)
+    goals, beside = work.get("goals", {}), []
+    for key, name in (("peer", "JAX"), ("former", commit), ("share", "share")):
+        if key in goals and key in cells:
+            wanted = f"{goals[key]:.0%}" if key == "share" else f"{goals[key]:g}"
+            beside.append(f"{name} {cells[key]} (goal {wanted})")
+        elif key in cells and key != "share":
+            beside.append(f"{name} {cells[key]}")
+    if beside:
+        cells["beside"] = ", ".join(beside)
     if run := work.get("run"):
-        cells["run"] = f"{run['date']}, commit {run['environment']['commit'][:7]}"
+        cells["run"] = f"measured {run['date']} at {run['environment']['commit'][:7]}"
     if work.get("why"):
         cells["why"] = work["why"]
     return cells

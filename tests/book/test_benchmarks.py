@@ -322,10 +322,12 @@ def test_each_missed_goal_is_told_with_what_the_products_alone_would_give():
     assert "would give 6.0 times, 3.0 times JAX, 2.4 times the build of 7a58c15" in why
     quick = row(measured=6.0, peer=None, former=1.3, share=0.8, goals=goals)
     assert main.missed_goals(quick) == []
-    (cells,) = bench_table({"works": [slow]})
-    assert cells["further"] == (
-        "peer 1.50 (goal 4), former 1.20 (goal 1.3), share 50% (goal 75%)"
+    (cells,) = bench_table({"works": [slow], "former": {"commit": "7a58c15"}})
+    assert cells["beside"] == (
+        "JAX 1.50 (goal 4), 7a58c15 1.20 (goal 1.3), share 50% (goal 75%)"
     )
+    (cells,) = bench_table({"works": [row(measured=6.0, peer=2.0)]})
+    assert cells["beside"] == "JAX 2.00"
 
 
 def machine_record(commit, *works, **other):
@@ -346,7 +348,7 @@ def test_rows_that_replace_others_say_what_they_were_measured_with():
     assert found["works"][1]["run"]["turns"] == 5
     assert [r.get("run") for r in bench_table(found)] == [
         None,
-        "2026-11-30, commit newnewn",
+        "measured 2026-11-30 at newnewn",
     ]
 
 

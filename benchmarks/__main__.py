@@ -321,6 +321,8 @@ def processor() -> str:
 
 def show(record: dict[str, Any], rows: list[dict[str, str]]) -> None:
     """The table, for a terminal."""
+    from drawlib.results.bench import former_build
+
     rate = record["machine"]["flops"]
     rates = ", ".join(f"{name} {value / 1e9:.0f}" for name, value in rate.items())
     print(f"\n{record['threads']} thread(s); matrix products, GFLOP/s: {rates}")
@@ -330,11 +332,7 @@ def show(record: dict[str, Any], rows: list[dict[str, str]]) -> None:
     for cells in [dict(zip(columns, columns, strict=True)), *rows]:
         line = zip(columns, wide, strict=True)
         print("  ".join(cells.get(c, "").ljust(w) for c, w in line).rstrip())
-    former = record.get("former", {})
-    if former:
-        print(
-            f"former: the build of {former['commit']}; {former.get('why', 'in bf16')}"
-        )
+    print(f"former build: {former_build(record)}")
     for row in rows:
         told = (row[key] for key in ("run", "beside", "why") if key in row)
         if text := "; ".join(told):

@@ -13,7 +13,7 @@ from typing import Any
 
 from drawlib.results.zoo import ZOO
 
-__all__ = ["bench_records", "bench_table"]
+__all__ = ["bench_records", "bench_table", "former_build"]
 
 BENCH = ZOO / "bench"
 SCHEMA = "drawlib-bench-1"
@@ -45,8 +45,8 @@ def bench_table(record: dict[str, Any]) -> list[dict[str, str]]:
     ``peer`` is our fastest against the same step in JAX, where that was there, and
     ``former`` against the build of an earlier commit (the record's ``former``).
     ``share`` is the time that the matrix products alone would take at the machine's
-    bf16 rate, divided by the time measured. ``beside`` has the other programs and the
-    goals of all three, in one line.
+    bf16 rate, divided by the time measured. ``beside`` has the other programs and all
+    of these columns' goals, in one line.
 
     Example:
         >>> row = {"title": "a", "goal": 3.0, "unit": "x", "measured": None}
@@ -55,6 +55,19 @@ def bench_table(record: dict[str, Any]) -> list[dict[str, str]]:
     """
     commit = record.get("former", {}).get("commit", "")
     return [_row(work, commit) for work in record["works"]]
+
+
+def former_build(record: dict[str, Any]) -> str:
+    """Which build the column ``former`` is about, or why it is empty.
+
+    Example:
+        >>> former_build({"former": {"commit": "7a58c15", "why": "no history"}})
+        '7a58c15: no history'
+    """
+    if (former := record.get("former")) is None:
+        return "none was timed beside it"
+    why = f": {former['why']}" if "why" in former else ""
+    return f"{former['commit']}{why}"
 
 
 def _row(work: dict[str, Any], commit: str) -> dict[str, str]:
@@ -81,12 +94,15 @@ def _row(work: dict[str, Any], commit: str) -> dict[str, str]:
     if work.get("share") is not None:
         cells["share"] = f"{work['share']:.0%}"
     goals, beside = work.get("goals", {}), []
-    for key, name in (("peer", "JAX"), ("former", commit), ("share", "share")):
-        if key in goals and key in cells:
-            wanted = f"{goals[key]:.0%}" if key == "share" else f"{goals[key]:g}"
-            beside.append(f"{name} {cells[key]} (goal {wanted})")
-        elif key in cells and key != "share":
-            beside.append(f"{name} {cells[key]}")
+    for key, name in (("peer", "times JAX"), ("former", f"times {commit}")):
+        if key in cells:
+            goal = f" (goal {goals[key]:g})" if key in goals else ""
+            beside.append(f"{cells[key]} {name}{goal}")
+    if "plain float32" in (rivals := work.get("rivals", {})):
+        a, b = (rivals[f"{kind} float32"]["seconds"] for kind in ("plain", "fast"))
+        beside.append(f"{a / b:.1f} times the library's own, not fused")
+    if "share" in goals:
+        beside.append(f"share {cells['share']} (goal {goals['share']:.0%})")
     if beside:
         cells["beside"] = ", ".join(beside)
     if run := work.get("run"):

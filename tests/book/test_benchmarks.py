@@ -20,7 +20,13 @@ from drawlib import (
     LadderVAE,
     VAEConfig,
 )
-from drawlib.results.bench import BENCH, SCHEMA, bench_records, bench_table
+from drawlib.results.bench import (
+    BENCH,
+    SCHEMA,
+    bench_records,
+    bench_table,
+    former_build,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -97,7 +103,8 @@ def test_quick_benchmark_writes_records_that_make_a_table(
     for work in record["works"]:
         if work["unit"] == "x":
             assert work["measured"] > 0 and work["equal"] > 0
-    assert "--quick" in record["former"]["why"]
+    assert former_build(record) == "7a58c15: not with --quick"
+    assert former_build({}) == "none was timed beside it"
     rows = bench_table(record)
     goal = "6 times" if has_amx() else "5 times"
     assert rows[0]["goal"] == goal and rows[-1]["measured"] == "not measured"
@@ -324,10 +331,10 @@ def test_each_missed_goal_is_told_with_what_the_products_alone_would_give():
     assert main.missed_goals(quick) == []
     (cells,) = bench_table({"works": [slow], "former": {"commit": "7a58c15"}})
     assert cells["beside"] == (
-        "JAX 1.50 (goal 4), 7a58c15 1.20 (goal 1.3), share 50% (goal 75%)"
+        "1.50 times JAX (goal 4), 1.20 times 7a58c15 (goal 1.3), share 50% (goal 75%)"
     )
     (cells,) = bench_table({"works": [row(measured=6.0, peer=2.0)]})
-    assert cells["beside"] == "JAX 2.00"
+    assert cells["beside"] == "2.00 times JAX"
 
 
 def machine_record(commit, *works, **other):

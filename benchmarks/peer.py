@@ -3,9 +3,9 @@
 One `lax.scan` over the steps, `jit` around loss and gradients, float32, a whole batch
 at once. JAX is no dependency of the course; where it is missing, its row is left out.
 
-JAX has no setting that holds it to a number of threads: it starts as many as the cores
-that it may use. So it is given that many cores, at its start and in each call, as Linux
-can; its row is left out on other systems.
+JAX starts as many threads as there are cores that it may use. So it is held to the
+row's number of threads by so many cores, at its start and in each call, as Linux can;
+on other systems its row is left out.
 """
 
 from __future__ import annotations

@@ -51,6 +51,7 @@ class Apart:
         >>> apart = Apart("call = lambda: sum(range(1000))", threads=1)
         >>> wall, cpu = apart.timed()
         >>> apart.close()
+        0
     """
 
     def __init__(self, program: str, threads: int, root: Path | None = None) -> None:

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import __main__ as main  # noqa: E402
-from benchmarks import former, peer, start, turns  # noqa: E402
+from benchmarks import former, limit, peer, start, turns, works  # noqa: E402
 from benchmarks.clock import Times, in_turn, ratio, timed  # noqa: E402
 from benchmarks.layered import PlainLadder, PlainVAE  # noqa: E402
 from benchmarks.limit import forward_products, training_flops  # noqa: E402
@@ -44,7 +45,7 @@ from benchmarks.profile import (  # noqa: E402
     shares,
     show_parts,
 )
-from benchmarks.works import bits, has_amx, spread  # noqa: E402
+from benchmarks.works import Work, bits, has_amx, spread  # noqa: E402
 
 ROWS = {"draw-attention", "draw-t10", "draw-t64", "glas", "vae", "ladder",
         "filterbank", "generate", "weigh", "anneal", "first-step-cold",
@@ -230,6 +231,50 @@ def test_the_former_build_computes_with_its_own_code():
         call = former.former_call(folder, "draw-attention", threads=1, quick=True)
         wall, cpu = call.timed()
         assert wall > 0 and cpu > 0 and call.close() == 0
+
+
+@pytest.fixture
+def one_row(monkeypatch):
+    """A benchmark of a single row whose code of the commit is what a test says."""
+
+    def measured(call):
+        sleep = {"textbook float32": lambda: None, "fast float32": lambda: None}
+        work = Work("glas", "a", 0.0, sleep)
+        monkeypatch.setattr(works, "all_works", lambda quick: {"glas": lambda: work})
+        monkeypatch.setattr(limit, "rates", lambda *_: {"bf16": 1e9})
+        monkeypatch.setattr(former, "former_files", lambda: nullcontext(Path()))
+        monkeypatch.setattr(former, "former_call", call)
+        return main.measure(torch.get_num_threads(), False, ["glas"], 2)
+
+    return measured
+
+
+def test_the_former_build_has_a_ratio_and_is_ended(one_row):
+    ended = []
+
+    class Slow:
+        def __call__(self):
+            pass
+
+        def timed(self, least):
+            return 1e6, 1e6
+
+        def close(self):
+            ended.append(True)
+
+    record = one_row(lambda folder, name, threads: Slow())
+    assert record["works"][0]["former"] > 1e6 and ended == [True]
+    assert former_build(record) == former.COMMIT
+
+
+def test_a_former_build_that_does_not_run_stops_no_benchmark(one_row):
+    def broken(folder, name, threads):
+        raise RuntimeError("a process ended with status 1")
+
+    record = one_row(broken)
+    assert record["works"][0]["former"] is None
+    told = "7a58c15: glas does not run here: a process ended with status 1"
+    assert former_build(record) == told
 
 
 def test_without_the_commit_there_is_no_code_of_it():

@@ -43,7 +43,7 @@ __all__ = [
 PY = "../*.py"
 ZOO = Path(str(resources.files("drawlib"))) / "zoo"
 SCHEMA = "drawlib-record-1"
-MEASURED = ("bounds", "importance_weighted", "every_stop")
+ROUNDED = ("bounds", "importance_weighted", "every_stop")
 
 
 class ZooError(RuntimeError):
@@ -421,7 +421,7 @@ def write_record(
         ValueError: for a bound that is not finite, as ``check_finite``.
     """
     check_finite(name, values)
-    short = {key: nine_digits(values[key]) for key in MEASURED if key in values}
+    short = {key: nine_digits(values[key]) for key in ROUNDED if key in values}
     values = {"schema": SCHEMA, **values, **short}
     return write_json(folder_of(root) / f"{name}.json", values)
 

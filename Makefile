@@ -69,7 +69,7 @@ reproduce: data ## train a table's rows: make reproduce TABLE="A B" SEEDS="0 1 2
 	@$(PY) -m drawlib reproduce $(if $(TABLE),--table $(TABLE)) --seeds $(SEEDS) \
 	  --jobs $(JOBS) $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(ARGS)
 
-bench: ## time everything on 1 and 2 threads (15 minutes on an idle machine)
+bench: ## time everything on 1 and 2 threads (20 minutes on an idle machine)
 	@$(SETUP)
 	@$(PY) -m benchmarks $(ARGS)
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ def main() -> int:
         "--quick", action="store_true", help="tiny models, nothing compiled by PyTorch"
     )
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--only", nargs="+", help="some rows")
+    told = "some rows; with --out they replace those of the record that is there"
+    parser.add_argument("--only", nargs="+", help=told)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--out", type=Path, help="folder of the records")
     told = "the parts of a step, on the first number of threads; nothing is written"
@@ -50,7 +52,7 @@ def main() -> int:
         show_parts(parts_of_a_step(given.turns))
         return 0
 
-    names = (*all_works(quick=True), "first-step", "memory", "threads")
+    names = (*all_works(quick=True), "first-step", "memory", "page", "threads")
     unknown = sorted(set(given.only or ()) - set(names))
     if unknown:
         parser.error(f"--only has {', '.join(unknown)}; allowed: {', '.join(names)}")
@@ -59,6 +61,8 @@ def main() -> int:
         record = measure(given.threads[0], given.quick, given.only, given.turns)
         out.mkdir(parents=True, exist_ok=True)
         path = out / f"cpu-threads-{given.threads[0]}.json"
+        if given.only and path.exists():
+            record = joined(json.loads(path.read_text("utf-8")), record)
         text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
         path.write_text(text, encoding="utf-8")
         return 0
@@ -90,8 +94,10 @@ def measure(
     """All rows on one number of threads."""
     import torch
 
+    from benchmarks.former import COMMIT, FORMER, WORKS, former_call, former_files
     from benchmarks.limit import rates
     from benchmarks.memory import peak_memory
+    from benchmarks.page import page_steps
     from benchmarks.profile import by_library
     from benchmarks.start import first_step
     from benchmarks.turns import more_threads
@@ -110,21 +116,35 @@ def measure(
     started = time.time()
     limit = rates(DRAWConfig.preset("paper-attention"), 16 if quick else 128, turns)
     say(f"machine: {', '.join(f'{k} {v / 1e9:.0f} GFLOP/s' for k, v in limit.items())}")
-    found = []
-    for name, build in all_works(quick).items():
-        if only and name not in only:
-            continue
-        work = build()
-        found.append(run(work, turns, limit))
-        if work.flops is not None and not quick:
-            found[-1]["where"] = by_library(work.rivals[found[-1]["best"]])
-        say(f"{found[-1]['title']}: {found[-1]['measured']:.2f} times")
-        torch._dynamo.reset()  # Each row has room for its own graphs.
+    found: list[dict[str, Any]] = []
+    former: dict[str, Any] = {"commit": COMMIT}
+    with former_files() if not quick else nullcontext() as folder:
+        if folder is None:
+            former["why"] = "not with --quick" if quick else "its history is not here"
+        for name, build in all_works(quick).items():
+            if only and name not in only:
+                continue
+            work = build()
+            if folder is not None and name in WORKS:
+                try:
+                    work.rivals[FORMER] = former_call(folder, name, threads)
+                except RuntimeError as error:
+                    former["why"] = f"{name} does not run here: {error}"
+            found.append(run(work, turns, limit))
+            if work.flops is not None and not quick:
+                found[-1]["where"] = by_library(work.rivals[found[-1]["best"]])
+            say(f"{found[-1]['title']}: {found[-1]['measured']:.2f} times")
+            if FORMER in work.rivals:
+                work.rivals[FORMER].close()
+            torch._dynamo.reset()  # Each row has room for its own graphs.
     if not quick and (not only or "first-step" in only):
         found += first_step(threads)
     if not quick and (not only or "memory" in only):
         found += peak_memory(threads)
         say("memory: measured")
+    if not quick and threads == 1 and (not only or "page" in only):
+        found += page_steps(turns)  # on one thread, whatever there is
+        say("page: measured")
     if not quick and threads > 1 and (not only or "threads" in only):
         found += more_threads(threads, turns)
         say(f"{found[-1]['title']}: {found[-1]['measured']:.2f} times")
@@ -134,9 +154,11 @@ def measure(
             **{"measured": None, "why": "no GPU could be had"},
         }
         for name, title, goal in GPU
+        if not only
     ]
     return {
         "schema": "drawlib-bench-1",
+        "date": time.strftime("%Y-%m-%d"),
         "threads": threads,
         "quick": quick,
         "turns": turns,
@@ -148,13 +170,35 @@ def measure(
         },
         "environment": describe_environment(torch.device("cpu")),
         "seconds": round(time.time() - started, 1),
+        "former": former,
         "works": found,
     }
+
+
+def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The old record with the new rows, each of which says what it was measured with.
+
+    Raises:
+        ValueError: where machine, threads or versions are not the same.
+    """
+
+    def kind(record: dict[str, Any]) -> list[Any]:
+        machine, versions = record["machine"], record["environment"]["versions"]
+        found = [record["threads"], record["quick"], machine["processor"]]
+        return [*found, machine["cores"], *versions.values()]
+
+    if kind(old) != kind(new):
+        raise ValueError(f"rows of {kind(new)} for a record of {kind(old)}")
+    run = {key: new[key] for key in ("date", "turns", "machine", "environment")}
+    rows = {row["name"]: row for row in old["works"]}
+    rows |= {row["name"]: row | {"run": run} for row in new["works"]}
+    return old | {"former": new["former"], "works": list(rows.values())}
 
 
 def run(work: Any, turns: int, limit: dict[str, float]) -> dict[str, Any]:
     """One row: its rivals in turn, and the ratios between them."""
     from benchmarks.clock import in_turn, ratio
+    from benchmarks.former import FORMER
     from benchmarks.works import PEER, share_of_images
 
     if (work.flops or 0) > 8e10:
@@ -180,6 +224,8 @@ def run(work: Any, turns: int, limit: dict[str, float]) -> dict[str, Any]:
         "equal": times_faster(plain, "fast float32"),
         "both_best": times_faster(slow, quick),
         "peer": times_faster(PEER, quick) if PEER in times else None,
+        "former": times_faster(FORMER, quick) if FORMER in times else None,
+        "goals": work.goals,
         "best": quick,
         "seconds": seconds,
         "share": None,
@@ -192,8 +238,8 @@ def run(work: Any, turns: int, limit: dict[str, float]) -> dict[str, Any]:
         row["share"] = work.flops / limit["bf16"] / seconds
         row["images_per_second"] = work.images / seconds
         row["profile"] = profile_of(work.rivals[quick])
-        if row["measured"] < work.goal:
-            row["why"] = reason(row, times[plain].summary()["seconds"])
+        if missed := missed_goals(row):
+            row["why"] = reason(row, missed)
     elif row["measured"] < work.goal:
         row["why"] = dearest(work.rivals[quick])
     return row
@@ -240,13 +286,27 @@ def profile_of(call: Any) -> dict[str, float]:
     return {kind: round(value / total, 3) for kind, value in shares.items()}
 
 
-def reason(row: dict[str, Any], slow: float) -> str:
-    """What stands between a row and its goal, in one sentence made of numbers."""
-    at_best = slow / (row["seconds"] * row["share"])
+def missed_goals(row: dict[str, Any]) -> list[str]:
+    """The columns in which a row of ratios is below its goal, of those measured."""
+    goals = {"measured": row["goal"], **row["goals"]}
+    return [k for k, goal in goals.items() if row[k] is not None and row[k] < goal]
+
+
+def reason(row: dict[str, Any], missed: list[str]) -> str:
+    """What stands between a row and its goals, in one sentence made of numbers."""
+    from benchmarks.former import COMMIT
+
+    against = {"peer": "JAX", "former": f"the build of {COMMIT}"}
+    most = [f"{row['measured'] / row['share']:.1f} times"]
+    most += [
+        f"{row[key] / row['share']:.1f} times {name}"
+        for key, name in against.items()
+        if key in missed
+    ]
     part = row["profile"]
     return (
-        f"the products alone, at the machine's bf16 rate, would give {at_best:.1f} "
-        f"times; of the time measured {part['products']:.0%} is products, "
+        "the products alone, at the machine's bf16 rate, would give "
+        f"{', '.join(most)}; of the time measured {part['products']:.0%} is products, "
         f"{part['compiled']:.0%} loops between them, {part['rest']:.0%} the rest "
         "(calls, weight gradients' copies, allocation)"
     )
@@ -265,17 +325,22 @@ def processor() -> str:
 
 def show(record: dict[str, Any], rows: list[dict[str, str]]) -> None:
     """The table, for a terminal."""
+    from drawlib.results.bench import former_build
+
     rate = record["machine"]["flops"]
     rates = ", ".join(f"{name} {value / 1e9:.0f}" for name, value in rate.items())
     print(f"\n{record['threads']} thread(s); matrix products, GFLOP/s: {rates}")
-    columns = ("work", "goal", "measured", "met", "equal", "both best", "peer", "share")
+    columns = ("work", "goal", "measured", "met", "equal", "both best", "peer")
+    columns += ("former", "share")
     wide = [max(len(c), *(len(r.get(c, "")) for r in rows)) for c in columns]
     for cells in [dict(zip(columns, columns, strict=True)), *rows]:
         line = zip(columns, wide, strict=True)
         print("  ".join(cells.get(c, "").ljust(w) for c, w in line).rstrip())
+    print(f"former build: {former_build(record)}")
     for row in rows:
-        if "why" in row:
-            print(f"{row['work']}: {row['why']}")
+        told = (row[key] for key in ("run", "beside", "why") if key in row)
+        if text := "; ".join(told):
+            print(f"{row['work']}: {text}")
 
 
 def say(text: str) -> None:

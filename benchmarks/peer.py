@@ -2,11 +2,17 @@
 
 One `lax.scan` over the steps, `jit` around loss and gradients, float32, a whole batch
 at once. JAX is no dependency of the course; where it is missing, its row is left out.
+
+JAX starts as many threads as there are cores that it may use. So it is held to the
+row's number of threads by so many cores, at its start and in each call, as Linux can;
+on other systems its row is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
@@ -23,14 +29,20 @@ def jax_training(
 ) -> Callable[[], Tensor] | None:
     """Mean −ELBO and all its gradients with the weights of ``plain``, or no JAX: None.
 
+    On as many cores as PyTorch has threads.
+
     Raises:
         ValueError: for a model without attention.
     """
     if plain.config.attention != "gaussian":
         raise ValueError("the peer is DRAW with a Gaussian window alone")
-    if find_spec("jax") is None:
+    if find_spec("jax") is None or not hasattr(os, "sched_setaffinity"):
         return None
-    import jax
+    threads = torch.get_num_threads()
+    with cores(threads):
+        import jax
+
+        jax.devices()  # starts its threads
 
     weights = {name: p.detach().numpy() for name, p in plain.named_parameters()}
     sizes = (plain.height, plain.width, plain.config.read, plain.config.write)
@@ -38,11 +50,29 @@ def jax_training(
     images, draws = x[:, 0].numpy(), noise.transpose(0, 1).contiguous().numpy()
 
     def run() -> Tensor:
-        value, gradients = step(weights, images, draws, sizes)
-        jax.block_until_ready(gradients)
+        with cores(threads):
+            value, gradients = step(weights, images, draws, sizes)
+            jax.block_until_ready(gradients)
         return torch.tensor(float(value))
 
     return run
+
+
+@contextmanager
+def cores(n: int) -> Iterator[None]:
+    """n cores for this thread and for those that it starts.
+
+    Example:
+        >>> with cores(1):
+        ...     len(os.sched_getaffinity(0))
+        1
+    """
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:n])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def loss(weights: Any, x: Any, noise: Any, sizes: tuple[int, int, int, int]) -> Any:

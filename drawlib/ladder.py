@@ -39,8 +39,9 @@ class LadderConfig(Config):
 
     ``hidden[i]`` is the width of d_i on the way up and of the network that computes
     p(z_i given z_{i+1}) on the way down; ``decoder`` lists the widths from z_1 to the
-    image. ``floor`` is added to every variance under ``softplus`` (σ >= 0.01 unless
-    told otherwise: our choice) and unused under ``exp``.
+    image; ``depth`` is how many layers of each of these widths follow each other (two
+    in the paper). ``floor`` is added to every variance under ``softplus`` (σ >= 0.01
+    unless told otherwise: our choice) and unused under ``exp``.
 
     The preset ``source`` has the sizes of the public table that the course
     reproduces (simonamtoft's repository, whose decoder widths are not reversed).
@@ -61,7 +62,9 @@ class LadderConfig(Config):
     variance: str = "softplus"
     floor: float = 1e-4
     likelihood: str = "bernoulli"
+    depth: int = 1
 
+    LATER: ClassVar[tuple[str, ...]] = ("depth",)
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "source": {},
         "paper": {
@@ -73,7 +76,7 @@ class LadderConfig(Config):
     }
 
     def check(self) -> None:
-        at_least(self, 1, "image_shape", "hidden", "z", "decoder")
+        at_least(self, 1, "image_shape", "hidden", "z", "decoder", "depth")
         at_least(self, 0, "floor")
         one_of(self, "activation", tuple(ACTIVATIONS))
         one_of(self, "variance", ("softplus", "exp"))
@@ -102,19 +105,22 @@ class Rung(NamedTuple):
     p: Gaussian
 
 
-def block(a: int, b: int, activation: str, norm: bool) -> nn.Sequential:
-    """Affine map, batch normalisation where ``norm`` says so, activation.
+def block(a: int, b: int, activation: str, norm: bool, depth: int = 1) -> nn.Sequential:
+    """Affine map, batch normalisation where ``norm`` says so, activation; repeated.
 
     Example:
         >>> [type(part).__name__ for part in block(8, 4, "leaky-relu", True)]
         ['Linear', 'BatchNorm1d', 'LeakyReLU']
     """
-    affine = linear(a, b)
-    if not norm:
-        return nn.Sequential(affine, ACTIVATIONS[activation]())
-    # The normalisation subtracts any constant and adds its own shift.
-    affine.register_parameter("bias", None)
-    return nn.Sequential(affine, nn.BatchNorm1d(b), ACTIVATIONS[activation]())
+    parts: list[nn.Module] = []
+    for width in (a, *[b] * (depth - 1)):
+        parts.append(affine := linear(width, b))
+        if norm:
+            # The normalisation subtracts any constant and adds its own shift.
+            affine.register_parameter("bias", None)
+            parts.append(nn.BatchNorm1d(b))
+        parts.append(ACTIVATIONS[activation]())
+    return nn.Sequential(*parts)
 
 
 # Pictures never touch the batch statistics, in whatever mode the model is.
@@ -154,7 +160,9 @@ class LadderVAE(LatentModel):
         self.image_shape = config.image_shape
         self.layers = len(config.z)
         pixels = math.prod(config.image_shape)
-        make = partial(block, activation=config.activation, norm=config.norm)
+        make = partial(
+            block, activation=config.activation, norm=config.norm, depth=config.depth
+        )
         head = partial(GaussianHead, variance=config.variance, floor=config.floor)
 
         below = (pixels, *config.hidden[:-1])

@@ -95,6 +95,24 @@ def test_each_kl_is_between_q_and_the_generative_p_of_its_layer():
     assert torch.equal(top.sigma, torch.ones_like(top.mu))
 
 
+@pytest.mark.parametrize("norm", [True, False])
+def test_a_rung_of_depth_two_has_two_layers_on_both_ways_and_in_the_decoder(norm):
+    model, x = ladder(depth=2, norm=norm), bits(5, SHAPE)
+    parts = 3 if norm else 2
+    blocks = [*model.up, *(prior[0] for prior in model.priors), *model.decoder]
+    for made, width in zip(blocks, (7, 6, 5, 7, 6, 5), strict=True):
+        first, second = made[:parts], made[parts:]
+        assert len(second) == parts and second[0].weight.shape == (width, width)
+        inner = seeded(5, first[0].in_features, seed=3)
+        close(made(inner), second(first(inner)))
+        assert [type(a) for a in first] == [type(a) for a in second]
+    b = model(x)
+    assert b.kl.shape == (5, 3) and (b.kl > 0).all()
+    # With a depth of one the names of the weights are those of always.
+    names = set(ladder(norm=norm).state_dict())
+    assert names < set(model.state_dict())
+
+
 def test_softplus_acts_on_the_variance_and_the_floor_is_added():
     model, x = ladder(floor=1e-3), bits(5, SHAPE)
     for d, head in zip(model.bottom_up(x), model.up_heads, strict=True):
@@ -410,6 +428,7 @@ def test_colour_uses_the_discretised_logistic():
     [
         ({"z": (4, 3)}, "has 3 hidden widths for 2 latent layers; allowed: one width"),
         ({"z": (), "hidden": ()}, "has 0 hidden widths for 0 latent layers"),
+        ({"depth": 0}, "LadderConfig.depth is 0; it must be at least 1"),
         ({"decoder": ()}, r"decoder is \(\); allowed: one width or more"),
         ({"z": (4, 0, 2)}, r"LadderConfig.z is \(4, 0, 2\); it must be at least 1"),
         ({"floor": -1.0}, "LadderConfig.floor is -1.0; it must be at least 0"),

@@ -632,6 +632,15 @@ def _split_grey(a: _download.Arrays, train: int, name: str) -> Splits:
     )
 
 
+def _split_all_grey(a: _download.Arrays) -> Splits:
+    """All official training images to train on: those for validation are among them."""
+    _, valid, test = _split_grey(a, 50_000, "mnist")
+    whole = Split(
+        _tensor(a["train_images"]), _labels(a["train_labels"]), visit="sample"
+    )
+    return whole, valid, test
+
+
 def _split_clutter(a: _download.Arrays, fragments: int) -> Splits:
     t, v = _divide(60_000, 50_000, "mnist")
     x, y = a["train_images"], a["train_labels"]
@@ -715,6 +724,7 @@ def _split_surnames(a: _download.Arrays) -> Splits:
 _SPLITTERS: dict[str, Callable[..., Splits]] = {
     "mnist-fixed": _split_fixed,
     "mnist-dynamic": partial(_split_grey, train=50_000, name="mnist"),
+    "mnist-dynamic-60k": _split_all_grey,
     "omniglot": partial(_split_grey, train=23_000, name="omniglot"),
     "omniglot-ours": _split_ours,
     "cifar10": _split_cifar,
@@ -723,4 +733,4 @@ _SPLITTERS: dict[str, Callable[..., Splits]] = {
     "mnist-two": _split_two,
     "surnames": _split_surnames,
 }
-_FROM_MNIST = ("mnist-dynamic", "cluttered-mnist", "mnist-two")
+_FROM_MNIST = ("mnist-dynamic", "mnist-dynamic-60k", "cluttered-mnist", "mnist-two")

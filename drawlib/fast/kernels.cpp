@@ -1,12 +1,13 @@
 // What a step of DRAW or GLAS does between its products of matrices, and the way back.
 //
 // Equations are those of the DRAW paper (arXiv:1502.04623). Each kernel does one step t
-// for all images; `native.py` writes `struct Loop`, which holds sizes and tensors, in
-// front of this file, calls the kernels, and makes the products between them.
+// for all images. `kernels.py` writes LANES and `struct Loop`, which holds sizes and
+// tensors, in front of this file; `native.py` calls the kernels, and makes the products
+// between them.
 //
-// F is the precision of the state, L that of the products. A vector has 16 numbers:
-// neighbours in a gate's row, or the same pixel of 16 images (a block), so that vectors
-// are always full and no sum runs along one.
+// F is the precision of the state, L that of the products. A vector has LANES numbers:
+// neighbours in a gate's row, or the same pixel of LANES images (a block), so that
+// vectors are always full and no sum runs along one.
 
 #include <algorithm>
 #include <cmath>
@@ -14,22 +15,20 @@
 #include <cstring>
 #include <vector>
 
-constexpr int64_t LANES = 16;
-
 template <class F>
 struct Vectors;
 template <>
 struct Vectors<float> {
-  typedef float V __attribute__((vector_size(64)));
-  typedef int32_t I __attribute__((vector_size(64)));
+  typedef float V __attribute__((vector_size(LANES * sizeof(float))));
+  typedef int32_t I __attribute__((vector_size(LANES * sizeof(int32_t))));
   static constexpr int MANTISSA = 23, TERMS = 7;
   static constexpr float LEAST = -87, MOST = 88, HALF = 43, MAGIC = 0x1.8p23f;
   static constexpr float LN2 = 0x1.62e4p-1f, LN2_REST = 0x1.7f7d1cp-20f;
 };
 template <>
 struct Vectors<double> {
-  typedef double V __attribute__((vector_size(128), aligned(64)));
-  typedef int64_t I __attribute__((vector_size(128), aligned(64)));
+  typedef double V __attribute__((vector_size(LANES * sizeof(double)), aligned(64)));
+  typedef int64_t I __attribute__((vector_size(LANES * sizeof(int64_t)), aligned(64)));
   static constexpr int MANTISSA = 52, TERMS = 13;
   static constexpr double LEAST = -708, MOST = 709, HALF = 354, MAGIC = 0x1.8p52;
   static constexpr double LN2 = 0x1.62e42feep-1, LN2_REST = 0x1.a39ef35793c76p-33;
@@ -37,14 +36,14 @@ struct Vectors<double> {
 template <class F>
 using V = typename Vectors<F>::V;
 
-// Loading and storing n ≤ 16 numbers; bfloat16 is the upper half of a float, rounded to
+// Loading and storing n ≤ LANES numbers; bfloat16 is the upper half of a float, rounded to
 // the nearest, ties to even.
 
 struct bf16 {
   uint16_t bits;
 };
-typedef uint16_t Half __attribute__((vector_size(32)));
-typedef uint32_t Word __attribute__((vector_size(64)));
+typedef uint16_t Half __attribute__((vector_size(LANES * sizeof(uint16_t))));
+typedef uint32_t Word __attribute__((vector_size(LANES * sizeof(uint32_t))));
 
 template <class T>
 inline V<T> load(const T* from, int64_t n) {

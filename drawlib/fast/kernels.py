@@ -25,9 +25,10 @@ from drawlib.fast.compiler import PATIENCE, compile_with, compiler_command, reas
 from drawlib.machine.cache import cache_dir
 from drawlib.machine.files import write_atomically
 
-__all__ = ["PRECISIONS", "Loop", "kernel_trouble", "kernels"]
+__all__ = ["LANES", "PRECISIONS", "Loop", "kernel_trouble", "kernels"]
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
+LANES = 16  # numbers in a vector
 SIZES = (
     *("threads", "images", "slots", "canvases", "canvas_first", "deltas", "first"),
     *("channels", "height", "width", "hidden", "z", "attention", "read", "write"),
@@ -70,10 +71,12 @@ class Loop(ctypes.Structure):
 
 
 def source() -> str:
-    """The whole program: ``Loop`` once more, and the kernels."""
+    """The whole program: ``LANES`` and ``Loop`` once more, and the kernels."""
     sizes, tensors = ", ".join(SIZES), ", *".join(TENSORS)
+    lanes = f"constexpr int64_t LANES = {LANES};"
     struct = f"struct Loop {{ int64_t {sizes}; void *{tensors}; }};"
-    return f"#include <cstdint>\n{struct}\n{SOURCE.read_text(encoding='utf-8')}"
+    kernels = SOURCE.read_text(encoding="utf-8")
+    return f"#include <cstdint>\n{lanes}\n{struct}\n{kernels}"
 
 
 def options() -> list[str]:

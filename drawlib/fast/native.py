@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from drawlib.fast.kernels import PRECISIONS, Loop, kernels
+from drawlib.fast.kernels import LANES, PRECISIONS, Loop, kernels
 from drawlib.fast.parts import AT_ONCE, Constant
 
 __all__ = ["Work", "dream", "fits", "steps"]
 
-LANES = 16  # numbers in a vector of the kernels
 ATTENTION = {"none": 0, "gaussian": 1, "cauchy": 2}
 
 

@@ -167,7 +167,7 @@ def with_merge_networks(right, self, config=None):
     sizes = zip(c.z[1:], c.hidden[:-1], c.z[:-1], strict=True)
     self.merge_networks = nn.ModuleList(
         nn.Sequential(
-            ladder.block(above, width, c.activation, c.norm),
+            ladder.block(above, width, c.activation, c.norm, c.depth),
             GaussianHead(width, z, c.variance, c.floor),
         )
         for above, width, z in sizes

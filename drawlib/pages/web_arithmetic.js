@@ -76,11 +76,14 @@ function affine(out, bias, W, stride, from, v) {
 // The same product with WebAssembly's vectors of four float32, assembled here: for each
 // group of four rows W, W + stride, …, the four sums over k ≡ 0, 1, 2, 3 (mod 4) of
 // W[k] v[k], sixteen numbers a group at `out`. All arguments count bytes but `groups`.
+// The page assembles it itself, so whoever exports one needs no assembler. `affine` has one
+// sum in float64, and differs by rounding: loops that round to float32 are far slower.
 function assemble() {
   const [W, stride, groups, bytes, v, out, q, row, x, sums] = [0, 1, 2, 3, 4, 5, 6, 7, 12, 8];
   const I32 = 0x7f, V128 = 0x7b, LOOP = [0x03, 0x40], AGAIN = [0x0d, 0], END = 0x0b;
   const get = (k) => [0x20, k], set = (k) => [0x21, k], number = (n) => [0x41, n];
-  const ADD = 0x6a, SUBTRACT = 0x6b, LESS = 0x49, LOAD = [0xfd, 0x00, 2, 0];
+  const ADD = 0x6a, SUBTRACT = 0x6b, LESS = 0x49;
+  const LOAD = [0xfd, 0x00, 2, 0], STORE = [0xfd, 0x0b, 2];
   const TIMES = [0xfd, 0xe6, 1], PLUS = [0xfd, 0xe4, 1];
   const ZERO = [0xfd, 0x0c, ...new Array(16).fill(0)];
   const four = (make) => [0, 1, 2, 3].flatMap(make);
@@ -96,7 +99,7 @@ function assemble() {
       step(row, get(stride))]),
     step(q, number(16)),
     get(q), get(bytes), LESS, AGAIN, END,
-    four((k) => [get(out), get(sums + k), 0xfd, 0x0b, 2, 16 * k]),
+    four((k) => [get(out), get(sums + k), STORE, 16 * k]),
     step(out, [0x41, 0xc0, 0]), // 64
     four(() => step(W, get(stride))),
     get(groups), number(1), SUBTRACT, set(groups), get(groups), AGAIN, END,

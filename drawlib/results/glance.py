@@ -19,14 +19,17 @@ __all__ = ["Glance", "Line", "glance", "has_short", "is_short"]
 TABLES = ("A", "B", "B-weighted", "C", "D", "F", "G")
 HEADS = ("row", "ours", "±", "published", "gap", "goal", "epochs")
 WEIGHTED = BOUNDS["neg_iw"]
-MARKS = (
+ERROR = (
     "± is the standard error over test images, for images in general (of several "
     "seeds: the mean of theirs); in B-weighted, where it follows from a subset by the "
-    "difference estimator, the error for this very split stands in brackets.",
-    "† a short training, which gets no verdict; ‡ from memory: check it before you "
-    "quote it; § split unverified; ¶ fewer epochs than the row that it stands beside, "
-    "so no comparison with it.",
+    "difference estimator, the error for this very split stands in brackets."
 )
+MARKS = {
+    "†": "a short training, which gets no verdict",
+    "‡": "from memory: check it before you quote it",
+    "§": "split unverified",
+    "¶": "fewer epochs than the row that it stands beside, so no comparison with it",
+}
 
 
 def is_short(record: Record, planned: Mapping[str, Planned] | None = None) -> bool:
@@ -120,7 +123,7 @@ class Glance:
 
     def to_markdown(self) -> str:
         """For a README: the headings are lines of their own, in bold."""
-        marks = "\n".join(wrap(" ".join(MARKS), 88))
+        marks = "\n".join(wrap(self.marks(), 88))
         return f"{self.shown().to_markdown()}\n{marks}\n"
 
     def shown(self) -> Shown:
@@ -135,7 +138,13 @@ class Glance:
             "In one table: nats per image (F: per word; D: per cent of errors), lower "
             "is better. "
         )
-        return Shown(HEADS, lines, about + " ".join(MARKS))
+        return Shown(HEADS, lines, about + self.marks())
+
+    def marks(self) -> str:
+        """What ± is, and the signs that the lines have."""
+        seen = "".join(cell for line in self.lines for cell in line.cells())
+        signs = [f"{sign} {told}" for sign, told in MARKS.items() if sign in seen]
+        return f"{ERROR} {'; '.join(signs)}{'.' * bool(signs)}".rstrip()
 
     def to_html(self) -> str:
         """An HTML table with a caption and headings that a screen reader knows."""

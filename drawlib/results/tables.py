@@ -14,7 +14,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from drawlib.config import Config
 from drawlib.machine.files import write_atomically
+from drawlib.models import CONFIGS
 from drawlib.results import zoo
 from drawlib.results.intervals import Difference
 from drawlib.results.plan import plan
@@ -75,6 +77,12 @@ def recipe(record: Record, apart_from: Sequence[str] = ()) -> dict[str, Any]:
     return {k: v for k, v in config.items() if k not in left_out}
 
 
+def sizes(record: Record) -> dict[str, Any]:
+    """The model's config; a field that is younger than the record had its default."""
+    config = CONFIGS.get(record["kind"], Config)
+    return {**{k: getattr(config, k) for k in config.LATER}, **record["config"]}
+
+
 def trained_on(record: Record) -> int | None:
     """How many images the model saw: older records were measured on all of them."""
     known: int | None = record.values.get("training_images")
@@ -85,7 +93,7 @@ def one_recipe(found: list[Record]) -> tuple[list[Record], str]:
     """Those of one recipe, the one with the most seeds, then epochs; and a remark."""
     groups: dict[str, list[Record]] = {}
     for record in found:
-        key = json.dumps([recipe(record), record["config"]], sort_keys=True)
+        key = json.dumps([recipe(record), sizes(record)], sort_keys=True)
         groups.setdefault(key, []).append(record)
     if not groups:
         return [], ""

@@ -8,7 +8,7 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
@@ -43,6 +43,7 @@ __all__ = [
 PY = "../*.py"
 ZOO = Path(str(resources.files("drawlib"))) / "zoo"
 SCHEMA = "drawlib-record-1"
+ROUNDED = ("bounds", "importance_weighted", "every_stop")
 
 
 class ZooError(RuntimeError):
@@ -414,11 +415,25 @@ def write_record(
 ) -> Path:
     """Write one record as JSON under ``protocol/model-seed``.
 
+    What was measured is written with nine digits: float32 sums have no more.
+
     Raises:
         ValueError: for a bound that is not finite, as ``check_finite``.
     """
     check_finite(name, values)
-    return write_json(folder_of(root) / f"{name}.json", {"schema": SCHEMA, **values})
+    short = {key: nine_digits(values[key]) for key in ROUNDED if key in values}
+    values = {"schema": SCHEMA, **values, **short}
+    return write_json(folder_of(root) / f"{name}.json", values)
+
+
+def nine_digits(value: Any) -> Any:
+    """The same lists and dictionaries with each float to nine significant digits.
+
+    Example:
+        >>> nine_digits({"kl": (25.123456789012, 1.0), "images": 100})
+        {'kl': [25.1234568, 1.0], 'images': 100}
+    """
+    return each_float(value, lambda v: float(f"{v:.9g}"))
 
 
 def write_json(path: Path, values: dict[str, Any]) -> Path:
@@ -470,13 +485,16 @@ def strict(value: Any) -> Any:
         >>> strict({"se": math.nan, "kl": (1.0, math.inf)})
         {'se': None, 'kl': [1.0, None]}
     """
+    return each_float(value, lambda v: v if math.isfinite(v) else None)
+
+
+def each_float(value: Any, change: Callable[[float], float | None]) -> Any:
+    """The same lists and dictionaries with each float changed; tuples become lists."""
     if isinstance(value, dict):
-        return {key: strict(inner) for key, inner in value.items()}
+        return {key: each_float(inner, change) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [strict(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+        return [each_float(inner, change) for inner in value]
+    return change(value) if isinstance(value, float) else value
 
 
 def git(*arguments: str) -> str | None:

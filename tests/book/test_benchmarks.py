@@ -4,6 +4,8 @@ import json
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +21,19 @@ from drawlib import (
     LadderVAE,
     VAEConfig,
 )
-from drawlib.results.bench import BENCH, SCHEMA, bench_records, bench_table
+from drawlib.results.bench import (
+    BENCH,
+    SCHEMA,
+    bench_records,
+    bench_table,
+    former_build,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import __main__ as main  # noqa: E402
-from benchmarks import start, turns  # noqa: E402
+from benchmarks import former, limit, peer, start, turns, works  # noqa: E402
 from benchmarks.clock import Times, in_turn, ratio, timed  # noqa: E402
 from benchmarks.layered import PlainLadder, PlainVAE  # noqa: E402
 from benchmarks.limit import forward_products, training_flops  # noqa: E402
@@ -37,7 +45,7 @@ from benchmarks.profile import (  # noqa: E402
     shares,
     show_parts,
 )
-from benchmarks.works import bits, spread  # noqa: E402
+from benchmarks.works import Work, bits, has_amx, spread  # noqa: E402
 
 ROWS = {"draw-attention", "draw-t10", "draw-t64", "glas", "vae", "ladder",
         "filterbank", "generate", "weigh", "anneal", "first-step-cold",
@@ -96,8 +104,11 @@ def test_quick_benchmark_writes_records_that_make_a_table(
     for work in record["works"]:
         if work["unit"] == "x":
             assert work["measured"] > 0 and work["equal"] > 0
+    assert former_build(record) == "7a58c15: not with --quick"
+    assert former_build({}) == "none was timed beside it"
     rows = bench_table(record)
-    assert rows[0]["goal"] == "5 times" and rows[-1]["measured"] == "not measured"
+    goal = "6 times" if has_amx() else "5 times"
+    assert rows[0]["goal"] == goal and rows[-1]["measured"] == "not measured"
     assert "matrix products, GFLOP/s" in capsys.readouterr().out
 
 
@@ -170,22 +181,115 @@ def test_a_slow_first_step_says_where_its_time_went():
 
 
 def test_two_numbers_of_threads_take_their_steps_in_turn(monkeypatch):
-    order = []
-    monkeypatch.setattr(turns, "worker", lambda n, *_: Worker(n))
-    monkeypatch.setattr(turns, "step", lambda w: order.append(w.n) or (3.0 / w.n, 3.0))
+    order: list[int] = []
+
+    class Worker:
+        def __init__(self, program, threads):
+            assert f"set_num_threads({threads})" in program
+            self.n = threads
+
+        def __call__(self):
+            order.append(self.n)
+
+        def timed(self, least):
+            self()
+            return 3.0 / self.n, 3.0
+
+        def close(self):
+            order.append(0)
+
+    monkeypatch.setattr(turns, "Apart", Worker)
     (row,) = turns.more_threads(2, turns=2)
-    assert order == [1, 2] * 3  # the first of each is not measured
+    # The first of each is not measured; at the end both are closed.
+    assert order == [1, 2, 1, 2, 2, 1, 0, 0]
     assert row["measured"] == 2.0 and row["goal"] == 1.7 and "why" not in row
 
 
-class Worker:
-    """A process that ends when it is told to."""
+def test_what_runs_in_another_process_is_timed_by_its_own_clocks(tmp_path):
+    """It imports from the folder that it is given, and stays between two calls."""
+    (tmp_path / "benchmarks").mkdir()
+    clock = "import drawn\ndef timed(call, least):\n    return drawn.n, call()"
+    (tmp_path / "benchmarks/clock.py").write_text(clock, encoding="utf-8")
+    (tmp_path / "drawn.py").write_text("n = 7", encoding="utf-8")
+    apart = turns.Apart("calls = []\ndef call():\n    calls.append(1)\n"
+                        "    return len(calls)", 1, tmp_path)  # fmt: skip
+    assert timed(apart, least=0.1) == (7.0, 1.0) and timed(apart) == (7.0, 2.0)
+    assert apart.close() == 0
 
-    def __init__(self, n):
-        self.n = n
 
-    def communicate(self, last):
-        assert last == "\n"
+def test_a_process_that_ends_instead_of_answering_gets_one_line():
+    with pytest.raises(RuntimeError, match="a process ended with status 3"):
+        turns.Apart("raise SystemExit(3)", 1)()
+
+
+def test_the_former_build_computes_with_its_own_code():
+    """A tiny model of the commit, held to its own textbook, where history is here."""
+    with former.former_files() as folder:
+        if folder is None:
+            pytest.skip(f"no commit {former.COMMIT} in this clone")
+        assert (folder / "drawlib/faststep.py").exists()  # today there is none
+        call = former.former_call(folder, "draw-attention", threads=1, quick=True)
+        wall, cpu = call.timed()
+        assert wall > 0 and cpu > 0 and call.close() == 0
+
+
+@pytest.fixture
+def one_row(monkeypatch):
+    """A benchmark of a single row whose code of the commit is what a test says."""
+
+    def measured(call):
+        sleep = {"textbook float32": lambda: None, "fast float32": lambda: None}
+        work = Work("glas", "a", 0.0, sleep)
+        monkeypatch.setattr(works, "all_works", lambda quick: {"glas": lambda: work})
+        monkeypatch.setattr(limit, "rates", lambda *_: {"bf16": 1e9})
+        monkeypatch.setattr(former, "former_files", lambda: nullcontext(Path()))
+        monkeypatch.setattr(former, "former_call", call)
+        return main.measure(torch.get_num_threads(), False, ["glas"], 2)
+
+    return measured
+
+
+def test_the_former_build_has_a_ratio_and_is_ended(one_row):
+    ended = []
+
+    class Slow:
+        def __call__(self):
+            pass
+
+        def timed(self, least):
+            return 1e6, 1e6
+
+        def close(self):
+            ended.append(True)
+
+    record = one_row(lambda folder, name, threads: Slow())
+    assert record["works"][0]["former"] > 1e6 and ended == [True]
+    assert former_build(record) == former.COMMIT
+
+
+def test_a_former_build_that_does_not_run_stops_no_benchmark(one_row):
+    def broken(folder, name, threads):
+        raise RuntimeError("a process ended with status 1")
+
+    record = one_row(broken)
+    assert record["works"][0]["former"] is None
+    told = "7a58c15: glas does not run here: a process ended with status 1"
+    assert former_build(record) == told
+
+
+def test_without_the_commit_there_is_no_code_of_it():
+    with former.former_files("0" * 40) as folder:
+        assert folder is None
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux alone can")
+def test_cores_are_held_for_what_is_started_in_between_and_given_back():
+    before = os.sched_getaffinity(0)
+    with peer.cores(1), ThreadPoolExecutor(1) as pool:
+        (core,) = os.sched_getaffinity(0)
+        started = pool.submit(os.sched_getaffinity, 0)
+        assert started.result() == {core}
+    assert os.sched_getaffinity(0) == before
 
 
 def test_a_larger_batch_has_a_higher_peak_of_memory():
@@ -255,16 +359,72 @@ def test_an_unknown_row_gets_one_line_before_anything_is_timed(capsys, monkeypat
     assert "--only has nosuch; allowed: draw-attention, " in said
 
 
+def row(**values):
+    shared = {"name": "a", "title": "a", "unit": "x", "goal": 5.0, "share": 0.5}
+    profile = {"products": 0.6, "compiled": 0.3, "rest": 0.1}
+    return shared | {"goals": {}, "profile": profile, "peer": None} | values
+
+
+def test_each_missed_goal_is_told_with_what_the_products_alone_would_give():
+    goals = {"peer": 4.0, "former": 1.3, "share": 0.75}
+    slow = row(measured=3.0, peer=1.5, former=1.2, goals=goals)
+    missed = main.missed_goals(slow)
+    assert missed == ["measured", "peer", "former", "share"]
+    why = main.reason(slow, missed)
+    assert "would give 6.0 times, 3.0 times JAX, 2.4 times the build of 7a58c15" in why
+    quick = row(measured=6.0, peer=None, former=1.3, share=0.8, goals=goals)
+    assert main.missed_goals(quick) == []
+    (cells,) = bench_table({"works": [slow], "former": {"commit": "7a58c15"}})
+    assert cells["beside"] == (
+        "1.50 times JAX (goal 4), 1.20 times 7a58c15 (goal 1.3), share 50% (goal 75%)"
+    )
+    (cells,) = bench_table({"works": [row(measured=6.0, peer=2.0)]})
+    assert cells["beside"] == "2.00 times JAX"
+
+
+def machine_record(commit, *works, **other):
+    versions = {"python": "3.11.7", "torch": "2.15.0", "drawlib": "0.1.0"}
+    machine = {"processor": "AMD EPYC", "cores": 2, "flops": {}}
+    environment = {"commit": commit, "versions": versions}
+    shared = {"threads": 1, "quick": False, "turns": 3, "date": "2026-11-30"}
+    shared |= {"machine": machine, "environment": environment}
+    return shared | {"former": {"commit": commit}, "works": list(works)} | other
+
+
+def test_rows_that_replace_others_say_what_they_were_measured_with():
+    rows = [row(name="a", measured=1.0), row(name="b", measured=2.0)]
+    later = machine_record("new" * 5, row(name="b", measured=3.0), turns=5)
+    found = main.joined(machine_record("old" * 5, *rows), later)
+    assert found["works"][0] == rows[0] and found["environment"]["commit"] == "old" * 5
+    assert [w["measured"] for w in found["works"]] == [1.0, 3.0]
+    assert found["works"][1]["run"]["turns"] == 5
+    assert [r.get("run") for r in bench_table(found)] == [
+        None,
+        "measured 2026-11-30 at newnewn",
+    ]
+
+
+def test_rows_of_another_machine_or_number_of_threads_are_refused():
+    old, new = machine_record("old"), machine_record("new", threads=2)
+    with pytest.raises(ValueError, match="for a record of"):
+        main.joined(old, new)
+    with pytest.raises(ValueError, match="Xeon"):
+        main.joined(old, new | {"threads": 1, "machine": old["machine"]
+                                | {"processor": "Xeon"}})  # fmt: skip
+
+
 def test_records_are_whole_and_none_is_from_a_quick_run():
-    for path in BENCH.glob("*.json"):
+    for path in BENCH.rglob("*.json"):
         record = json.loads(path.read_text(encoding="utf-8"))
         assert record["schema"] == SCHEMA and not record["quick"]
         known = ROWS | {name for name, *_ in GOALS}  # memory: where the system tells it
-        known |= {"threads"}  # where there is more than one
+        known |= {"threads", "page"}  # of more than one; of one
         later = {"vae", "ladder", "anneal"}  # rows that the records do not have yet
         assert ROWS - later <= {work["name"] for work in record["works"]} <= known
         assert set(record["machine"]["flops"]) == {"float32", "medium", "bf16"}
         missed = [w for w in record["works"] if w["measured"] is not None
                   and (w["measured"] < w["goal"]) == (w["unit"] == "x")]  # fmt: skip
+        missed += [w for w in record["works"] if w.get("goals")
+                   and main.missed_goals(w)]  # fmt: skip
         for work in missed:
             assert work.get("why"), f"{work['name']} misses its goal: say why"

@@ -503,6 +503,28 @@ def test_52_sets_that_are_seldom_at_hand_are_divided_as_documented(
     assert not torch.equal(data.train.labels, official[: len(data.train)])
 
 
+def test_60k_trains_on_all_images_and_has_the_other_splits_of_mnist_dynamic(
+    monkeypatch,
+):
+    raw = _zeros("mnist")
+    number = np.arange(60_000)
+    raw.arrays["train_images"][:, 0, 0] = number % 256
+    raw.arrays["train_images"][:, 0, 1] = number // 256
+    monkeypatch.setattr(download, "obtain", lambda kind, **_: raw)
+    usual, whole = load_data("mnist-dynamic"), load_data("mnist-dynamic-60k")
+    first = whole.train.images[:, 0, 0].long()
+    assert torch.equal(first[:, 0] + 256 * first[:, 1], torch.arange(60_000))
+    for split in ("valid", "test"):
+        for part in ("images", "grey", "labels"):
+            one, other = (getattr(getattr(d, split), part) for d in (usual, whole))
+            assert torch.equal(one, other)
+    assert whole.train.visit == "sample"
+    assert tuple(map(len, (whole.train, whole.valid, whole.test))) == (
+        whole.protocol.sizes
+    )
+    assert "may choose nothing" in str(whole.protocol)
+
+
 @pytest.mark.parametrize("name", ["mnist-dynamic", "omniglot", "omniglot-ours"])
 def test_51_validation_and_test_bits_are_two_draws(name, monkeypatch):
     raw = _zeros("mnist" if name == "mnist-dynamic" else name)

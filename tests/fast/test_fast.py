@@ -459,6 +459,16 @@ def compile_with_counted(monkeypatch):
     return kernels, calls
 
 
+def test_how_many_lanes_a_vector_has_stands_in_one_place(monkeypatch):
+    """The layout in memory and the kernels take it from there."""
+    from drawlib.fast import kernels
+
+    assert kernels.LANES == native.LANES
+    monkeypatch.setattr(kernels, "LANES", 4)
+    program = kernels.source()
+    assert "constexpr int64_t LANES = 4;" in program and program.count("LANES =") == 1
+
+
 # In parts
 
 

@@ -74,7 +74,15 @@ def test_a_bound_of_a_part_of_the_test_images_says_of_how_many():
 
 
 def test_a_line_with_fewer_epochs_than_its_neighbour_is_marked():
-    assert Line(replace(LONG, peer_epochs=3000), False).cells()[-1] == "1,500 ¶"
+    fewer = Line(replace(LONG, peer_epochs=3000), False)
+    assert fewer.cells()[-1] == "1,500 ¶"
+    assert "¶ fewer epochs" in Glance((fewer,)).marks()
+
+
+def test_only_the_signs_that_lines_have_are_explained():
+    plain = Glance((Line(LONG, short=False),))
+    assert plain.marks().endswith("in brackets.")
+    assert Glance((Line(LONG, short=True),)).marks().endswith("no verdict.")
 
 
 def test_the_best_feed_forward_row_of_omniglot_stands_beside_the_recurrent_ones():

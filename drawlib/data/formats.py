@@ -15,7 +15,7 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +53,7 @@ def mnist(files: Mapping[str, Path]) -> Arrays:
     return parts
 
 
-def check_numpy(file: BinaryIO) -> None:
+def check_numpy(file: io.BufferedIOBase) -> None:
     """Refuse what numpy would call a pickle, with the advice to open it all the same.
 
     >>> check_numpy(io.BytesIO(b"label,pixel"))

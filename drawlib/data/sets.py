@@ -540,8 +540,9 @@ def load_data(
     >>> load_data("mnist")
     Traceback (most recent call last):
     ValueError: data set 'mnist' is unknown, allowed: mnist-fixed, mnist-dynamic, \
-omniglot, omniglot-ours, cifar10, cifar10-10k, cluttered-mnist, mnist-two, \
-surnames, or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME, words:PATH
+mnist-dynamic-60k, omniglot, omniglot-ours, cifar10, cifar10-10k, cluttered-mnist, \
+mnist-two, surnames, or your own: folder:PATH, npz:PATH, npy:PATH, torchvision:NAME, \
+words:PATH
     """
     if not isinstance(name, str):
         raise ValueError(

@@ -225,8 +225,6 @@ def test_deferred_weight_gradients_are_those_of_the_loop():
 @pytest.mark.parametrize("T", [1, 2, 16, 17, 65])
 def test_any_number_of_images_and_steps(n, T):
     """Vectors have sixteen numbers, and sixteen steps make one product."""
-    if n * T > 1100:
-        pytest.skip("large")
     for build in (glas, draw):
         torch.manual_seed(n)
         model = build(attention="gaussian", T=T, hidden=17, z=18)

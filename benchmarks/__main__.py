@@ -192,7 +192,9 @@ def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     run = {key: new[key] for key in ("date", "turns", "machine", "environment")}
     rows = {row["name"]: row for row in old["works"]}
     rows |= {row["name"]: row | {"run": run} for row in new["works"]}
-    return old | {"former": new["former"], "works": list(rows.values())}
+    beside = any(row.get("former") for row in new["works"])
+    former = new["former"] if beside else old.get("former", new["former"])
+    return old | {"former": former, "works": list(rows.values())}
 
 
 def run(work: Any, turns: int, limit: dict[str, float]) -> dict[str, Any]:

@@ -133,9 +133,8 @@ def encode(
     """
     values = contents(model, name, format, measured)
     text = json.dumps(values, separators=(",", ":"), allow_nan=False)
-    told = " ".join(
-        describe(values).split()
-    )  # a comment of one line, whatever the name
+    # A comment of one line, whatever the name.
+    told = " ".join(describe(values).split())
     return f"// {told}\n{BEGIN}{json.dumps(name)}] = {text};\n"
 
 

@@ -397,6 +397,12 @@ def test_rows_that_replace_others_say_what_they_were_measured_with():
     found = main.joined(machine_record("old" * 5, *rows), later)
     assert found["works"][0] == rows[0] and found["environment"]["commit"] == "old" * 5
     assert [w["measured"] for w in found["works"]] == [1.0, 3.0]
+    # Rows that no former build stood beside leave what the record says of it.
+    old, none = {"commit": "7a58c15"}, {"commit": "7a58c15", "why": "no history"}
+    for beside, kept in ((None, old), (1.1, none)):
+        new = later | {"former": none, "works": [row(name="b", former=beside)]}
+        mixed = main.joined(machine_record("old", *rows) | {"former": old}, new)
+        assert mixed["former"] == kept
     assert found["works"][1]["run"]["turns"] == 5
     assert [r.get("run") for r in bench_table(found)] == [
         None,
